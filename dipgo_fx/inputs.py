@@ -1,0 +1,146 @@
+"""The loop's inputs: their shapes read from `model.config`, and the guard that checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from .loop import forward_parameters
+
+# Text lengths of the pipelines that use these conditionings; the model's config does not hold them.
+CLIP_TOKENS = 77
+T5_TOKENS = 120
+
+
+def example_sample(model: nn.Module) -> torch.Tensor:
+    """Return one empty sample `(1, channels, height, width)` as `model.config` describes it.
+
+    Raises `ValueError` asking for `sample=` where the config does not.
+    """
+    config = getattr(model, "config", None)
+    channels, size = getattr(config, "in_channels", None), getattr(config, "sample_size", None)
+    if channels is None or size is None:
+        raise ValueError(
+            f"{type(model).__name__}.config gives no in_channels and sample_size: pass sample=, a "
+            "tensor like the one that the pipeline's prepare_latents returns"
+        )
+    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    parameter = next(model.parameters())
+    return torch.zeros(1, channels, height, width, dtype=parameter.dtype, device=parameter.device)
+
+
+def example_conditioning(model: nn.Module) -> dict[str, Any]:
+    """Return one row of every conditioning that `model` needs, zeros in the shapes of its config.
+
+    Raises `ValueError` naming an argument whose shape the config does not give.
+    """
+    config, parameters = getattr(model, "config", None), forward_parameters(model)
+    first = next(model.parameters())
+
+    def zeros(*shape: int) -> torch.Tensor:
+        return torch.zeros(1, *shape, dtype=first.dtype, device=first.device)
+
+    found: dict[str, Any] = {}
+    if "class_labels" in parameters and num_classes(model) is not None:
+        found["class_labels"] = torch.zeros(1, dtype=torch.int64, device=first.device)
+    if (shape := _text_shape(config)) is not None:
+        found["encoder_hidden_states"] = zeros(*shape)
+    if "added_cond_kwargs" in parameters:
+        added = _added_widths(model)
+        if added:
+            found["added_cond_kwargs"] = {name: zeros(width) for name, width in added.items()}
+    missing = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty
+        and p.kind is p.POSITIONAL_OR_KEYWORD
+        and name not in {*found, "timestep", next(iter(parameters))}
+    ]
+    if missing:
+        raise ValueError(
+            f"{type(model).__name__}.forward needs {missing}, whose shapes model.config does not give: "
+            f"pass conditioning={{{missing[0]!r}: a tensor of batch rows, ...}}"
+        )
+    return found
+
+
+def num_classes(model: nn.Module) -> int | None:
+    """Return how many class labels the model was trained on, the null class not counted."""
+    config = getattr(model, "config", None)
+    if getattr(config, "num_class_embeds", None) is not None:
+        return int(config.num_class_embeds) - 1
+    if getattr(config, "norm_type", None) == "ada_norm_zero":
+        return int(config.num_embeds_ada_norm)
+    return None
+
+
+def _text_shape(config: Any) -> tuple[int, int] | None:
+    if getattr(config, "caption_channels", None):
+        return T5_TOKENS, int(config.caption_channels)
+    width = getattr(config, "cross_attention_dim", None)
+    if width and not getattr(config, "norm_type", None):
+        return CLIP_TOKENS, int(width if isinstance(width, int) else max(width))
+    return None
+
+
+def _added_widths(model: nn.Module) -> dict[str, int]:
+    """Widths of the extra conditionings of SDXL-like U-Nets and of PixArt at 1024 pixels."""
+    config = getattr(model, "config", None)
+    if getattr(config, "addition_embed_type", None) == "text_time":
+        times = 6
+        text = config.projection_class_embeddings_input_dim - times * config.addition_time_embed_dim
+        return {"text_embeds": int(text), "time_ids": times}
+    if getattr(model, "use_additional_conditions", False):
+        return {"resolution": 2, "aspect_ratio": 1}
+    return {}
+
+
+def tensors(inputs: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield `(dotted name, tensor)` for every tensor in nested inputs."""
+    for key, value in inputs.items():
+        if isinstance(value, torch.Tensor):
+            yield f"{prefix}{key}", value
+        elif isinstance(value, Mapping):
+            yield from tensors(value, f"{prefix}{key}.")
+
+
+class InputGuard(nn.Module):
+    """Lets a sample through if every input has the shape it was traced with, up to the batch size.
+
+    The graph bakes image sizes into its reshapes; without the guard another size could give a wrong
+    answer instead of an error.
+    """
+
+    def __init__(
+        self, sample: torch.Tensor, conditioning: Mapping[str, Any], rows: int
+    ) -> None:
+        super().__init__()
+        self.rows = rows
+        self.sample_shape = tuple(sample.shape[1:])
+        self.shapes = {name: tuple(t.shape[1:]) for name, t in tensors(conditioning)}
+
+    def forward(self, sample: torch.Tensor, **conditioning: Any) -> torch.Tensor:
+        """Return `sample`. Raises `ValueError` naming the input whose shape differs."""
+        batch = sample.shape[0]
+        if tuple(sample.shape[1:]) != self.sample_shape:
+            raise ValueError(self._message("sample", "batch", self.sample_shape, sample))
+        given = dict(tensors(conditioning))
+        for name, shape in self.shapes.items():
+            tensor = given.get(name)
+            if tensor is None:
+                raise ValueError(f"{name} is missing: expected a tensor of shape (rows, *{shape})")
+            if tuple(tensor.shape[1:]) != shape or tensor.shape[0] != self.rows * batch:
+                rows = "batch" if self.rows == 1 else f"{self.rows} * batch"
+                raise ValueError(self._message(name, rows, shape, tensor))
+        return sample
+
+    def _message(self, name: str, rows: str, shape: tuple[int, ...], got: torch.Tensor) -> str:
+        expected = ", ".join([rows, *map(str, shape)])
+        return (
+            f"{name} has shape {tuple(got.shape)}, but this loop was traced for ({expected}). For another "
+            "size apply the plan again: dipgo_fx.apply(model, scheduler, plan, sample=..., "
+            "conditioning=...)"
+        )

@@ -1,0 +1,263 @@
+"""Multiply-accumulates, counted by fvcore call by call and summed over a loop's graph."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import einsum_flop_jit, get_shape
+from torch import fx, nn
+from torch._subclasses import FakeTensor
+from torch.nn import functional as F
+from torch.utils import _pytree as pytree
+
+from .passes.liveness import Keep, StepReads, Weights
+from .passes.rules import tag
+from .passes.signature import call_signature
+
+ATTENTION = "scaled_dot_product_attention"
+# What a loop may call outside of modules and that multiplies; everything else counts as free.
+MULTIPLYING_FUNCTIONS = frozenset(
+    {torch.einsum, torch.matmul, torch.bmm, torch.baddbmm, torch.addmm, operator.matmul}
+    | {F.linear, F.conv2d, F.scaled_dot_product_attention}
+)
+# fvcore's own handlers count normalisation and resampling as work; MACs here are matrix products,
+# convolutions and attention, as in the published tables.
+UNCOUNTED_OPERATORS = (
+    "aten::batch_norm",
+    "aten::group_norm",
+    "aten::layer_norm",
+    "aten::instance_norm",
+    "aten::upsample_nearest2d",
+    "aten::upsample_bilinear2d",
+    "aten::adaptive_avg_pool2d",
+    "aten::grid_sampler",
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """MACs in both conventions: with attention's two matrix products (`total`), and those alone."""
+
+    total: int = 0
+    attention: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Return the sum of both counts."""
+        return Cost(self.total + other.total, self.attention + other.attention)
+
+    @property
+    def without_attention(self) -> int:
+        """MACs as the paper's Stable Diffusion tables count them."""
+        return self.total - self.attention
+
+
+@dataclass(frozen=True)
+class Macs(Cost):
+    """MACs of one run of a loop for one sample (two rows a step under guidance).
+
+    Attributes:
+        per_block: `(T, N)` int64, what each block costs at each step where it runs, attention counted.
+        attention_per_block: `(T, N)` int64, the attention products among them.
+    """
+
+    per_block: torch.Tensor = torch.empty(0)
+    attention_per_block: torch.Tensor = torch.empty(0)
+
+
+def count_macs(loop: fx.GraphModule) -> Macs:
+    """Count the MACs of a traced or pruned loop for one sample, by fvcore, node by node.
+
+    Every distinct call (structure of the module, shapes of its inputs) is counted once.
+    """
+    counter = NodeCounter(loop)
+    facts = loop.meta["facts"]
+    column = {path: n for n, path in enumerate(facts.blocks)}
+    tables = torch.zeros(2, len(facts.timesteps), len(column), dtype=torch.int64)
+    total = Cost()
+    for node in loop.graph.nodes:
+        cost = counter.cost(node)
+        total = total + cost
+        if node.op == "call_module" and tag(node, "block") is not None:
+            row = (tag(node, "step"), column[tag(node, "block")])
+            tables[0][row], tables[1][row] = cost.total, cost.attention
+    return Macs(total.total, total.attention, tables[0], tables[1])
+
+
+@dataclass(frozen=True)
+class LoopCost:
+    """The MACs of every plan of a loop, known without building its SubNet.
+
+    Attributes:
+        reads: who reads whom in a step.
+        units: what each unit of `reads` costs at one step.
+        fixed: what the loop costs outside the model (most schedulers: nothing).
+        full: the unpruned loop.
+    """
+
+    reads: StepReads
+    units: tuple[Cost, ...]
+    fixed: Cost
+    full: Cost
+    num_steps: int
+
+    @classmethod
+    def of(cls, loop: fx.GraphModule) -> LoopCost:
+        """Count the calls of a traced loop."""
+        counter = NodeCounter(loop)
+        facts = loop.meta["facts"]
+        costs = {node: counter.cost(node) for node in loop.graph.nodes}
+        costly = [n for n, c in costs.items() if c.total and tag(n, "block") is None]
+        reads = StepReads.of(loop.graph, facts.blocks, costly)
+        units = tuple(costs[node] for node in reads.units)
+        fixed = sum((costs[n] for n in costly if not tag(n, "in_model")), Cost())
+        full = sum(costs.values(), Cost())
+        return cls(reads, units, fixed, full, len(facts.timesteps))
+
+    def of_plan(self, keep: Keep, weights: Weights | None = None) -> Cost:
+        """Return what the SubNet of a keep table costs, dead code removed."""
+        times: Counter[int] = Counter()
+        for live in self.reads.live(keep, weights):
+            while live:
+                low = live & -live
+                times[low.bit_length() - 1] += 1
+                live ^= low
+        return Cost(
+            self.fixed.total + sum(self.units[u].total * n for u, n in times.items()),
+            self.fixed.attention + sum(self.units[u].attention * n for u, n in times.items()),
+        )
+
+    def share(self, keep: Keep, weights: Weights | None = None) -> float:
+        """Return the share of the loop's MACs that a keep table leaves, in [0, 1]."""
+        return self.of_plan(keep, weights).total / self.full.total
+
+    def live(self, keep: Keep, weights: Weights | None = None) -> torch.Tensor:
+        """Return the `(T, N)` table of the blocks that really run."""
+        return self.reads.table(self.reads.live(keep, weights))
+
+    @property
+    def smallest_share(self) -> float:
+        """The share that is left when every gate after the first step closes."""
+        blocks = self.reads.num_blocks
+        first_only = [[True] * blocks] + [[False] * blocks] * (self.num_steps - 1)
+        return self.share(first_only)
+
+
+class NodeCounter:
+    """Counts graph nodes by fvcore for one sample; equal calls are counted once."""
+
+    def __init__(self, loop: fx.GraphModule) -> None:
+        self.loop = loop
+        self._known: dict[Hashable, Cost] = {}
+
+    def cost(self, node: fx.Node) -> Cost:
+        """Return the MACs of one node."""
+        if node.op == "call_module":
+            module = self.loop.get_submodule(str(node.target))
+        elif node.op == "call_function" and node.target in MULTIPLYING_FUNCTIONS:
+            module = _Function(node.target)
+        else:
+            return Cost()
+        if _is_glue(module):
+            return Cost()
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta.get("val"))
+        key = call_signature(module, args, kwargs)
+        if key not in self._known:
+            self._known[key] = fvcore_count(module, *_one_sample((args, kwargs)))
+        return self._known[key]
+
+
+def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
+    """Return fvcore's count of one call; weights without storage are given some for the count."""
+    if any(p.is_meta for p in module.parameters()):
+        module = copy.deepcopy(module).to_empty(device="cpu")
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    leaves = [leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+    tensors = tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
+    analysis = FlopCountAnalysis(_Positional(module, leaves, spec), tensors)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    analysis.set_op_handle(f"aten::{ATTENTION}", _attention_macs, "aten::einsum", _einsum_macs)
+    analysis.set_op_handle(**dict.fromkeys(UNCOUNTED_OPERATORS, _no_macs))
+    with torch.no_grad():
+        counts = analysis.by_operator()
+    return Cost(int(sum(counts.values())), int(counts.get(ATTENTION, 0)))
+
+
+def _attention_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    query, key, value = (get_shape(tensor) for tensor in inputs[:3])
+    rows = 1
+    for size in query[:-1]:
+        rows *= size
+    return Counter({ATTENTION: rows * key[-2] * (query[-1] + value[-1])})
+
+
+def _einsum_macs(inputs: list[Any], outputs: list[Any]) -> Any:
+    operands = list(inputs[1].node().inputs())
+    return einsum_flop_jit(inputs, outputs) if len(operands) > 1 else Counter({"einsum": 0})
+
+
+def _no_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    return Counter()
+
+
+def _is_glue(module: nn.Module) -> bool:
+    """Tell whether a module cannot multiply: no weights and no children (guards, activations)."""
+    return (
+        not isinstance(module, _Function)
+        and next(module.parameters(), None) is None
+        and next(module.children(), None) is None
+    )
+
+
+def _one_sample(arguments: Any) -> Any:
+    """Replace fake values by real ones with a batch of one sample."""
+
+    def real(value: Any) -> Any:
+        if isinstance(value, torch.SymInt):
+            return _size(value)
+        if isinstance(value, FakeTensor):
+            shape = [_size(size) for size in value.shape]
+            return torch.zeros(shape, dtype=value.dtype)
+        return value
+
+    return pytree.tree_map(real, arguments)
+
+
+def _size(size: int | torch.SymInt) -> int:
+    if isinstance(size, int):
+        return size
+    return int(size.node.expr.subs(dict.fromkeys(size.node.expr.free_symbols, 1)))
+
+
+class _Function(nn.Module):
+    """A function as a module, for fvcore."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+class _Positional(nn.Module):
+    """A call whose tensors are its positional arguments, as fvcore wants them."""
+
+    def __init__(self, module: nn.Module, leaves: Iterable[Any], spec: Any) -> None:
+        super().__init__()
+        self.module, self.leaves, self.spec = module, list(leaves), spec
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        given = iter(tensors)
+        leaves = [next(given) if isinstance(x, torch.Tensor) else x for x in self.leaves]
+        args, kwargs = pytree.tree_unflatten(leaves, self.spec)
+        result = self.module(*args, **kwargs)
+        # The tracer behind fvcore takes tensors only, and reads which do not matter.
+        return tuple(x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor))

@@ -1,0 +1,89 @@
+"""Scores to a keep table: bisection over a threshold with dead code counted (paper, algorithm 1)."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from .macs import LoopCost
+
+logger = logging.getLogger(__name__)
+# The paper's tolerance on the pruned ratio.
+TOLERANCE = 0.0125
+
+
+def check_ratio(ratio: float, cost: LoopCost) -> None:
+    """Raise `ValueError` unless a plan can remove the share `ratio` of the loop's MACs."""
+    if not 0 <= ratio < 1:
+        raise ValueError(f"ratio is the share of MACs to remove and must lie in [0, 1), got {ratio}")
+    largest = 1 - cost.smallest_share
+    if ratio > largest:
+        raise ValueError(
+            f"ratio {ratio} cannot be reached: the first step always runs, so at most {largest:.4f} of "
+            f"this loop's MACs can be removed; ask for less or use more steps than {cost.num_steps}"
+        )
+
+
+def threshold(scores: torch.Tensor, ratio: float, cost: LoopCost) -> torch.Tensor:
+    """Return the keep table of the highest scores that costs at most `1 - ratio` of the loop.
+
+    A block whose readers are all gone costs nothing, whatever its score. Bisection finds the threshold
+    as in the paper; unlike the paper, the result never exceeds the budget, and what is left of it is
+    spent on further gates in the order of their scores. A miss of 0.0125 or more is logged.
+
+    Args:
+        scores: `(T, N)`; row 0 is always kept.
+        ratio: share of MACs to remove.
+        cost: the loop's costs.
+    """
+    check_ratio(ratio, cost)
+    budget = 1 - ratio
+    order = scores[1:].flatten().argsort(descending=True, stable=True).tolist()
+    blocks = scores.shape[1]
+
+    def opened(count: int) -> list[list[bool]]:
+        keep = [[True] * blocks] + [[False] * blocks for _ in range(len(scores) - 1)]
+        for index in order[:count]:
+            keep[1 + index // blocks][index % blocks] = True
+        return keep
+
+    low, high = 0, len(order)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _fits(cost, opened(middle), budget):
+            low = middle
+        else:
+            high = middle - 1
+    keep = fill(opened(low), order[low:], budget, cost)
+    return torch.tensor(keep)
+
+
+def fill(
+    keep: list[list[bool]], candidates: list[int], budget: float, cost: LoopCost
+) -> list[list[bool]]:
+    """Open candidate gates (flat indices after step 0, best first) while the budget allows."""
+    blocks = len(keep[0])
+    share = cost.share(keep)
+    for index in candidates:
+        if budget - share < TOLERANCE / 4:
+            break
+        row, column = 1 + index // blocks, index % blocks
+        keep[row][column] = True
+        if _fits(cost, keep, budget):
+            share = cost.share(keep)
+        else:
+            keep[row][column] = False
+    if budget - share >= TOLERANCE:
+        logger.warning(
+            "the plan costs %.4f of the loop where %.4f was asked: the next gate would cost more than "
+            "what is left; a finer granularity comes closer",
+            share,
+            budget,
+        )
+    return keep
+
+
+def _fits(cost: LoopCost, keep: list[list[bool]], budget: float) -> bool:
+    # Compared as integers: a share that equals the budget must not fail for a rounding error.
+    return cost.of_plan(keep).total <= round(budget * cost.full.total)

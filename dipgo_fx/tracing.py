@@ -1,0 +1,160 @@
+"""`trace`: a model and a scheduler become one `torch.fx.GraphModule` of the whole denoising loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from .inputs import InputGuard, example_conditioning, example_sample
+from .loop import denoise, forward_parameters, prepared
+from .passes.blocks import Granularity, find_blocks
+from .passes.trace import LoopRecorder
+
+GUARD = "_inputs"
+
+
+@dataclass(frozen=True)
+class LoopFacts:
+    """What a loop was traced from; a plan carries the same facts and fits only an equal loop.
+
+    Attributes:
+        model: class name of the denoiser.
+        scheduler: class name of the scheduler.
+        num_inference_steps: what `set_timesteps` was given.
+        timesteps: noise levels of the T calls of the model, in order.
+        blocks: paths of the N blocks, in the order in which the model calls them.
+        granularity: which modules are blocks.
+        guidance_scale: classifier-free guidance, or `None`.
+    """
+
+    model: str
+    scheduler: str
+    num_inference_steps: int
+    timesteps: tuple[float, ...]
+    blocks: tuple[str, ...]
+    granularity: Granularity
+    guidance_scale: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts as plain values for a file."""
+        return asdict(self)
+
+
+class Loop(fx.GraphModule):
+    """A denoising loop: `loop(sample, **conditioning, generator=None)` returns the final sample.
+
+    Conditioning goes by the argument names of `model.forward`. One graph serves every batch size. The
+    loop shares the model's parameters: their device, dtype and later edits follow.
+    """
+
+    @property
+    def facts(self) -> LoopFacts:
+        """What the loop was traced from."""
+        facts: LoopFacts = self.meta["facts"]
+        return facts
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Paths of the N blocks, in the order in which the model calls them."""
+        return self.facts.blocks
+
+    @property
+    def num_steps(self) -> int:
+        """T, the number of calls of the model."""
+        return len(self.facts.timesteps)
+
+
+def trace(
+    model: nn.Module,
+    scheduler: Any,
+    num_inference_steps: int = 50,
+    *,
+    sample: torch.Tensor | None = None,
+    conditioning: Mapping[str, Any] | None = None,
+    guidance_scale: float | None = None,
+    granularity: Granularity = "block",
+) -> Loop:
+    """Return the unpruned loop as a graph; its output equals the eager loop's bit for bit.
+
+    Args:
+        model: a diffusers denoiser (U-Net or transformer), left as found.
+        scheduler: a diffusers scheduler, left as found.
+        num_inference_steps: steps as the scheduler counts them, at least 1.
+        sample: example of the initial noise, `(any batch, ...)`; made from `model.config` if omitted.
+        conditioning: examples of the other arguments of `model.forward`, any number of rows; made from
+            `model.config` if omitted.
+        guidance_scale: if given, conditioning has 2 * batch rows, unconditional first.
+        granularity: which modules are blocks, see `dipgo_fx.passes.find_blocks`.
+
+    Raises:
+        TraceError: the model's or scheduler's Python cannot be recorded; names the module.
+        ValueError: shapes that neither the arguments nor `model.config` give.
+    """
+    own = prepared(scheduler, num_inference_steps)
+    sample = example_sample(model) if sample is None else sample
+    conditioning = example_conditioning(model) if conditioning is None else dict(conditioning)
+    _check_names(model, conditioning)
+    rows = 1 if guidance_scale is None else 2
+
+    # The paper's stages leave the output head alone.
+    recorder = LoopRecorder(model, find_blocks(model, granularity), granularity != "stage")
+    x = recorder.placeholder("sample", sample)
+    inputs = {name: recorder.placeholder(name, c, rows) for name, c in conditioning.items()}
+    recorder.generator_placeholder()
+    x = recorder.guard(GUARD, x, inputs)
+    with recorder.recording():
+        result = denoise(
+            model,
+            own,
+            x,
+            inputs,
+            guidance_scale=guidance_scale,
+            on_step=recorder.start_step,
+        )
+    recorder.output(result)
+
+    facts = LoopFacts(
+        model=type(model).__name__,
+        scheduler=type(scheduler).__name__,
+        num_inference_steps=num_inference_steps,
+        timesteps=tuple(t.item() for t in own.timesteps),
+        blocks=tuple(recorder.called_blocks),
+        granularity=granularity,
+        guidance_scale=guidance_scale,
+    )
+    return _assemble(model, recorder, InputGuard(sample, conditioning, rows), facts)
+
+
+def _assemble(
+    model: nn.Module, recorder: LoopRecorder, guard: InputGuard, facts: LoopFacts
+) -> Loop:
+    attributes: dict[str, Any] = {GUARD: guard}
+    for node in recorder.graph.nodes:
+        if node.op == "call_module" and node.target != GUARD:
+            attributes[node.target] = model.get_submodule(node.target)
+        elif node.op == "get_attr":
+            constant = recorder.constants.get(node.target)
+            attributes[node.target] = _attribute(model, node.target) if constant is None else constant
+    loop = Loop(attributes, recorder.graph)
+    loop.training = model.training
+    loop.meta = {"stage": "loop", "facts": facts}
+    return loop
+
+
+def _attribute(model: nn.Module, path: str) -> torch.Tensor:
+    owner, _, name = path.rpartition(".")
+    tensor: torch.Tensor = getattr(model.get_submodule(owner), name)
+    return tensor
+
+
+def _check_names(model: nn.Module, conditioning: Mapping[str, Any]) -> None:
+    accepted = set(forward_parameters(model))
+    unknown = [name for name in conditioning if name not in accepted]
+    if unknown:
+        raise ValueError(
+            f"conditioning has {unknown}, but {type(model).__name__}.forward takes {sorted(accepted)}"
+        )

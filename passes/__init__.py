@@ -1,0 +1,33 @@
+"""The compiler: one graph pass per file. Import it as ``dipgo_fx.passes``, never as ``passes``."""
+
+if __name__ != "dipgo_fx.passes":
+    raise ImportError(
+        f"this package was imported as {__name__!r}, but its one name is 'dipgo_fx.passes': under "
+        "a second name every class would exist twice and isinstance checks would fail. Write "
+        "`import dipgo_fx.passes`; if a tool did this, point it at dipgo_fx/, not at passes/."
+    )
+
+from .base import GraphPass, InvariantError, PassError, PassRecord, PassResult, Pipeline
+from .bind_gates import BindGates
+from .blocks import Granularity, find_blocks
+from .drop_dead_blocks import DropDeadBlocks
+from .insert_gates import Backup, InsertGates
+from .recorder import TraceError
+from .trace import LoopRecorder
+
+__all__ = [
+    "Backup",
+    "BindGates",
+    "DropDeadBlocks",
+    "Granularity",
+    "GraphPass",
+    "InsertGates",
+    "InvariantError",
+    "LoopRecorder",
+    "PassError",
+    "PassRecord",
+    "PassResult",
+    "Pipeline",
+    "TraceError",
+    "find_blocks",
+]

@@ -1,0 +1,130 @@
+"""What every pass shares: the template around a rewrite, its result, the pipeline, the errors."""
+
+from __future__ import annotations
+
+import copy
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from torch import fx
+
+
+class PassError(RuntimeError):
+    """A pass could not do its work; the message names the pass and what ran before it."""
+
+
+class InvariantError(PassError):
+    """A graph breaks a rule; the message names the rule and the nodes at fault."""
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """The graph after a pass and whether the pass changed anything.
+
+    An unmodified run returns the very module that went in, so `result.graph_module is gm` tells
+    that nothing was left to do.
+    """
+
+    graph_module: fx.GraphModule
+    modified: bool
+
+
+@dataclass(frozen=True)
+class GraphPass(ABC):
+    """One rewrite of a graph. Authors write `rewrite`; fields of the subclass are its options.
+
+    Calling a pass never edits the graph that is handed in: it works on a new graph that shares all
+    parameters with it, and checks the result with `graph.lint()` and `rules.check`.
+    """
+
+    name: ClassVar[str]
+
+    def requires(self, gm: fx.GraphModule) -> None:
+        """Raise `InvariantError` if `gm` is not a graph that this pass can work on."""
+        return None
+
+    @abstractmethod
+    def rewrite(self, gm: fx.GraphModule) -> bool:
+        """Edit `gm` in place and tell whether anything changed."""
+
+    def ensures(self, gm: fx.GraphModule) -> None:
+        """Raise `InvariantError` if the result `gm` is not what the pass promises."""
+        return None
+
+    @final
+    def __call__(self, gm: fx.GraphModule) -> PassResult:
+        """Run the pass on a copy of `gm`'s graph, check the result and recompile it."""
+        result, _ = Pipeline((self,))(gm)
+        return PassResult(result, result is not gm)
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """What one pass of a pipeline did: its name, its effect on the number of nodes, seconds."""
+
+    name: str
+    modified: bool
+    nodes_before: int
+    nodes_after: int
+    seconds: float
+
+
+Callback = Callable[[GraphPass, fx.GraphModule, PassRecord], None]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in order. The graph is copied once, checked after every pass, recompiled once.
+
+    `callback(pass, graph module, record)` runs after every pass: the one place for printing, timing
+    or dumping graphs.
+    """
+
+    passes: tuple[GraphPass, ...]
+    callback: Callback | None = None
+
+    def __call__(self, gm: fx.GraphModule) -> tuple[fx.GraphModule, tuple[PassRecord, ...]]:
+        """Return the rewritten module (`gm` itself if no pass changed it) and one record a pass."""
+        work, records = _with_graph(gm, copy.deepcopy(gm.graph)), list[PassRecord]()
+        for step in self.passes:
+            record = _run(step, work, [r.name for r in records])
+            records.append(record)
+            if self.callback is not None:
+                self.callback(step, work, record)
+        if not any(record.modified for record in records):
+            return gm, tuple(records)
+        return _with_graph(work, work.graph), tuple(records)
+
+
+def _with_graph(gm: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
+    """Return a module that runs `graph` and holds just what it uses of `gm`, shared, not copied."""
+    # Every GraphModule has a class of its own below the class that was written down.
+    written = next(cls for cls in type(gm).__mro__ if not cls.__qualname__.endswith("Impl"))
+    new: fx.GraphModule = written(gm, graph)
+    new.meta = dict(gm.meta)
+    new.training = gm.training
+    return new
+
+
+def _run(step: GraphPass, gm: fx.GraphModule, before: list[str]) -> PassRecord:
+    # Imported here because the rules import the errors of this file.
+    from . import rules
+
+    start, count = time.perf_counter(), len(gm.graph.nodes)
+    try:
+        step.requires(gm)
+        modified = step.rewrite(gm)
+        if modified:
+            gm.graph.lint()
+            rules.check(gm)
+            step.ensures(gm)
+    except Exception as error:
+        kind = InvariantError if isinstance(error, InvariantError) else PassError
+        reason = str(error).partition("\n")[0]
+        raise kind(f"pass {step.name!r} failed after {before}: {reason}") from error
+    return PassRecord(
+        step.name, modified, count, len(gm.graph.nodes), time.perf_counter() - start
+    )

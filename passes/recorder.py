@@ -1,0 +1,352 @@
+"""Write down what Python calls: a torch-function mode that turns calls on fake tensors into nodes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import fx, nn
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import (
+    DimDynamic,
+    ShapeEnv,
+    StatelessSymbolicContext,
+)
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from .drop_dead_blocks import erase_dead_nodes
+
+# Tensor methods that stand for an operator are recorded as the operator: the graph reads like the
+# Python it came from, and a number may stand on either side.
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "pow": operator.pow,
+    "neg": operator.neg,
+    "__getitem__": operator.getitem,
+    "__matmul__": operator.matmul,
+}
+REFLECTED_OPERATORS = {
+    "__rsub__": operator.sub,
+    "__rdiv__": operator.truediv,
+    "__rtruediv__": operator.truediv,
+    "__rpow__": operator.pow,
+}
+# Operators whose 0-dim tensor constants may be written as Python numbers: torch computes the same
+# bits for both (both are weak in type promotion), and the graph needs no buffer for each.
+NUMERIC_OPERATORS = frozenset({operator.add, operator.sub, operator.mul, operator.truediv, operator.pow})
+# Noise that a loop may draw, and randomness that cannot be given the caller's generator.
+NOISE_FACTORIES = frozenset({"randn", "randn_like"})
+OTHER_RANDOM = frozenset(
+    {"rand", "rand_like", "randint", "randint_like", "randperm", "bernoulli", "multinomial"}
+    | {"normal", "normal_", "uniform_", "exponential_", "poisson"}
+)
+# Two rows at least: torch treats sizes 0 and 1 as special values.
+TRACED_ROWS = 2
+
+
+class TraceError(RuntimeError):
+    """The loop cannot be recorded; the message names the module and what to change."""
+
+
+class Recorder(TorchFunctionMode):
+    """Turns function calls that touch a recorded tensor, the batch size or noise into nodes.
+
+    Args:
+        root: module whose parameters and buffers become `get_attr` nodes; every other real tensor
+            that meets a recorded one is lifted into `constants`.
+
+    Every node carries `meta["custom"] = {"step": int, "block": path or None, "in_model": bool}` and
+    `meta["val"]`, its fake value. In-place arithmetic is recorded in functional form, since a
+    node without readers would be dropped as dead code.
+    """
+
+    def __init__(self, root: nn.Module) -> None:
+        super().__init__()
+        self.graph = fx.Graph()
+        self.constants: dict[str, torch.Tensor] = {}
+        self.step = 0
+        self.in_model = False
+        self.fake_mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+        self.batch = self._new_batch_size()
+        self._generator: fx.Node | None = None
+        self._paused = False
+        self._owned = _tensor_paths(root)
+        # id -> (tensor, node); the tensor is kept alive so that its id stays its own.
+        self._recorded: dict[int, tuple[torch.Tensor, fx.Node]] = {}
+        self._storages: dict[int, set[int]] = {}
+        # Nodes every step may read (inputs, sizes, constants) stand before all others.
+        self._prologue_end: fx.Node | None = None
+        self._shared: dict[Any, fx.Node] = {}
+
+    # -- inputs and output
+
+    def placeholder(self, name: str, example: Any, rows: int = 1) -> Any:
+        """Add an input named `name` and return its fake value.
+
+        Tensors of `example` (a tensor, or nested mappings and sequences of tensors) get `rows` times
+        the batch size as their first dimension; the other dimensions, dtype and device stay.
+        """
+        node = self._prologue(lambda: self.graph.placeholder(name))
+        node.meta["val"] = fake = self._fake(node, example, rows)
+        return fake
+
+    def generator_placeholder(self) -> None:
+        """Add the input `generator`, `None` by default, which all recorded noise is drawn from."""
+        self._generator = self._prologue(lambda: self.graph.placeholder("generator", default_value=None))
+
+    def guard(self, target: str, sample: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
+        """Record a call of module `target` on the sample and all inputs; it returns the sample."""
+        args, kwargs = (self._argument(sample),), self._arguments(dict(inputs))
+        node = self._prologue(lambda: self.graph.call_module(target, args, kwargs))
+        checked = self._renew(sample)
+        self._remember(checked, node)
+        device = self._prologue(lambda: self.graph.call_function(getattr, (node, "device")))
+        device.meta["val"] = self._device = sample.device
+        self._shared["device"] = device
+        return checked
+
+    def output(self, value: torch.Tensor) -> None:
+        """Close the graph: it returns `value`, and what does not lead there is dropped."""
+        self._tag(self.graph.output(self._argument(value)), None)
+        erase_dead_nodes(self.graph)
+
+    # -- recording calls of functions
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run `func`, and record it if an argument is recorded, symbolic, or noise is drawn."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", str(func))
+        if self._paused or not (name in NOISE_FACTORIES or self._touches((args, kwargs))):
+            return func(*args, **kwargs)
+        if name in OTHER_RANDOM:
+            raise TraceError(f"torch.{name} in the loop: only randn and randn_like can be recorded")
+        if name in NOISE_FACTORIES:
+            return self._noise(name, args, kwargs)
+        with self.fake_mode:
+            result = func(*args, **kwargs)
+        if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(result)):
+            return result
+        self._bind(result, self._function(func, name, args, kwargs))
+        return result
+
+    def _touches(self, arguments: Any) -> bool:
+        return any(
+            isinstance(leaf, torch.SymInt) or id(leaf) in self._recorded
+            for leaf in pytree.tree_leaves(arguments)
+        )
+
+    def _function(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
+        if name == "__get__":
+            return self._emit("call_function", getattr, (self._argument(args[0]), func.__self__.__name__))
+        in_place = name.endswith("_") and not name.endswith("__")
+        if in_place:
+            self._refuse_aliased(args[0], name)
+            name = name[:-1]
+        is_method = in_place or getattr(torch.Tensor, name, None) is func or not callable(
+            getattr(torch, name, getattr(torch.nn.functional, name, None))
+        )
+        if is_method and name in REFLECTED_OPERATORS:
+            target = REFLECTED_OPERATORS[name]
+            return self._emit("call_function", target, self._numbers(args[::-1]))
+        if is_method and name in OPERATORS and not kwargs:
+            target = OPERATORS[name]
+            convert = self._numbers if target in NUMERIC_OPERATORS else self._arguments
+            return self._emit("call_function", target, convert(args))
+        if not is_method:
+            return self._emit("call_function", func, self._arguments(args), self._arguments(kwargs))
+        if name == "__setitem__" or not hasattr(torch.Tensor, name):
+            raise TraceError(f"in-place {name} on a tensor of the loop cannot be recorded")
+        return self._emit("call_method", name, self._arguments(args), self._arguments(kwargs))
+
+    def _noise(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+        # diffusers' own helper draws it: that also takes a CPU generator for a sample elsewhere.
+        like = args[0] if name == "randn_like" else None
+        size = args[0] if len(args) == 1 and not isinstance(args[0], int) else args
+        shape = tuple(size if like is None else like.shape)
+        dtype = kwargs.get("dtype") or (torch.get_default_dtype() if like is None else like.dtype)
+        device = kwargs.get("device") or (torch.device("cpu") if like is None else like.device)
+        with self.fake_mode:
+            noise = torch.empty(shape, dtype=dtype, device=device)
+        options = {"generator": self._generator, "device": self._argument(noise.device), "dtype": dtype}
+        self._bind(noise, self._emit("call_function", randn_tensor, (self._arguments(shape),), options))
+        return noise
+
+    def _refuse_aliased(self, tensor: torch.Tensor, name: str) -> None:
+        if len(self._storages.get(_storage(tensor), ())) > 1:
+            raise TraceError(
+                f"{name} edits a tensor in place that other tensors of the loop are views of; "
+                "write the arithmetic out of place"
+            )
+
+    # -- nodes
+
+    def _emit(
+        self, op: str, target: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> fx.Node:
+        return self.graph.create_node(op, target, args, kwargs or {})
+
+    def _prologue(self, create: Callable[[], fx.Node]) -> fx.Node:
+        if self._prologue_end is None:
+            node = create()
+        else:
+            with self.graph.inserting_after(self._prologue_end):
+                node = create()
+        self._prologue_end = node
+        node.meta["custom"] = {"step": 0, "block": None, "in_model": False}
+        return node
+
+    def _tag(self, node: fx.Node, value: Any, block: str | None = None) -> None:
+        node.meta["custom"] = {"step": self.step, "block": block, "in_model": self.in_model}
+        if value is not None:
+            node.meta["val"] = value
+
+    def _bind(self, value: Any, node: fx.Node, block: str | None = None) -> None:
+        """Let `node` stand for `value`; parts of nested results are read with `getitem` nodes."""
+        self._tag(node, value, block)
+        if isinstance(value, torch.Tensor):
+            self._remember(value, node)
+            return
+        items: Iterable[tuple[Any, Any]] = ()
+        if isinstance(value, Mapping):
+            items = value.items()
+        elif isinstance(value, (list, tuple)):
+            items = enumerate(value)
+        for key, item in items:
+            if any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(item)):
+                self._bind(item, self._emit("call_function", operator.getitem, (node, key)), block)
+
+    def _remember(self, tensor: torch.Tensor, node: fx.Node) -> None:
+        self._recorded[id(tensor)] = (tensor, node)
+        self._storages.setdefault(_storage(tensor), set()).add(id(tensor))
+        node.meta.setdefault("val", tensor)
+
+    # -- values
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Run fake tensors without recording."""
+        was, self._paused = self._paused, True
+        try:
+            with self.fake_mode:
+                yield
+        finally:
+            self._paused = was
+
+    def _new_batch_size(self) -> Any:
+        context: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC])
+        example = torch.empty(TRACED_ROWS)
+        return self.fake_mode.from_tensor(example, symbolic_context=context).shape[0]
+
+    def _fake(self, node: fx.Node, example: Any, rows: int) -> Any:
+        if isinstance(example, torch.Tensor):
+            with self.paused():
+                shape = (rows * self.batch, *example.shape[1:])
+                fake = torch.empty(shape, dtype=example.dtype, device=example.device)
+            self._remember(fake, node)
+            if not self._shared:
+                size = self._prologue(lambda: self.graph.call_method("size", (node, 0)))
+                size.meta["val"] = self.batch
+                self._shared[self.batch.node.expr] = size
+            return fake
+        if isinstance(example, Mapping):
+            return {k: self._fake(self._item(node, k), v, rows) for k, v in example.items()}
+        if isinstance(example, (list, tuple)):
+            return [self._fake(self._item(node, i), v, rows) for i, v in enumerate(example)]
+        return example
+
+    def _item(self, node: fx.Node, key: Any) -> fx.Node:
+        return self._prologue(lambda: self.graph.call_function(operator.getitem, (node, key)))
+
+    def _renew(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return another fake tensor of the same shape, dtype and device."""
+        with self.paused():
+            return torch.empty_like(tensor)
+
+    # -- arguments
+
+    def _arguments(self, values: Any) -> Any:
+        return {k: self._argument(v) for k, v in values.items()} if isinstance(values, dict) else tuple(
+            self._argument(v) for v in values
+        )
+
+    def _numbers(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(self._argument(self._as_number(value)) for value in values)
+
+    def _as_number(self, value: Any) -> Any:
+        constant = isinstance(value, torch.Tensor) and id(value) not in self._recorded
+        if constant and value.dim() == 0 and id(value) not in self._owned and not value.is_meta:
+            return value.item()
+        return value
+
+    def _argument(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value)
+        if isinstance(value, torch.SymInt):
+            return self._size(value)
+        if isinstance(value, torch.device) and value == getattr(self, "_device", None):
+            return self._shared["device"]
+        if isinstance(value, slice):
+            return slice(*(self._argument(v) for v in (value.start, value.stop, value.step)))
+        if isinstance(value, Mapping):
+            return {k: self._argument(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            items = [self._argument(v) for v in value]
+            return items if isinstance(value, list) else tuple(items)
+        if isinstance(value, fx.node.base_types) or value is None or value is Ellipsis:
+            return value
+        raise TraceError(f"an argument of type {type(value).__name__} cannot be written into the graph")
+
+    def _tensor(self, tensor: torch.Tensor) -> fx.Node:
+        if id(tensor) in self._recorded:
+            return self._recorded[id(tensor)][1]
+        path = self._owned.get(id(tensor))
+        if path is None:
+            # Constants of the scheduler: equal values share one buffer.
+            path = self._constant(tensor)
+        if path not in self._shared:
+            self._shared[path] = self._prologue(lambda: self.graph.get_attr(path))
+            with self.paused():
+                self._shared[path].meta["val"] = self.fake_mode.from_tensor(tensor)
+        return self._shared[path]
+
+    def _constant(self, tensor: torch.Tensor) -> str:
+        for path, known in self.constants.items():
+            if known.dtype == tensor.dtype and not tensor.is_meta and torch.equal(known, tensor):
+                return path
+        path = f"_constant_{len(self.constants)}"
+        self.constants[path] = tensor.detach().clone()
+        return path
+
+    def _size(self, size: torch.SymInt) -> fx.Node | int:
+        """Return a number or a node for a size that depends on the batch size."""
+        expr = size.node.expr
+        if expr.is_Integer:
+            return int(expr)
+        if expr not in self._shared:
+            # Sizes of a loop are rows: the batch size times a number.
+            factor = expr / self.batch.node.expr
+            if not factor.is_Integer:
+                raise TraceError(f"a size of the loop is {expr}: only multiples of the batch can be recorded")
+            args = (self._size(self.batch), int(factor))
+            self._shared[expr] = self._prologue(lambda: self.graph.call_function(operator.mul, args))
+            self._shared[expr].meta["val"] = size
+        return self._shared[expr]
+
+
+def _tensor_paths(root: nn.Module) -> dict[int, str]:
+    named = [*root.named_parameters(), *root.named_buffers()]
+    return {id(tensor): path for path, tensor in named}
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata

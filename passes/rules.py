@@ -1,0 +1,125 @@
+"""The rules a graph must keep, one table a stage; checked after every pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import fx
+
+from .base import InvariantError
+
+# Drawing noise moves the generator on, so a noise node is never dead.
+IMPURE_FUNCTIONS = frozenset({randn_tensor})
+
+Rule = Callable[[fx.GraphModule], Iterable[fx.Node]]
+
+
+def tag(node: fx.Node, key: str) -> Any:
+    """Return an entry of the node's `meta["custom"]`, `None` if it has none."""
+    return node.meta.get("custom", {}).get(key)
+
+
+def is_impure(node: fx.Node) -> bool:
+    """Tell whether a node without readers has to stay."""
+    return node.op in ("placeholder", "output") or node.target in IMPURE_FUNCTIONS
+
+
+def is_block_output(node: fx.Node) -> bool:
+    """Tell whether a node is a tensor that a block returned (not a gate or a backup)."""
+    return (
+        tag(node, "block") is not None
+        and tag(node, "role") is None
+        and isinstance(node.meta.get("val"), torch.Tensor)
+    )
+
+
+def nodes_are_tagged(gm: fx.GraphModule) -> list[fx.Node]:
+    """Every node knows its step."""
+    return [node for node in gm.graph.nodes if tag(node, "step") is None]
+
+
+def edges_go_forward(gm: fx.GraphModule) -> list[fx.Node]:
+    """No node reads from a later step."""
+    return [
+        node
+        for node in gm.graph.nodes
+        if any(tag(read, "step") > tag(node, "step") for read in node.all_input_nodes)
+    ]
+
+
+def has_no_gate(gm: fx.GraphModule) -> list[fx.Node]:
+    """No gate is left, nor one of the tables that gates read."""
+    return [n for n in gm.graph.nodes if tag(n, "role") in ("gate", "history", "table")]
+
+
+def gates_stay_in_block(gm: fx.GraphModule) -> list[fx.Node]:
+    """A gate and its history combine values of one block only."""
+    return [
+        node
+        for node in gm.graph.nodes
+        if tag(node, "role") in ("gate", "history", "backup")
+        and any(tag(read, "block") != tag(node, "block") for read in node.args[:2])
+    ]
+
+
+def outputs_are_gated(gm: fx.GraphModule) -> list[fx.Node]:
+    """After the first step nothing but gates and histories reads a block's output."""
+    return [
+        node
+        for node in gm.graph.nodes
+        if is_block_output(node)
+        and tag(node, "step") > 0
+        and any(tag(reader, "role") not in ("gate", "history") for reader in node.users)
+    ]
+
+
+def has_no_dead_node(gm: fx.GraphModule) -> list[fx.Node]:
+    """Every node has a reader."""
+    return [node for node in gm.graph.nodes if not node.users and not is_impure(node)]
+
+
+def backups_are_declared(gm: fx.GraphModule) -> list[fx.Node]:
+    """In the model, an earlier step's block output is read only where a gate of that block closed."""
+    return [
+        node
+        for node in gm.graph.nodes
+        if tag(node, "in_model")
+        and any(
+            (tag(read, "block"), tag(read, "step")) not in (tag(node, "backups") or ())
+            for read in node.all_input_nodes
+            if is_block_output(read) and tag(read, "step") < tag(node, "step")
+        )
+    ]
+
+
+ALWAYS: tuple[Rule, ...] = (nodes_are_tagged, edges_go_forward)
+RULES: dict[str, tuple[Rule, ...]] = {
+    "loop": (*ALWAYS, has_no_gate, backups_are_declared),
+    "supernet": (*ALWAYS, gates_stay_in_block, outputs_are_gated),
+    "bound": (*ALWAYS, has_no_gate, gates_stay_in_block, backups_are_declared),
+    "subnet": (
+        *ALWAYS,
+        has_no_gate,
+        gates_stay_in_block,
+        backups_are_declared,
+        has_no_dead_node,
+    ),
+}
+
+
+def check(gm: fx.GraphModule) -> None:
+    """Raise `InvariantError` naming the first rule of the graph's stage that is broken, and where.
+
+    A graph without a stage (not made by this compiler) has no rules.
+    """
+    stage = gm.meta.get("stage")
+    for rule in RULES.get(stage, ()):
+        offenders = list(rule(gm))
+        if offenders:
+            names = ", ".join(node.name for node in offenders[:5])
+            raise InvariantError(
+                f"rule {rule.__name__!r} of stage {stage!r} broken by {len(offenders)} nodes: {names}"
+            )

@@ -1,0 +1,198 @@
+"""Record a denoising loop: run its real Python on fake tensors and write down what it calls.
+
+`torch.fx.symbolic_trace` fails on diffusers models (their control flow looks at shapes and types), so
+values here are fake tensors, which have true shapes and dtypes, and the graph is written on the side.
+Modules without a block inside are leaves (`call_module`); the others are entered. The model's part is
+recorded at its first call and replayed at every later one, so tracing hardly depends on the number of
+steps, and the steps' graphs are equal by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import fx, nn
+from torch._dispatch.python import enable_python_dispatcher
+from torch.utils import _pytree as pytree
+
+from .recorder import Recorder, TraceError
+from .signature import call_signature
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The model's part of a step: tensors in, nodes, result, and which node stands for each tensor."""
+
+    inputs: list[fx.Node]
+    body: list[fx.Node]
+    result: Any
+    nodes: dict[int, fx.Node]
+
+
+class LoopRecorder(Recorder):
+    """Records a loop around `model`; its calls of `blocks` are tagged with the block's path.
+
+    With `gate_head` the last module with weights that the model calls outside the blocks is a block
+    too: closing its gate makes a whole step free. `called_blocks` lists the blocks in the order in
+    which the model calls them.
+    """
+
+    def __init__(self, model: nn.Module, blocks: tuple[str, ...], gate_head: bool = False) -> None:
+        super().__init__(model)
+        self.model = model
+        self.gate_head = gate_head
+        self.called_blocks: list[str] = []
+        self._blocks = frozenset(blocks)
+        self._entered = {"", *(p for block in blocks for p in _parents(block))}
+        self._paths = {module: path for path, module in model.named_modules()}
+        self._results: dict[Hashable, Any] = {}
+        self._stack: list[str] = []
+        self._body: list[fx.Node] = []
+        self._call: _Call | None = None
+
+    def start_step(self, step: int) -> None:
+        """Tag what is recorded from now on with `step`."""
+        self.step = step
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record everything called inside. Raises `TraceError` naming the module that cannot be."""
+        call = nn.Module.__call__
+
+        def module_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            path = None if self._paused else self._paths.get(module)
+            if path is None:
+                return call(module, *args, **kwargs)
+            return self._module(call, module, path, args, kwargs)
+
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(enable_python_dispatcher())
+            stack.enter_context(mock.patch.object(nn.Module, "__call__", module_call))
+            stack.enter_context(self)
+            try:
+                yield
+            except Exception as error:
+                raise TraceError(self._explain(error)) from error
+        fixed = self.fake_mode.shape_env.replacements.get(self.batch.node.expr)
+        if fixed is not None:
+            raise TraceError(
+                f"the Python of {type(self.model).__name__} or of its scheduler fixes the batch size "
+                f"at {fixed}: write it without len() or int() of the batch dimension"
+            )
+
+    def _explain(self, error: Exception) -> str:
+        module = f"{type(self.model).__name__}.{self._stack[-1]}" if self._stack else "the scheduler"
+        if isinstance(error, TraceError):
+            return f"{module}, step {self.step}: {error}"
+        kind = type(error).__name__
+        if "DataDependent" in kind or "Unsupported" in kind or "Unbacked" in kind:
+            return (
+                f"{module}, step {self.step}: its Python depends on the values of a tensor, and a "
+                f"recorded loop can only depend on shapes ({kind}: {str(error).splitlines()[0]})"
+            )
+        return f"{module}, step {self.step}: {kind} while it was recorded: {error}"
+
+    def _module(
+        self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any
+    ) -> Any:
+        if path == "" and self._call is not None:
+            return self._replay(self._call, args, kwargs)
+        self._stack.append(path)
+        if path == "":
+            result = self._first_call(call, module, args, kwargs)
+        elif path in self._entered:
+            result = call(module, *args, **kwargs)
+        else:
+            result = self._leaf(call, module, path, args, kwargs)
+        self._stack.pop()
+        return result
+
+    def _leaf(
+        self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any
+    ) -> Any:
+        result = self._run_leaf(call, module, args, kwargs)
+        block = path if path in self._blocks else None
+        if block is not None and block in self.called_blocks:
+            raise TraceError("a block is called twice in one step; gate its parent instead")
+        if block is not None:
+            self.called_blocks.append(block)
+        node = self._emit("call_module", path, self._arguments(args), self._arguments(kwargs))
+        self._bind(result, node, block)
+        return result
+
+    def _run_leaf(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Return the leaf's fake result; leaves of equal structure and input shapes run once."""
+        key = call_signature(module, args, kwargs)
+        if key not in self._results:
+            with self.paused():
+                self._results[key] = call(module, *args, **kwargs)
+        return pytree.tree_map_only(torch.Tensor, self._renew, self._results[key])
+
+    def _first_call(self, call: Callable[..., Any], model: nn.Module, args: Any, kwargs: Any) -> Any:
+        inputs = self._inputs((args, kwargs))
+        self.in_model = True
+        result = call(model, *args, **kwargs)
+        self.in_model = False
+        if self.gate_head:
+            self._tag_head(model)
+        tensors = [t for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor)]
+        nodes = {id(t): self._tensor(t) for t in tensors}
+        self._call = _Call(inputs, self._body, result, nodes)
+        return result
+
+    def _tag_head(self, model: nn.Module) -> None:
+        leaves = [n for n in self._body if n.op == "call_module"]
+        head = next((n for n in reversed(leaves) if _has_weights(model, str(n.target))), None)
+        if head is None or head.meta["custom"]["block"] is not None:
+            return
+        if isinstance(head.meta["val"], torch.Tensor):
+            head.meta["custom"]["block"] = str(head.target)
+            self.called_blocks.append(str(head.target))
+
+    def _replay(self, first: _Call, args: Any, kwargs: Any) -> Any:
+        inputs = self._inputs((args, kwargs))
+        if len(inputs) != len(first.inputs):
+            raise TraceError(
+                f"the model got {len(first.inputs)} tensors at step 0 and {len(inputs)} at step "
+                f"{self.step}; every step must call it alike"
+            )
+        env = dict(zip(first.inputs, inputs, strict=True))
+        for node in first.body:
+            copied = env[node] = self.graph.node_copy(node, lambda n: env.get(n, n))
+            copied.meta["custom"] = {**node.meta["custom"], "step": self.step}
+
+        def renew(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return value
+            fresh, node = self._renew(value), first.nodes[id(value)]
+            self._remember(fresh, env.get(node, node))
+            return fresh
+
+        return pytree.tree_map(renew, first.result)
+
+    def _inputs(self, arguments: Any) -> list[fx.Node]:
+        leaves = pytree.tree_leaves(arguments)
+        return [self._tensor(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+    def _emit(
+        self, op: str, target: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> fx.Node:
+        node = super()._emit(op, target, args, kwargs)
+        if self.in_model:
+            self._body.append(node)
+        return node
+
+
+def _has_weights(model: nn.Module, path: str) -> bool:
+    return next(model.get_submodule(path).parameters(), None) is not None
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]

@@ -1,0 +1,15 @@
+"""What every test shares: two threads, repeatable properties, no network, no display."""
+
+import os
+
+import torch
+from hypothesis import settings
+
+# Read when diffusers and matplotlib are imported, which no conftest does.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+torch.set_num_threads(2)
+
+settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("ci")

@@ -1,0 +1,1 @@
+"""Typed uses of the public interface: checked by mypy, never run."""
