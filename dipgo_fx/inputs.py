@@ -69,7 +69,7 @@ def example_conditioning(model: nn.Module) -> dict[str, Any]:
 
 def num_classes(model: nn.Module) -> int | None:
     """Return how many class labels the model was trained on, the null class not counted."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if getattr(config, "num_class_embeds", None) is not None:
         return int(config.num_class_embeds) - 1
     if getattr(config, "norm_type", None) == "ada_norm_zero":
@@ -88,7 +88,7 @@ def _text_shape(config: Any) -> tuple[int, int] | None:
 
 def _added_widths(model: nn.Module) -> dict[str, int]:
     """Widths of the extra conditionings of SDXL-like U-Nets and of PixArt at 1024 pixels."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if getattr(config, "addition_embed_type", None) == "text_time":
         times = 6
         text = config.projection_class_embeddings_input_dim - times * config.addition_time_embed_dim
@@ -114,9 +114,7 @@ class InputGuard(nn.Module):
     answer instead of an error.
     """
 
-    def __init__(
-        self, sample: torch.Tensor, conditioning: Mapping[str, Any], rows: int
-    ) -> None:
+    def __init__(self, sample: torch.Tensor, conditioning: Mapping[str, Any], rows: int) -> None:
         super().__init__()
         self.rows = rows
         self.sample_shape = tuple(sample.shape[1:])

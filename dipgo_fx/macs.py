@@ -6,7 +6,7 @@ import copy
 import operator
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -67,8 +67,8 @@ class Macs(Cost):
         attention_per_block: `(T, N)` int64, the attention products among them.
     """
 
-    per_block: torch.Tensor = torch.empty(0)
-    attention_per_block: torch.Tensor = torch.empty(0)
+    per_block: torch.Tensor = field(kw_only=True)
+    attention_per_block: torch.Tensor = field(kw_only=True)
 
 
 def count_macs(loop: fx.GraphModule) -> Macs:
@@ -87,7 +87,7 @@ def count_macs(loop: fx.GraphModule) -> Macs:
         if node.op == "call_module" and tag(node, "block") is not None:
             row = (tag(node, "step"), column[tag(node, "block")])
             tables[0][row], tables[1][row] = cost.total, cost.attention
-    return Macs(total.total, total.attention, tables[0], tables[1])
+    return Macs(total.total, total.attention, per_block=tables[0], attention_per_block=tables[1])
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class LoopCost:
     def smallest_share(self) -> float:
         """The share that is left when every gate after the first step closes."""
         blocks = self.reads.num_blocks
-        first_only = [[True] * blocks] + [[False] * blocks] * (self.num_steps - 1)
+        first_only = [[True] * blocks, *[[False] * blocks] * (self.num_steps - 1)]
         return self.share(first_only)
 
 

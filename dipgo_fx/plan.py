@@ -103,6 +103,18 @@ class Plan:
         """`reuse` if every closed gate repeats the last value, else `linear`."""
         return "reuse" if bool((self.weights == 1).all()) else "linear"
 
+    def __str__(self) -> str:
+        """Return a table for a terminal: `#` runs (if read), `.` repeats, `/` extrapolates."""
+        facts = self.facts
+        kinds = torch.where(self.keep, 0, torch.where(self.weights == 1, 1, 2))
+        head = f"{facts.model}, {facts.scheduler}, {self.ratio:.1%} of MACs removed"
+        width = max(map(len, facts.blocks))
+        rows = [
+            f"{block:<{width}}  {''.join('#./'[kind] for kind in kinds[:, n].tolist())}"
+            for n, block in enumerate(facts.blocks)
+        ]
+        return "\n".join([head, *rows])
+
     def check_fits(self, facts: LoopFacts) -> None:
         """Raise `PlanError` naming both sides if the plan was made for another loop."""
         for item in fields(LoopFacts):
@@ -173,7 +185,9 @@ class Plan:
     def _from_dict(cls, values: dict[str, Any]) -> Plan:
         if values["format"] != FORMAT:
             raise PlanError(f"plan format {values['format']} is not {FORMAT}, the one this version reads")
-        facts = {k: tuple(v) if isinstance(v, list) else v for k, v in values["facts"].items()}
+        facts: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values["facts"].items()
+        }
         if set("".join(values["keep"])) - {"0", "1"}:
             raise PlanError("keep may only hold 0 and 1")
         scores, ratio = values["scores"], float(values["ratio"])

@@ -7,6 +7,7 @@ import logging
 import torch
 
 from .macs import LoopCost
+from .passes import Backup
 
 logger = logging.getLogger(__name__)
 # The paper's tolerance on the pruned ratio.
@@ -25,7 +26,7 @@ def check_ratio(ratio: float, cost: LoopCost) -> None:
         )
 
 
-def threshold(scores: torch.Tensor, ratio: float, cost: LoopCost) -> torch.Tensor:
+def threshold(scores: torch.Tensor, ratio: float, cost: LoopCost, backup: Backup) -> torch.Tensor:
     """Return the keep table of the highest scores that costs at most `1 - ratio` of the loop.
 
     A block whose readers are all gone costs nothing, whatever its score. Bisection finds the threshold
@@ -36,6 +37,7 @@ def threshold(scores: torch.Tensor, ratio: float, cost: LoopCost) -> torch.Tenso
         scores: `(T, N)`; row 0 is always kept.
         ratio: share of MACs to remove.
         cost: the loop's costs.
+        backup: what closed gates read; an extrapolation keeps one more value of a block alive.
     """
     check_ratio(ratio, cost)
     budget = 1 - ratio
@@ -51,27 +53,27 @@ def threshold(scores: torch.Tensor, ratio: float, cost: LoopCost) -> torch.Tenso
     low, high = 0, len(order)
     while low < high:
         middle = (low + high + 1) // 2
-        if _fits(cost, opened(middle), budget):
+        if fits(cost, opened(middle), budget, backup):
             low = middle
         else:
             high = middle - 1
-    keep = fill(opened(low), order[low:], budget, cost)
+    keep = fill(opened(low), order[low:], budget, cost, backup)
     return torch.tensor(keep)
 
 
 def fill(
-    keep: list[list[bool]], candidates: list[int], budget: float, cost: LoopCost
+    keep: list[list[bool]], candidates: list[int], budget: float, cost: LoopCost, backup: Backup
 ) -> list[list[bool]]:
     """Open candidate gates (flat indices after step 0, best first) while the budget allows."""
-    blocks = len(keep[0])
-    share = cost.share(keep)
+    blocks, weights = len(keep[0]), any_weights(cost, backup)
+    share = cost.share(keep, weights)
     for index in candidates:
         if budget - share < TOLERANCE / 4:
             break
         row, column = 1 + index // blocks, index % blocks
         keep[row][column] = True
-        if _fits(cost, keep, budget):
-            share = cost.share(keep)
+        if fits(cost, keep, budget, backup):
+            share = cost.share(keep, weights)
         else:
             keep[row][column] = False
     if budget - share >= TOLERANCE:
@@ -84,6 +86,13 @@ def fill(
     return keep
 
 
-def _fits(cost: LoopCost, keep: list[list[bool]], budget: float) -> bool:
+def fits(cost: LoopCost, keep: list[list[bool]], budget: float, backup: Backup) -> bool:
+    """Tell whether a keep table costs at most the share `budget` of the loop."""
     # Compared as integers: a share that equals the budget must not fail for a rounding error.
-    return cost.of_plan(keep).total <= round(budget * cost.full.total)
+    return cost.of_plan(keep, any_weights(cost, backup)).total <= round(budget * cost.full.total)
+
+
+def any_weights(cost: LoopCost, backup: Backup) -> list[list[float]] | None:
+    """Return weights that keep alive what any weights of a backup can read."""
+    blocks = cost.reads.num_blocks
+    return [[2.0] * blocks] * cost.num_steps if backup == "linear" else None

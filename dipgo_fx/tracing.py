@@ -63,6 +63,22 @@ class Loop(fx.GraphModule):
         return self.facts.blocks
 
     @property
+    def plan(self) -> Any:
+        """The `Plan` that was compiled; an unpruned loop has none."""
+        return self._made("plan")
+
+    @property
+    def report(self) -> Any:
+        """The `Report` of the compilation; an unpruned loop has none."""
+        return self._made("report")
+
+    def _made(self, name: str) -> Any:
+        # Not AttributeError: nn.Module would hide its message.
+        if name not in self.meta:
+            raise ValueError(f"this loop was traced, not pruned: it has no {name}; see prune() and apply()")
+        return self.meta[name]
+
+    @property
     def num_steps(self) -> int:
         """T, the number of calls of the model."""
         return len(self.facts.timesteps)
@@ -129,9 +145,7 @@ def trace(
     return _assemble(model, recorder, InputGuard(sample, conditioning, rows), facts)
 
 
-def _assemble(
-    model: nn.Module, recorder: LoopRecorder, guard: InputGuard, facts: LoopFacts
-) -> Loop:
+def _assemble(model: nn.Module, recorder: LoopRecorder, guard: InputGuard, facts: LoopFacts) -> Loop:
     attributes: dict[str, Any] = {GUARD: guard}
     for node in recorder.graph.nodes:
         if node.op == "call_module" and node.target != GUARD:

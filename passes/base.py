@@ -125,6 +125,4 @@ def _run(step: GraphPass, gm: fx.GraphModule, before: list[str]) -> PassRecord:
         kind = InvariantError if isinstance(error, InvariantError) else PassError
         reason = str(error).partition("\n")[0]
         raise kind(f"pass {step.name!r} failed after {before}: {reason}") from error
-    return PassRecord(
-        step.name, modified, count, len(gm.graph.nodes), time.perf_counter() - start
-    )
+    return PassRecord(step.name, modified, count, len(gm.graph.nodes), time.perf_counter() - start)

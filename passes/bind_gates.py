@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
 from torch import fx
 
 from .base import GraphPass, InvariantError
@@ -20,8 +19,8 @@ class BindGates(GraphPass):
 
     `keep[t][n]` true: readers of block n at step t take its fresh output; false: its backup.
     `weights[t][n]` is the weight of a `linear` backup: 1 repeats the last computed value, more
-    extrapolates from the one before it. Blocks that nobody reads any more are left for
-    `DropDeadBlocks`. A SuperNet of `reuse` backups takes no weights.
+    extrapolates from the one before it; without `weights` they stay an input of the graph, to be learned.
+    Blocks that nobody reads any more are left for `DropDeadBlocks`.
     """
 
     name: ClassVar[str] = "bind-gates"
@@ -39,30 +38,32 @@ class BindGates(GraphPass):
                 raise InvariantError(f"{name} must have {expected[1]} columns")
             if table is not None and len(table) != expected[0]:
                 raise InvariantError(f"{name} has {len(table)} rows for {expected[0]} steps")
-        if (self.weights is None) != (gm.meta["backup"] == "reuse"):
-            raise InvariantError(f"weights do not fit backup {gm.meta['backup']!r}")
+        if self.weights is not None and gm.meta["backup"] == "reuse":
+            raise InvariantError("a SuperNet of reuse backups takes no weights")
 
     def rewrite(self, gm: fx.GraphModule) -> bool:
         """Resolve in graph order, so that a backup's inputs are resolved before it."""
         for node in list(gm.graph.nodes):
             role = tag(node, "role")
             if role in ("gate", "history"):
-                _, step, block = tag(node.args[2], "entry")
-                self._become(gm.graph, node, node.args[1] if self.keep[step][block] else node.args[0])
-            elif role == "backup" and self.weights is not None:
-                _, step, block = tag(node.args[2], "entry")
-                self._weigh(gm.graph, node, float(self.weights[step][block]))
+                backup, fresh, entry = _inputs(node)
+                _, step, block = tag(entry, "entry")
+                self._become(gm.graph, node, fresh if self.keep[step][block] else backup)
+            elif role == "backup":
+                self._weigh(gm.graph, node)
         for node in reversed(list(gm.graph.nodes)):
-            if tag(node, "role") == "table":
+            if tag(node, "role") == "table" and not node.users:
                 gm.graph.erase_node(node)
         gm.meta["stage"] = "bound"
         return True
 
-    def _weigh(self, graph: fx.Graph, node: fx.Node, weight: float) -> None:
-        previous, last, _ = node.args
+    def _weigh(self, graph: fx.Graph, node: fx.Node) -> None:
+        previous, last, entry = _inputs(node)
+        _, step, block = tag(entry, "entry")
+        weight = None if self.weights is None else float(self.weights[step][block])
         if weight == 1.0 or previous is last:
             self._become(graph, node, last)
-        else:
+        elif weight is not None:
             node.args = (previous, last, weight)
 
     def _become(self, graph: fx.Graph, node: fx.Node, value: fx.Node) -> None:
@@ -75,6 +76,10 @@ class BindGates(GraphPass):
         graph.erase_node(node)
 
 
-def is_backup(node: fx.Node) -> bool:
-    """Tell whether a node extrapolates a closed gate's value."""
-    return node.target is torch.lerp and tag(node, "role") == "backup"
+def _inputs(lerp: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node]:
+    """Return start, end and weight of a gate, history or backup."""
+    start, end, weight = lerp.args
+    assert isinstance(start, fx.Node)
+    assert isinstance(end, fx.Node)
+    assert isinstance(weight, fx.Node)
+    return start, end, weight

@@ -39,4 +39,3 @@ def erase_dead_nodes(graph: fx.Graph) -> int:
         if not node.users and not is_impure(node):
             graph.erase_node(node)
     return count - len(graph.nodes)
-

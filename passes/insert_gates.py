@@ -50,9 +50,7 @@ class InsertGates(GraphPass):
         gm.meta["backup"] = self.backup
         return True
 
-    def _gate(
-        self, graph: fx.Graph, outputs: list[fx.Node], block: int, tables: _Tables
-    ) -> None:
+    def _gate(self, graph: fx.Graph, outputs: list[fx.Node], block: int, tables: _Tables) -> None:
         last = previous = outputs[0]
         for fresh in outputs[1:]:
             step, readers = tag(fresh, "step"), list(fresh.users)

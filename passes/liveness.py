@@ -108,8 +108,6 @@ def last_kept(keep: Keep) -> list[list[tuple[int, int]]]:
     for t in range(1, len(keep)):
         before = keep[t - 1]
         if t > 1:
-            current = [
-                (t - 1, pair[0]) if before[n] else pair for n, pair in enumerate(current)
-            ]
+            current = [(t - 1, pair[0]) if before[n] else pair for n, pair in enumerate(current)]
         rows.append(current)
     return rows

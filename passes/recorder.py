@@ -74,7 +74,8 @@ class Recorder(TorchFunctionMode):
         self.constants: dict[str, torch.Tensor] = {}
         self.step = 0
         self.in_model = False
-        self.fake_mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+        self.shape_env = ShapeEnv()
+        self.fake_mode = FakeTensorMode(shape_env=self.shape_env, allow_non_fake_inputs=True)
         self.batch = self._new_batch_size()
         self._generator: fx.Node | None = None
         self._paused = False
@@ -152,8 +153,10 @@ class Recorder(TorchFunctionMode):
         if in_place:
             self._refuse_aliased(args[0], name)
             name = name[:-1]
-        is_method = in_place or getattr(torch.Tensor, name, None) is func or not callable(
-            getattr(torch, name, getattr(torch.nn.functional, name, None))
+        is_method = (
+            in_place
+            or getattr(torch.Tensor, name, None) is func
+            or not callable(getattr(torch, name, getattr(torch.nn.functional, name, None)))
         )
         if is_method and name in REFLECTED_OPERATORS:
             target = REFLECTED_OPERATORS[name]
@@ -275,8 +278,10 @@ class Recorder(TorchFunctionMode):
     # -- arguments
 
     def _arguments(self, values: Any) -> Any:
-        return {k: self._argument(v) for k, v in values.items()} if isinstance(values, dict) else tuple(
-            self._argument(v) for v in values
+        return (
+            {k: self._argument(v) for k, v in values.items()}
+            if isinstance(values, dict)
+            else tuple(self._argument(v) for v in values)
         )
 
     def _numbers(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -349,4 +354,4 @@ def _tensor_paths(root: nn.Module) -> dict[int, str]:
 
 
 def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)

@@ -51,8 +51,8 @@ def edges_go_forward(gm: fx.GraphModule) -> list[fx.Node]:
 
 
 def has_no_gate(gm: fx.GraphModule) -> list[fx.Node]:
-    """No gate is left, nor one of the tables that gates read."""
-    return [n for n in gm.graph.nodes if tag(n, "role") in ("gate", "history", "table")]
+    """No gate is left."""
+    return [node for node in gm.graph.nodes if tag(node, "role") in ("gate", "history")]
 
 
 def gates_stay_in_block(gm: fx.GraphModule) -> list[fx.Node]:
@@ -115,7 +115,7 @@ def check(gm: fx.GraphModule) -> None:
 
     A graph without a stage (not made by this compiler) has no rules.
     """
-    stage = gm.meta.get("stage")
+    stage = str(gm.meta.get("stage"))
     for rule in RULES.get(stage, ()):
         offenders = list(rule(gm))
         if offenders:

@@ -79,7 +79,7 @@ class LoopRecorder(Recorder):
                 yield
             except Exception as error:
                 raise TraceError(self._explain(error)) from error
-        fixed = self.fake_mode.shape_env.replacements.get(self.batch.node.expr)
+        fixed = self.shape_env.replacements.get(self.batch.node.expr)
         if fixed is not None:
             raise TraceError(
                 f"the Python of {type(self.model).__name__} or of its scheduler fixes the batch size "
@@ -98,9 +98,7 @@ class LoopRecorder(Recorder):
             )
         return f"{module}, step {self.step}: {kind} while it was recorded: {error}"
 
-    def _module(
-        self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any
-    ) -> Any:
+    def _module(self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
         if path == "" and self._call is not None:
             return self._replay(self._call, args, kwargs)
         self._stack.append(path)
@@ -113,9 +111,7 @@ class LoopRecorder(Recorder):
         self._stack.pop()
         return result
 
-    def _leaf(
-        self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any
-    ) -> Any:
+    def _leaf(self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
         result = self._run_leaf(call, module, args, kwargs)
         block = path if path in self._blocks else None
         if block is not None and block in self.called_blocks:

@@ -1,0 +1,194 @@
+"""Where a search judges candidate plans: builds SubNets, measures losses, keeps the account."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils.checkpoint import checkpoint
+
+from .calibration import Batch
+from .config import PruneConfig
+from .losses import consistency_loss
+from .macs import LoopCost
+from .passes import BindGates, DropDeadBlocks, InsertGates, Pipeline
+from .passes.insert_gates import WEIGHTS, Backup
+from .passes.split_steps import split_steps
+from .tracing import Loop
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A candidate plan: keep table, backup weights (both `(T, N)`) and its loss; how it was made."""
+
+    keep: torch.Tensor
+    weights: torch.Tensor
+    loss: float = math.inf
+    name: str = ""
+    steps: tuple[int, ...] = field(default=(), compare=False)
+    shell: tuple[int, ...] = field(default=(), compare=False)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether every backup repeats the last value."""
+        return bool((self.weights == 1).all())
+
+
+class Arena:
+    """Judges plans of one loop on one calibration batch.
+
+    Attributes:
+        spent: compute so far, in unpruned runs of the calibration batch (a gradient step costs three
+            runs of its own batch, four with recomputation).
+        best: lowest loss seen on the whole batch.
+        curve: `(spent, loss)` of every judgement on the whole batch.
+        notes: facts about the search, plain JSON values.
+    """
+
+    def __init__(
+        self, loop: Loop, cost: LoopCost, batch: Batch, config: PruneConfig, generator: torch.Generator
+    ) -> None:
+        self.loop, self.cost, self.batch, self.config = loop, cost, batch, config
+        self.generator = generator
+        self.spent = 1.0  # the unpruned run that made the targets
+        self.best = math.inf
+        self.curve: list[tuple[float, float]] = []
+        self.notes: dict[str, Any] = {}
+        self._distance = consistency_loss(config.loss)
+        self._supernets: dict[Backup, fx.GraphModule] = {}
+
+    def supernet(self, backup: Backup) -> fx.GraphModule:
+        """Return the loop with all gates in place."""
+        if backup not in self._supernets:
+            self._supernets[backup] = InsertGates(backup)(self.loop).graph_module
+        return self._supernets[backup]
+
+    def subnet(self, draft: Draft) -> fx.GraphModule:
+        """Return the SubNet of a draft."""
+        weights = None if draft.repeats else _rows(draft.weights)
+        return self._bound("reuse" if draft.repeats else "linear", draft, weights)
+
+    def learnable(self, draft: Draft) -> fx.GraphModule:
+        """Return the SubNet of a draft whose backup weights are the input `weights`."""
+        return self._bound("linear", draft, None)
+
+    def _bound(self, backup: Backup, draft: Draft, weights: Any) -> fx.GraphModule:
+        passes = (BindGates(_rows(draft.keep), weights), DropDeadBlocks())
+        return Pipeline(passes)(self.supernet(backup))[0]
+
+    def judged(self, draft: Draft, batch: Batch | None = None) -> Draft:
+        """Return the draft with its loss on a batch, all calibration samples if omitted."""
+        chosen = batch or self.batch
+        with torch.no_grad():
+            loss = self.loss(chosen.run(self.subnet(draft)), chosen.target).item()
+        self._charge(self.share(draft), chosen)
+        loss = loss if math.isfinite(loss) else math.inf
+        if batch is None:
+            self.best = min(self.best, loss)
+            self.curve.append((self.spent, loss))
+        return replace(draft, loss=loss)
+
+    def share(self, draft: Draft) -> float:
+        """Return the share of the loop's MACs that a draft keeps."""
+        weights = None if draft.repeats else draft.weights.tolist()
+        return self.cost.share(draft.keep.tolist(), weights)
+
+    def backward(self, net: fx.GraphModule, share: float, batch: Batch, **tables: torch.Tensor) -> float:
+        """Add the gradient of the loss on `batch` to `tables`' leaves; return the loss.
+
+        Args:
+            net: a SuperNet or SubNet that takes `tables` as inputs.
+            share: what it costs, as a share of the loop.
+        """
+        result = run_in_steps(net, batch, tables) if self.config.checkpoint else batch.run(net, **tables)
+        loss = self.loss(result, batch.target)
+        if not bool(torch.isfinite(loss)):
+            raise FloatingPointError(
+                f"the search loss became {loss.item()} after {self.spent:.1f} full runs: lower "
+                "config.learning_rate, or run the model in float32 or bfloat16"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._charge(self.runs_per_gradient * share, batch)
+        return loss.item()
+
+    @property
+    def runs_per_gradient(self) -> int:
+        """Cost of a gradient step in runs: forward, twice backward, and recomputation."""
+        return 4 if self.config.checkpoint else 3
+
+    def loss(self, result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the consistency loss of final samples, decoded if the config says so."""
+        if self.config.decode is not None:
+            result, target = self.config.decode(result), self.config.decode(target)
+        return self._distance(result.float(), target.float())
+
+    def minibatch(self, pool: int) -> Batch:
+        """Return `config.batch_size` random samples of the first `pool`."""
+        order = torch.randperm(pool, generator=self.generator, device=self.generator.device)
+        return self.batch.part(order[: self.config.batch_size].cpu())
+
+    def _charge(self, runs: float, batch: Batch) -> None:
+        self.spent += runs * len(batch.sample) / len(self.batch.sample)
+
+
+def run_in_steps(net: fx.GraphModule, batch: Batch, tables: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Run a net on a batch so that the backward pass recomputes one step at a time.
+
+    Memory then grows with T only by what steps hand to each other: samples and block outputs.
+    """
+    generator = torch.Generator().manual_seed(batch.seed)
+    given = {"sample": batch.sample, **batch.conditioning, "generator": generator, **tables}
+    inputs = [given.get(str(n.target)) for n in net.graph.nodes if n.op == "placeholder"]
+    result: torch.Tensor = _Checkpointed(split_steps(net), generator).run(*inputs)
+    return result
+
+
+class _Checkpointed(fx.Interpreter):
+    """Calls every step's submodule under checkpointing, with the same noise when it is recomputed."""
+
+    def __init__(self, split: fx.GraphModule, generator: torch.Generator) -> None:
+        super().__init__(split)
+        self.generator = generator
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        step, state = self.fetch_attr(target), list[torch.Tensor]()
+
+        def run(*inputs: Any) -> Any:
+            if state:
+                self.generator.set_state(state[0])
+            else:
+                state.append(self.generator.get_state())
+            return step(*inputs)
+
+        return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode without parameter gradients, and back as it was."""
+    modes = {module: module.training for module in model.modules()}
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    try:
+        model.eval()
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+
+
+def takes_weights(net: fx.GraphModule) -> bool:
+    """Tell whether a net reads the input `weights`."""
+    return any(node.op == "placeholder" and node.target == WEIGHTS for node in net.graph.nodes)
+
+
+def _rows(table: torch.Tensor) -> tuple[tuple[Any, ...], ...]:
+    return tuple(tuple(row) for row in table.tolist())

@@ -1,0 +1,87 @@
+"""Uniform plans: which steps run whole, and which outer blocks run at the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .macs import LoopCost
+from .passes import Backup
+from .threshold import fill, fits
+
+KeepTable = list[list[bool]]
+
+
+def step_sets(steps: int, count: int) -> Iterator[tuple[int, ...]]:
+    """Yield sets of `count` of `steps` steps, all with step 0: even strides, other ends, other density."""
+    seen: set[tuple[int, ...]] = set()
+    strided = [index * steps / count for index in range(count)]
+    last = max(count - 1, 1)
+    spans = [
+        *([position + shift for position in strided] for shift in (0.0, 0.3, 0.6)),
+        *([(steps - 1) * (i / last) ** power for i in range(count)] for power in (1.0, 1.25, 0.8)),
+        *([steps * (i / count) ** power for i in range(count)] for power in (1.25, 0.8)),
+    ]
+    for span in spans:
+        chosen = _distinct([0, *(round(position) for position in span[1:])], steps)
+        if chosen not in seen:
+            seen.add(chosen)
+            yield chosen
+
+
+def _distinct(positions: list[int], steps: int) -> tuple[int, ...]:
+    """Move positions that coincide to the nearest free step."""
+    taken: set[int] = set()
+    for position in positions:
+        free = (step for step in range(steps) if step not in taken)
+        taken.add(min(free, key=lambda step: abs(step - position)))
+    return tuple(sorted(taken))
+
+
+def shells(blocks: int) -> Iterator[tuple[int, ...]]:
+    """Yield sets of outer blocks, from none to a third of each end, as DeepCache keeps them."""
+    yield ()
+    for depth in range(1, max(blocks // 3, 1) + 1):
+        yield tuple(n for n in range(blocks) if n < depth or n >= blocks - depth - 1)
+
+
+def whole_steps(cost: LoopCost, shell: tuple[int, ...], budget: float, backup: Backup) -> int:
+    """Return how many steps can run whole if the blocks of `shell` run at all the others."""
+    count = 0
+    while count < cost.num_steps and fits(
+        cost, keep_table(cost, tuple(range(count + 1)), shell), budget, backup
+    ):
+        count += 1
+    return count
+
+
+def keep_table(cost: LoopCost, steps: tuple[int, ...], shell: tuple[int, ...] = ()) -> KeepTable:
+    """Return the `(T, N)` table that runs `steps` whole and `shell` at the other steps."""
+    blocks = cost.reads.num_blocks
+    outer = [n in shell for n in range(blocks)]
+    return [[True] * blocks if t in steps else list(outer) for t in range(cost.num_steps)]
+
+
+def filled(keep: KeepTable, budget: float, cost: LoopCost, backup: Backup) -> KeepTable:
+    """Spend what is left of a budget on the blocks closest to the output, latest steps first."""
+    order = [
+        (t - 1) * len(keep[0]) + n
+        for n in reversed(range(len(keep[0])))
+        for t in reversed(range(1, len(keep)))
+        if not keep[t][n]
+    ]
+    return fill([list(row) for row in keep], order, budget, cost, backup)
+
+
+def spread_order(steps: int, first: tuple[int, ...]) -> list[int]:
+    """Return all steps so that every prefix lies evenly: those of `first` before the others.
+
+    Each next step is the one farthest from all before it; the end of the loop counts as taken.
+    """
+    order = [0]
+    for pool in (set(first) - {0}, set(range(steps)) - set(first) - {0}):
+        while pool:
+            marks = [*order, steps]
+            step = max(sorted(pool), key=lambda s: min(abs(s - mark) for mark in marks))
+            order.append(step)
+            pool.discard(step)
+    return order

@@ -1,0 +1,91 @@
+"""Compute once, when compiling, what depends on the timestep alone (time embeddings)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import fx
+
+from .base import GraphPass
+from .drop_dead_blocks import erase_dead_nodes
+from .rules import tag
+
+PREFIX = "_folded"
+
+
+@final
+@dataclass(frozen=True)
+class FoldConstants(GraphPass):
+    """Replace what is equal for every row of the batch and every run by a stored row.
+
+    Before: `t = full((batch,), 981); e = time_embedding(time_proj(t)); block(x, e)`
+    After:  `e = _folded_0.expand(batch, -1); block(x, e)`
+
+    Only calls whose every input is such a timestep, a size or a number are folded; a time embedding
+    that also reads class labels is not. The row is computed with a batch of one: a matrix product may
+    round the last bit differently for other batches, so a folded graph equals the unfolded one bit for
+    bit at batch 1 and to float rounding elsewhere. The folded row no longer follows later edits of the
+    weights.
+    """
+
+    name: ClassVar[str] = "fold-constants"
+
+    def rewrite(self, gm: fx.GraphModule) -> bool:
+        """Evaluate constant nodes at batch 1 and store the ones that other nodes read."""
+        rows = _constant_rows(gm)
+        frontier = [
+            node
+            for node, value in rows.items()
+            if node.op == "call_module"
+            and isinstance(value, torch.Tensor)
+            and any(user not in rows for user in node.users)
+        ]
+        for index, node in enumerate(frontier):
+            _store(gm, node, rows[node], f"{PREFIX}_{index}")
+        erase_dead_nodes(gm.graph)
+        return bool(frontier)
+
+
+def _constant_rows(gm: fx.GraphModule) -> dict[fx.Node, Any]:
+    """Evaluate, for a batch of one, the nodes that depend on nothing but timesteps and sizes."""
+    sample = next(n for n in gm.graph.nodes if isinstance(n.meta.get("val"), torch.Tensor))
+    device = next(iter(gm.parameters())).device
+    rows: dict[fx.Node, Any] = {}
+    for node in gm.graph.nodes:
+        if node.op == "call_method" and node.target == "size" and node.args[0] is sample:
+            rows[node] = 1
+        elif node.target is getattr and node.args[1] == "device":
+            rows[node] = device
+        elif _is_pure(node) and all(read in rows for read in node.all_input_nodes):
+            args, kwargs = fx.map_arg((node.args, node.kwargs), rows.__getitem__)
+            rows[node] = _call(gm, node, args, kwargs)
+    return rows
+
+
+def _is_pure(node: fx.Node) -> bool:
+    """Tell whether a node may be evaluated now: a call in a step that has inputs of its own."""
+    calls = node.op in ("call_module", "call_function", "call_method")
+    return calls and bool(node.all_input_nodes) and tag(node, "role") is None
+
+
+def _call(gm: fx.GraphModule, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    with torch.no_grad():
+        if node.op == "call_module":
+            return gm.get_submodule(str(node.target))(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
+
+
+def _store(gm: fx.GraphModule, node: fx.Node, row: torch.Tensor, name: str) -> None:
+    gm.register_buffer(name, row.detach().clone(), persistent=False)
+    size = next(n for n in gm.graph.nodes if n.op == "call_method" and n.target == "size")
+    with gm.graph.inserting_before(node):
+        stored = gm.graph.get_attr(name)
+        expanded = gm.graph.call_method("expand", (stored, size, *[-1] * (row.dim() - 1)))
+    for new in (stored, expanded):
+        new.meta = dict(node.meta)
+    node.replace_all_uses_with(expanded)

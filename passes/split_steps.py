@@ -1,0 +1,19 @@
+"""One graph to one submodule a step: what checkpoints a search step by step, and compiles a step once."""
+
+from __future__ import annotations
+
+from torch import fx
+from torch.fx.passes.split_module import split_module
+
+from .rules import tag
+
+
+def split_steps(gm: fx.GraphModule) -> fx.GraphModule:
+    """Return a module that computes the same through submodules `submod_0`, `submod_1`, ...: the steps.
+
+    Not a rewrite of the graph but a new one around it (torch's own `split_module`), hence a function:
+    values that later steps read become outputs of a step's submodule and inputs of theirs.
+    """
+    split: fx.GraphModule = split_module(gm, gm, lambda node: int(tag(node, "step")))
+    split.meta = dict(gm.meta)
+    return split

@@ -1,0 +1,310 @@
+"""The laws of the design: properties that hold for every model, scheduler and plan.
+
+"Equal" is bit for bit. A law that needs more than one file of the library is tested here and nowhere
+else, each as one property over random loops and masks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import fx
+
+import zoo
+from dipgo_fx.api import build
+from dipgo_fx.macs import count_macs
+from dipgo_fx.passes.insert_gates import Backup
+from dipgo_fx.plan import Plan, PlanError, backup_weights
+from dipgo_fx.threshold import TOLERANCE, check_ratio, threshold
+from dipgo_fx.tracing import Loop, trace
+from loops import calls, cost, eager_with_plan, inputs, loop, run, supernet
+
+# Model, scheduler, granularity, guidance. Every model, scheduler and granularity occurs; the
+# schedulers that draw noise, edit in place, or call the model twice a step occur with reused heads.
+LOOPS: tuple[tuple[Any, ...], ...] = (
+    ("dit", "ddim", "block", None),
+    ("dit", "pndm", "block", None),
+    ("dit", "deis", "branch", 2.0),
+    ("dit-variance", "ddpm", "stage", 4.0),
+    ("dit-variance", "heun", "branch", None),
+    ("unet", "pndm", "block", 2.0),
+    ("unet", "euler-a", "stage", None),
+    ("unet", "plms", "branch", None),
+    ("unet-text", "unipc", "stage", 3.0),
+    ("unet-text", "lcm", "branch", None),
+    ("unet-text", "euler", "block", None),
+    ("pixart", "dpm++", "block", 3.0),
+    ("pixart", "flow-match", "branch", None),
+)
+keys = st.sampled_from(LOOPS)
+batches = st.integers(1, 3)
+backups: st.SearchStrategy[Backup] = st.sampled_from(("reuse", "linear"))
+ratios = st.floats(0, 1, exclude_max=True)
+
+
+@st.composite
+def tables(draw: st.DrawFn, graph: Loop, low: float, high: float) -> torch.Tensor:
+    """Draw a `(T, N)` float64 table."""
+    shape = (graph.num_steps, len(graph.blocks))
+    seed = draw(st.integers(0, 2**32 - 1))
+    return low + (high - low) * torch.rand(shape, generator=zoo.generator(seed), dtype=torch.float64)
+
+
+@st.composite
+def keeps(draw: st.DrawFn, graph: Loop) -> torch.Tensor:
+    """Draw a keep table: any share of gates closed, any of them."""
+    keep = draw(tables(graph, 0, 1)) <= draw(st.floats(0, 1))
+    keep[0] = True
+    return keep
+
+
+@st.composite
+def plans(draw: st.DrawFn, graph: Loop) -> Plan:
+    """Draw a plan with either backup, or with weights as a search may learn them; its ratio is 0."""
+    keep = draw(keeps(graph))
+    if draw(st.booleans()):
+        return Plan(graph.facts, keep, backup_weights(keep, draw(backups)), 0.0)
+    learned = draw(tables(graph, -0.5, 3))
+    return Plan(graph.facts, keep, torch.where(keep, 1.0, learned), 0.0)
+
+
+@settings(max_examples=20)
+@given(
+    model=st.sampled_from(zoo.MODELS),
+    scheduler=st.sampled_from(tuple(zoo.SCHEDULERS)),
+    granularity=st.sampled_from(("stage", "block", "branch")),
+    guidance_scale=st.none() | st.floats(0, 10),
+    steps=st.integers(1, 6),
+    batch=batches,
+)
+def test_law_1_a_traced_loop_equals_the_eager_loop(
+    model: str,
+    scheduler: str,
+    granularity: Any,
+    guidance_scale: float | None,
+    steps: int,
+    batch: int,
+) -> None:
+    """A traced loop computes what the plain Python loop computes."""
+    noise = zoo.SCHEDULERS[scheduler]()
+    # A Runge-Kutta warm-up needs the steps that it warms up with.
+    assume(scheduler != "pndm" or steps >= 4)
+    graph = trace(zoo.model(model), noise, steps, guidance_scale=guidance_scale, granularity=granularity)
+    x, c = inputs(model, batch, guidance_scale)
+    assert torch.equal(run(graph, x, c), zoo.eager(model, noise, steps, x, c, guidance_scale))
+
+
+@given(key=keys, batch=batches, backup=backups, data=st.data())
+def test_law_2_an_open_supernet_equals_the_loop(
+    key: tuple[Any, ...], batch: int, backup: Backup, data: st.DataObject
+) -> None:
+    """With every gate open a SuperNet computes what the loop computes, whatever its weights."""
+    graph = loop(*key)
+    x, c = inputs(key[0], batch, key[3])
+    given_tables = {"gates": torch.ones(graph.num_steps, len(graph.blocks))}
+    if backup == "linear":
+        given_tables["weights"] = data.draw(tables(graph, -0.5, 3))
+    assert torch.equal(run(supernet(backup, *key), x, c, **given_tables), run(graph, x, c))
+
+
+@given(key=keys, batch=batches, data=st.data())
+def test_law_2_a_hard_mask_equals_its_subnet(key: tuple[Any, ...], batch: int, data: st.DataObject) -> None:
+    """With gates of 0 and 1 a SuperNet computes what the SubNet of that mask computes."""
+    plan = data.draw(plans(loop(*key)))
+    x, c = inputs(key[0], batch, key[3])
+    masks = {"gates": plan.keep.double()}
+    if plan.backup == "linear":
+        masks["weights"] = plan.weights
+    soft = run(supernet(plan.backup, *key), x, c, **masks)
+    assert torch.equal(run(build(loop(*key), plan, cost(*key)), x, c), soft)
+
+
+@given(key=keys, batch=batches, backup=backups, data=st.data())
+def test_law_3_a_plan_that_removes_nothing_equals_the_loop(
+    key: tuple[Any, ...], batch: int, backup: Backup, data: st.DataObject
+) -> None:
+    """At ratio 0 every block is kept, and the SubNet is the loop, node by node."""
+    graph = loop(*key)
+    keep = threshold(data.draw(tables(graph, 0, 1)), 0, cost(*key), backup)
+    assert keep.all()
+    subnet = build(graph, Plan.from_keep(graph, keep, backup), cost(*key))
+    assert [node.name for node in subnet.graph.nodes] == [node.name for node in graph.graph.nodes]
+    x, c = inputs(key[0], batch, key[3])
+    assert torch.equal(run(subnet, x, c), run(graph, x, c))
+
+
+@given(key=keys, data=st.data())
+def test_law_4_predicted_macs_are_those_of_the_subnet(key: tuple[Any, ...], data: st.DataObject) -> None:
+    """What a plan is said to cost, in both conventions, is what its SubNet's nodes cost."""
+    plan = data.draw(plans(loop(*key)))
+    keep, weights = plan.keep.tolist(), plan.weights.tolist()
+    subnet = build(loop(*key), plan, cost(*key))
+    predicted, counted = cost(*key).of_plan(keep, weights), count_macs(subnet)
+    assert (predicted.total, predicted.attention) == (counted.total, counted.attention)
+    written = Plan.from_keep(loop(*key), plan.keep, weights=plan.weights)
+    assert written.ratio == 1 - counted.total / cost(*key).full.total
+    assert torch.equal(written.weights, plan.weights)
+    live = cost(*key).live(keep, weights)
+    assert calls(subnet) == {(plan.blocks[n], t) for t, n in live.nonzero().tolist()}
+
+
+@given(key=keys, ratio=ratios, backup=backups, data=st.data())
+def test_law_5_a_subnet_never_exceeds_its_budget(
+    key: tuple[Any, ...], ratio: float, backup: Backup, data: st.DataObject
+) -> None:
+    """A thresholded plan costs at most 1 - ratio, and less than 0.0125 below that or it says why."""
+    graph, costs = loop(*key), cost(*key)
+    assume(ratio <= 1 - costs.smallest_share)
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("dipgo_fx")
+    logger.addHandler(handler)
+    try:
+        keep = threshold(data.draw(tables(graph, 0, 1)), ratio, costs, backup)
+    finally:
+        logger.removeHandler(handler)
+    subnet = build(graph, Plan.from_keep(graph, keep, backup), costs)
+    share = count_macs(subnet).total / costs.full.total
+    assert share <= 1 - ratio + 0.5 / costs.full.total  # half a multiplication, for rounding
+    assert bool(messages) == (1 - ratio - share >= TOLERANCE)
+
+
+@given(key=keys, data=st.data())
+def test_law_5_a_ratio_out_of_reach_is_refused(key: tuple[Any, ...], data: st.DataObject) -> None:
+    """Asking for more than closing every gate removes is an error that says how much that is."""
+    largest = 1 - cost(*key).smallest_share
+    assume(largest < 0.9999)
+    ratio = data.draw(st.floats(largest + 1e-4, 1, exclude_max=True))
+    with pytest.raises(ValueError, match=f"at most {largest:.4f} of this loop's MACs"):
+        check_ratio(ratio, cost(*key))
+
+
+@given(key=keys, data=st.data())
+def test_law_6_a_subnet_holds_only_what_runs(key: tuple[Any, ...], data: st.DataObject) -> None:
+    """A SubNet has no dead node, no gate, and no weight of a module that it does not call."""
+    subnet = build(loop(*key), data.draw(plans(loop(*key))), cost(*key))
+    nodes = list(subnet.graph.nodes)
+    noise = [node for node in nodes if getattr(node.target, "__name__", "") == "randn_tensor"]
+    ends = [node for node in nodes if node.op in ("placeholder", "output")]
+    assert [node for node in nodes if not node.users and node not in noise + ends] == []
+    inputs_of_loop = [node.name for node in loop(*key).graph.nodes if node.op == "placeholder"]
+    assert [node.name for node in nodes if node.op == "placeholder"] == inputs_of_loop
+    called = {str(node.target) for node in nodes if node.op == "call_module"}
+    read = {str(node.target) for node in nodes if node.op == "get_attr"}
+    owners = {name for name, _ in subnet.named_parameters()} | {n for n, _ in subnet.named_buffers()}
+    assert not {name for name in owners - read if not any(name.startswith(f"{path}.") for path in called)}
+
+
+@given(key=keys, data=st.data())
+def test_law_6_backup_edges_go_forward_within_a_block(key: tuple[Any, ...], data: st.DataObject) -> None:
+    """A SubNet's node reads what it read in the loop, or the same tensor of that block earlier."""
+    graph = loop(*key)
+    plan = data.draw(plans(graph))
+    original = {node.name: node for node in graph.graph.nodes}
+    outputs = _outputs(graph)
+    for node in build(graph, plan, cost(*key)).graph.nodes:
+        if node.name not in original:
+            assert node.target is torch.lerp
+            block, index, step = _source(node, outputs)
+            kept = plan.keep[:step, plan.blocks.index(block)].nonzero().flatten().tolist()
+            sources = [(block, index, s) for s in kept[-2:]]
+            assert [outputs[read.name] for read in node.all_input_nodes] == sources
+            continue
+        for now, before in zip(_reads(node), _reads(original[node.name]), strict=True):
+            if now.name != before.name:
+                block, index, step = outputs[before.name]
+                assert not plan.keep[step, plan.blocks.index(block)]
+                assert _source(now, outputs)[:2] == (block, index)
+                assert _source(now, outputs)[2] <= step
+
+
+def _reads(node: fx.Node) -> list[fx.Node]:
+    """Return what a node reads, in the order of its arguments, repeats included."""
+    reads: list[fx.Node] = []
+    fx.map_arg((node.args, node.kwargs), reads.append)
+    return reads
+
+
+def _outputs(graph: Loop) -> dict[str, tuple[str, int, int]]:
+    """Return (block, which of its tensors, step) of every tensor that a block of a loop returns."""
+    found: dict[str, tuple[str, int, int]] = {}
+    for node in graph.graph.nodes:
+        custom = node.meta["custom"]
+        if custom["block"] is not None and isinstance(node.meta["val"], torch.Tensor):
+            block, step = custom["block"], custom["step"]
+            index = sum((b, s) == (block, step) for b, _, s in found.values())
+            found[node.name] = (block, index, step)
+    return found
+
+
+def _source(node: fx.Node, outputs: dict[str, tuple[str, int, int]]) -> tuple[str, int, int]:
+    """Return whose tensor a node is: a block's own, or one extrapolated for the step it is at."""
+    if node.name in outputs:
+        return outputs[node.name]
+    block, index, _ = outputs[node.all_input_nodes[0].name]
+    return block, index, node.meta["custom"]["step"]
+
+
+@given(key=keys, batch=batches, data=st.data())
+def test_law_9_a_plan_means_what_it_says(key: tuple[Any, ...], batch: int, data: st.DataObject) -> None:
+    """A SubNet equals the plain loop whose modules are not called where the plan skips them."""
+    plan = data.draw(plans(loop(*key)))
+    subnet = build(loop(*key), plan, cost(*key))
+    x, c = inputs(key[0], batch, key[3])
+    expected, called = eager_with_plan(zoo.model(key[0]), zoo.SCHEDULERS[key[1]](), plan, x, c)
+    assert torch.equal(run(subnet, x, c), expected)
+    kept = {(plan.blocks[n], t) for t, n in plan.keep.nonzero().tolist()}
+    assert sum(called.values()) == len(kept)
+    assert calls(subnet) <= kept
+
+
+@given(
+    key=keys,
+    data=st.data(),
+    origin=st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)),
+)
+def test_law_10_a_plan_read_back_is_the_plan_that_was_written(
+    key: tuple[Any, ...],
+    data: st.DataObject,
+    origin: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Facts, tables, ratio and origin survive a file to the last bit."""
+    graph = loop(*key)
+    drawn = data.draw(plans(graph))
+    scores = data.draw(st.none() | tables(graph, -1e6, 1e6))
+    plan = Plan(drawn.facts, drawn.keep, drawn.weights, drawn.ratio, scores, origin)
+    file = tmp_path_factory.mktemp("plan") / "plan.json"
+    plan.save(file)
+    read = Plan.load(file)
+    assert (read.facts, read.ratio, read.origin) == (plan.facts, plan.ratio, plan.origin)
+    for name in ("keep", "weights", "scores"):
+        mine, theirs = getattr(plan, name), getattr(read, name)
+        assert mine is theirs is None or (mine.dtype == theirs.dtype and torch.equal(mine, theirs))
+    assert json.loads(file.read_text(encoding="utf-8"))["facts"]["model"] == graph.facts.model
+
+
+@given(mine=keys, other=keys)
+def test_law_10_a_plan_for_another_loop_is_refused(mine: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    """A plan fits the loop that it was made for and no other, and the error names both."""
+    assume(mine != other)
+    plan, facts = Plan.from_keep(loop(*mine), _all(loop(*mine))), loop(*other).facts
+    plan.check_fits(plan.facts)
+    with pytest.raises(PlanError) as refusal:
+        plan.check_fits(facts)
+    theirs = [("model", plan.facts.model, facts.model)]
+    theirs += [("scheduler", plan.facts.scheduler, facts.scheduler)]
+    item, wanted, got = next(entry for entry in theirs if entry[1] != entry[2])
+    assert f"{item}={wanted!r}" in str(refusal.value)
+    assert f"{item}={got!r}" in str(refusal.value)
+
+
+def _all(graph: Loop) -> torch.Tensor:
+    return torch.ones(graph.num_steps, len(graph.blocks), dtype=torch.bool)
