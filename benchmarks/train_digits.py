@@ -96,9 +96,7 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
 def held_out_split() -> tuple[list[int], list[int]]:
     """Return the indices of the classifier's train (80 %) and test (20 %) images."""
     labels = load_digits(return_X_y=True)[1]
-    train, test = train_test_split(
-        range(len(labels)), test_size=0.2, random_state=0, stratify=labels
-    )
+    train, test = train_test_split(range(len(labels)), test_size=0.2, random_state=0, stratify=labels)
     return train, test
 
 

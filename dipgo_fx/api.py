@@ -16,11 +16,20 @@ from .calibration import Conditioning, calibrate
 from .config import PruneConfig
 from .gate_search import thresholded, train_pruner
 from .macs import LoopCost
-from .passes import Backup, BindGates, DropDeadBlocks, Granularity, GraphPass, InsertGates, Pipeline
+from .passes import (
+    Backup,
+    BindGates,
+    DropDeadBlocks,
+    FoldConstants,
+    Granularity,
+    GraphPass,
+    InsertGates,
+    Pipeline,
+)
 from .plan import Plan, PlanError, backup_weights
 from .report import Report
 from .search import refine, scores_of
-from .threshold import check_ratio, threshold
+from .threshold import check_ratio, threshold, warn_of_miss
 from .tracing import Loop, trace
 
 
@@ -141,6 +150,7 @@ def build(loop: Loop, plan: Plan, cost: LoopCost | None = None, *, fold: bool = 
         InsertGates(plan.backup),
         BindGates(_rows(keep), None if weights is None else _rows(weights)),
         DropDeadBlocks(),
+        *((FoldConstants(),) if fold else ()),
     )
     pruned, records = Pipeline(passes)(loop)
     live, after = cost.live(keep, weights), cost.of_plan(keep, weights)
@@ -159,6 +169,7 @@ def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
     keep = threshold(plan.scores, ratio, cost, plan.backup)
     weights = backup_weights(keep, plan.backup)
     share = cost.share(keep.tolist(), weights.tolist())
+    warn_of_miss(1 - share, ratio)
     return replace(plan, keep=keep, weights=weights, ratio=1 - share)
 
 
@@ -171,6 +182,7 @@ def _search(arena: Arena, ratio: float, backup: Backup, progress: bool) -> Plan:
     else:
         draft = refine(arena, ratio, progress)
         scores = scores_of(draft)
+    warn_of_miss(1 - arena.share(draft), ratio)
     return _plan(arena, draft, scores, time.perf_counter() - start)
 
 

@@ -39,9 +39,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _demo(options: argparse.Namespace) -> None:
     try:
+        import torch
+
         from .demo.run import run
     except ModuleNotFoundError as error:
         raise ValueError(f"the demo needs {error.name}: pip install 'dipgo-fx[demo]'") from error
+    # Digits are too small to share among threads: one is faster, and its timings are steady.
+    torch.set_num_threads(1)
     run(
         options.model,
         ratio=options.ratio,

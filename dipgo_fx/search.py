@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 import torch
 from tqdm.auto import tqdm
@@ -17,6 +18,8 @@ from .threshold import fits
 
 # Shares of the budget after which a phase ends; measured on the digits models, see benchmarks/.
 STARTS_END, MOVES_END = 0.2, 0.5
+# Caps on the number of candidates: where runs are cheap, building their graphs is what takes time.
+MAX_STARTS, MAX_MOVES = 40, 60
 FINALISTS = 4
 JUDGEMENTS = 10
 
@@ -57,7 +60,7 @@ def _best_start(arena: Arena, budget: float, bar: tqdm[None]) -> Draft:
     """Judge all uniform plans on a quarter of the samples, then the best of them on all."""
     few = arena.batch.part(torch.arange(max(1, len(arena.batch.sample) // 4)))
     drafts: list[Draft] = []
-    for draft in _uniform(arena, budget):
+    for draft in islice(_uniform(arena, budget), MAX_STARTS):
         drafts.append(arena.judged(draft, few))
         _show(bar, arena)
         if arena.spent > STARTS_END * arena.config.full_runs:
@@ -94,7 +97,9 @@ def _improve(arena: Arena, best: Draft, budget: float, bar: tqdm[None]) -> Draft
     """Try random neighbours; keep those that lower the loss."""
     rng = random.Random(arena.generator.initial_seed())
     end = MOVES_END * arena.config.full_runs
-    while arena.spent + arena.share(best) < end:
+    for _ in range(MAX_MOVES):
+        if arena.spent + arena.share(best) >= end:
+            break
         neighbour = _neighbour(arena, best, budget, rng)
         if neighbour is best:
             break

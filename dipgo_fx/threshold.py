@@ -31,7 +31,7 @@ def threshold(scores: torch.Tensor, ratio: float, cost: LoopCost, backup: Backup
 
     A block whose readers are all gone costs nothing, whatever its score. Bisection finds the threshold
     as in the paper; unlike the paper, the result never exceeds the budget, and what is left of it is
-    spent on further gates in the order of their scores. A miss of 0.0125 or more is logged.
+    spent on further gates in the order of their scores.
 
     Args:
         scores: `(T, N)`; row 0 is always kept.
@@ -76,14 +76,18 @@ def fill(
             share = cost.share(keep, weights)
         else:
             keep[row][column] = False
-    if budget - share >= TOLERANCE:
-        logger.warning(
-            "the plan costs %.4f of the loop where %.4f was asked: the next gate would cost more than "
-            "what is left; a finer granularity comes closer",
-            share,
-            budget,
-        )
     return keep
+
+
+def warn_of_miss(reached: float, asked: float) -> None:
+    """Log why a plan that removes the share `reached` is not closer to `asked`."""
+    if reached - asked >= TOLERANCE:
+        logger.warning(
+            "the plan removes %.4f of the loop's MACs where %.4f was asked: opening any further gate "
+            "would cost more than what is left; more steps or a finer granularity come closer",
+            reached,
+            asked,
+        )
 
 
 def fits(cost: LoopCost, keep: list[list[bool]], budget: float, backup: Backup) -> bool:

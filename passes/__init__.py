@@ -11,14 +11,17 @@ from .base import GraphPass, InvariantError, PassError, PassRecord, PassResult, 
 from .bind_gates import BindGates
 from .blocks import Granularity, find_blocks
 from .drop_dead_blocks import DropDeadBlocks
+from .fold_constants import FoldConstants
 from .insert_gates import Backup, InsertGates
 from .recorder import TraceError
+from .split_steps import split_steps
 from .trace import LoopRecorder
 
 __all__ = [
     "Backup",
     "BindGates",
     "DropDeadBlocks",
+    "FoldConstants",
     "Granularity",
     "GraphPass",
     "InsertGates",
@@ -30,4 +33,5 @@ __all__ = [
     "Pipeline",
     "TraceError",
     "find_blocks",
+    "split_steps",
 ]

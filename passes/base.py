@@ -88,7 +88,7 @@ class Pipeline:
 
     def __call__(self, gm: fx.GraphModule) -> tuple[fx.GraphModule, tuple[PassRecord, ...]]:
         """Return the rewritten module (`gm` itself if no pass changed it) and one record a pass."""
-        work, records = _with_graph(gm, copy.deepcopy(gm.graph)), list[PassRecord]()
+        work, records = _draft_of(gm), list[PassRecord]()
         for step in self.passes:
             record = _run(step, work, [r.name for r in records])
             records.append(record)
@@ -97,6 +97,17 @@ class Pipeline:
         if not any(record.modified for record in records):
             return gm, tuple(records)
         return _with_graph(work, work.graph), tuple(records)
+
+
+def _draft_of(gm: fx.GraphModule) -> fx.GraphModule:
+    """Return a module to rewrite: a copy of the graph, everything else shared, no code generated yet."""
+    draft = object.__new__(type(gm))
+    draft.__dict__ = {**gm.__dict__, "meta": dict(gm.meta)}
+    for kind in ("_modules", "_buffers", "_parameters"):
+        draft.__dict__[kind] = dict(gm.__dict__[kind])
+    draft.__dict__["_graph"] = graph = copy.deepcopy(gm.graph)
+    graph.owning_module = draft
+    return draft
 
 
 def _with_graph(gm: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:

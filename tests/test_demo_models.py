@@ -32,9 +32,7 @@ def weight_files() -> list[Path]:
 def draw(name: DigitModel, labels: torch.Tensor, steps: int) -> torch.Tensor:
     """Draw one image per label with a plain DDIM loop from fixed noise."""
     model, scheduler = load(name)
-    noisy: Any = torch.randn(
-        (len(labels), *SAMPLE_SHAPE), generator=torch.Generator().manual_seed(7)
-    )
+    noisy: Any = torch.randn((len(labels), *SAMPLE_SHAPE), generator=torch.Generator().manual_seed(7))
     scheduler.set_timesteps(steps)
     with torch.no_grad():
         for time_step in scheduler.timesteps:
@@ -99,9 +97,7 @@ def test_the_classifier_reads_held_out_digits() -> None:
     selection = pytest.importorskip("sklearn.model_selection")
     pixels, labels = datasets.load_digits(return_X_y=True)
     # The split of benchmarks/train_digits.py.
-    _, test = selection.train_test_split(
-        range(len(labels)), test_size=0.2, random_state=0, stratify=labels
-    )
+    _, test = selection.train_test_split(range(len(labels)), test_size=0.2, random_state=0, stratify=labels)
     images = torch.tensor(pixels[test], dtype=torch.float32).reshape(-1, *SAMPLE_SHAPE) / 8 - 1
     with torch.no_grad():
         named = load_classifier()(images).argmax(1)

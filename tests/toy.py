@@ -20,11 +20,11 @@ class Stack(nn.Module):
 
     def __init__(self, *blocks: nn.Module) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
+        self.layers = nn.ModuleList(blocks)
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """Return the prediction for `(rows, WIDTH)`."""
-        for block in self.blocks:
+        for block in self.layers:
             sample = sample + block(sample)
         return sample
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -27,7 +28,7 @@ from .pictures import draw_plan, draw_samples
 PICTURE_RATIOS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SAMPLES, ROUNDS = 200, 5
 # Enough for the digits models; the search stays well under a minute on two cores.
-CONFIG = PruneConfig(samples=32, batch_size=8, full_runs=40, checkpoint=False)
+CONFIG = PruneConfig(samples=24, full_runs=40, checkpoint=False)
 
 
 @dataclass(frozen=True)
@@ -106,17 +107,18 @@ def _table(rows: list[Row], inputs: dict[str, torch.Tensor], progress: bool) -> 
     results = [row.run() for row in rows]
     seconds = _interleaved(rows, progress)
     classifier = load_classifier()
-    table = Table(title=f"{SAMPLES} new digits, the same noise for all")
-    table.add_column("method")
-    columns = ("MACs", "without attention", "kept", "seconds", "speed-up", "PSNR dB", "SSIM", "recognised")
-    for column in columns:
-        table.add_column(column, justify="right")
+    table = Table(
+        title=f"{SAMPLES} new digits, the same noise for all", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    table.add_column("method", no_wrap=True)
+    for column in ("MMACs", "without attention", "kept", "seconds", "speed", "PSNR dB", "SSIM", "recognised"):
+        table.add_column(column, justify="right", no_wrap=column != "without attention")
     for row, result, second in zip(rows, results, seconds, strict=True):
         right = classifier(result.clamp(-1, 1)).argmax(1) == inputs["class_labels"]
         table.add_row(
             row.name,
-            f"{row.cost.total / 1e6:.1f} M",
-            f"{row.cost.without_attention / 1e6:.1f} M",
+            f"{row.cost.total / 1e6:.1f}",
+            f"{row.cost.without_attention / 1e6:.1f}",
             f"{row.cost.total / rows[0].cost.total:.1%}",
             f"{second:.3f}",
             f"{seconds[0] / second:.2f}x",

@@ -1,0 +1,68 @@
+"""torch.compile and torch.export take loops whole, and compute what the uncompiled loop computes."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+import dipgo_fx
+import zoo
+from dipgo_fx.api import build
+
+# The default backend needs a C++ compiler; without one the graph is still captured whole.
+BACKEND = "inductor" if shutil.which("g++") or shutil.which("clang++") else "aot_eager"
+
+
+def pruned(name: str, steps: int = 2) -> dipgo_fx.Loop:
+    """Return a SubNet of a tiny model that runs whole at step 0 and without its first block after."""
+    loop = dipgo_fx.trace(zoo.model(name), zoo.SCHEDULERS["ddim"](), steps)
+    keep = torch.zeros(loop.num_steps, len(loop.blocks), dtype=torch.bool)
+    keep[0] = True
+    keep[:, -1] = True
+    return build(loop, dipgo_fx.Plan.from_keep(loop, keep, "linear"))
+
+
+@pytest.mark.parametrize("name", ["dit", "unet"])
+def test_compiles_without_a_graph_break(name: str) -> None:
+    """`torch.compile(pruned, fullgraph=True)` runs and agrees with the SubNet."""
+    torch._dynamo.reset()
+    loop = pruned(name)
+    x, inputs = zoo.sample(name), zoo.conditioning(name)
+    with torch.no_grad():
+        expected = loop(x, **inputs)
+        got = torch.compile(loop, fullgraph=True, backend=BACKEND)(x, **inputs)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dit", "unet"])
+def test_one_compilation_serves_the_same_shapes(name: str) -> None:
+    """A second call with other noise does not compile again."""
+    torch._dynamo.reset()
+    loop = pruned(name)
+    counter = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(loop, fullgraph=True, backend=counter)
+    with torch.no_grad():
+        for seed in (1, 2):
+            x = torch.randn(zoo.sample(name).shape, generator=zoo.generator(seed))
+            assert torch.equal(loop(x, **zoo.conditioning(name)), compiled(x, **zoo.conditioning(name)))
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("name", ["dit", "unet"])
+def test_export_takes_a_pruned_loop(name: str) -> None:
+    """`torch.export` captures the SubNet, and the exported program equals it bit for bit."""
+    loop = pruned(name)
+    x, inputs = zoo.sample(name), zoo.conditioning(name)
+    with torch.no_grad():
+        program = torch.export.export(loop, (x,), inputs, strict=False)
+        assert torch.equal(program.module()(x, **inputs), loop(x, **inputs))
+
+
+def test_wrong_size_is_refused_when_compiled() -> None:
+    """A compiled loop refuses another image size as the uncompiled one does."""
+    torch._dynamo.reset()
+    compiled = torch.compile(pruned("dit"), backend="eager")
+    with torch.no_grad(), pytest.raises(ValueError, match="traced for"):
+        compiled(torch.randn(1, 1, 16, 16), **zoo.conditioning("dit", 1))

@@ -1,0 +1,237 @@
+"""MACs: three ways of counting give one number, in both conventions."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import Handle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import fx, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import toy
+import zoo
+from dipgo_fx.api import build
+from dipgo_fx.macs import ATTENTION, UNCOUNTED_OPERATORS, Cost, LoopCost, count_macs, fvcore_count
+from dipgo_fx.plan import Plan, backup_weights
+from dipgo_fx.tracing import Loop, trace
+from loops import cost, inputs, loop
+
+KEYS: tuple[tuple[Any, ...], ...] = (
+    ("dit", "ddim", "branch", None),
+    ("dit-variance", "heun", "block", 3.0),
+    ("unet", "unipc", "stage", None),
+    ("unet-text", "ddim", "branch", 2.0),
+    ("pixart", "dpm++", "block", None),
+)
+
+
+def with_every_output(gm: fx.GraphModule) -> fx.GraphModule:
+    """Return a module that returns all that its calls return.
+
+    fvcore's own tracer drops what does not reach the result, also inside a module of which only some
+    outputs are read; here every call counts in full, as it runs.
+    """
+    graph = copy.deepcopy(gm.graph)
+    output = next(iter(reversed(graph.nodes)))
+    output.args = ((*output.args, *(node for node in graph.nodes if node.op == "call_module")),)
+    return fx.GraphModule(gm, graph)
+
+
+def attention_macs(values: list[Any], outputs: list[Any]) -> float:
+    """Count attention by its definition: `query @ key.T` and its result times `value`."""
+    query, key, value = (v.type().sizes() for v in values[:3])
+    batch, heads, rows, width = query
+    return batch * heads * rows * key[2] * width + batch * heads * rows * key[2] * value[3]
+
+
+def fvcore_macs(key: tuple[Any, ...], gm: fx.GraphModule) -> tuple[int, int]:
+    """Return fvcore's count of a whole loop run for one sample, and attention's share in it."""
+    x, c = inputs(key[0], 1, key[3])
+    names = list(c)
+    handles: dict[str, Handle] = {f"aten::{ATTENTION}": attention_macs}
+    handles |= {operator: (lambda inputs, outputs: 0) for operator in UNCOUNTED_OPERATORS}
+
+    class Positional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loop = with_every_output(gm)
+
+        def forward(self, sample: torch.Tensor, *conditioning: torch.Tensor) -> Any:
+            return self.loop(sample, **dict(zip(names, conditioning, strict=True)))
+
+    analysis = FlopCountAnalysis(Positional(), (x, *c.values())).set_op_handle(**handles)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    with torch.no_grad():
+        counts = analysis.by_operator()
+    return int(sum(counts.values())), int(counts[ATTENTION])
+
+
+def torch_macs(key: tuple[Any, ...], gm: fx.GraphModule) -> int:
+    """Return torch's own count of what runs, halved, since it counts an addition for every product."""
+    x, c = inputs(key[0], 1, key[3])
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        gm(x, **c, generator=zoo.generator())
+    return counter.get_total_flops() // 2
+
+
+@st.composite
+def pruned(draw: st.DrawFn) -> tuple[tuple[Any, ...], Plan, Loop]:
+    """Draw a loop, a plan for it and its SubNet."""
+    key = draw(st.sampled_from(KEYS))
+    graph, share, seed = loop(*key), draw(st.floats(0, 1)), draw(st.integers(0, 99))
+    keep = torch.rand(graph.num_steps, len(graph.blocks), generator=zoo.generator(seed)) <= share
+    keep[0] = True
+    weights = backup_weights(keep, draw(st.sampled_from(("reuse", "linear"))))
+    plan = Plan(graph.facts, keep, weights, 0.0)
+    return key, plan, build(graph, plan, cost(*key))
+
+
+@settings(max_examples=12)
+@given(case=pruned())
+def test_plan_nodes_fvcore_and_torch_count_the_same(case: tuple[tuple[Any, ...], Plan, Loop]) -> None:
+    """One number: predicted from the plan, summed over nodes, and counted while the SubNet runs."""
+    key, plan, subnet = case
+    counted = count_macs(subnet)
+    predicted = cost(*key).of_plan(plan.keep.tolist(), plan.weights.tolist())
+    assert (predicted.total, predicted.attention) == (counted.total, counted.attention)
+    assert fvcore_macs(key, subnet) == (counted.total, counted.attention)
+    assert torch_macs(key, subnet) == counted.total
+
+
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_a_whole_loop_counts_alike(name: str) -> None:
+    """The unpruned loop of every family has one number too, and attention is a part of it."""
+    key = (name, "ddim")
+    counted = count_macs(loop(*key))
+    assert cost(*key).full == Cost(counted.total, counted.attention)
+    assert fvcore_macs((name, None, None, None), loop(*key)) == (counted.total, counted.attention)
+    assert torch_macs((name, None, None, None), loop(*key)) == counted.total
+    assert counted.without_attention == counted.total - counted.attention
+    assert 0 < counted.attention < counted.total
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_the_tables_name_what_each_block_costs(key: tuple[Any, ...]) -> None:
+    """Blocks cost the same at every step where they run and nothing elsewhere."""
+    whole = count_macs(loop(*key))
+    assert (whole.per_block == whole.per_block[0]).all()
+    assert (whole.attention_per_block <= whole.per_block).all()
+    keep = torch.ones(whole.per_block.shape, dtype=torch.bool)
+    keep[1::2, ::2] = False
+    plan = Plan.from_keep(loop(*key), keep)
+    macs = count_macs(build(loop(*key), plan, cost(*key)))
+    live = cost(*key).live(keep.tolist())
+    assert torch.equal(macs.per_block, whole.per_block * live)
+    assert torch.equal(macs.attention_per_block, whole.attention_per_block * live)
+
+
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_guidance_doubles_the_count(name: str) -> None:
+    """Under guidance a sample is two rows of everything that a model computes."""
+    plain, guided = count_macs(loop(name)), count_macs(loop(name, "ddim", "block", 2.0))
+    assert (guided.total, guided.attention) == (2 * plain.total, 2 * plain.attention)
+
+
+@pytest.mark.parametrize("granularity", ["stage", "block", "branch"])
+def test_the_granularity_does_not_change_the_total(granularity: Any) -> None:
+    """However a loop is cut into blocks, it costs the same."""
+    for name in ("unet", "dit"):
+        assert cost(name, "ddim", granularity).full == cost(name, "ddim", "block").full
+
+
+def test_attention_by_hand() -> None:
+    """Attention of 5 queries of width 4 on 7 keys and values of width 6: 5·7·4 + 5·7·6 a head."""
+
+    class Attend(nn.Module):
+        def forward(self, query: Any, key: Any, value: Any) -> torch.Tensor:
+            return F.scaled_dot_product_attention(query, key, value)
+
+    shapes = (2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 6)
+    count = fvcore_count(Attend(), tuple(map(torch.zeros, shapes)), {})
+    assert count == Cost(2 * 3 * (5 * 7 * 4 + 5 * 7 * 6), 2 * 3 * (5 * 7 * 4 + 5 * 7 * 6))
+    assert count.without_attention == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "macs"),
+    [
+        (nn.Linear(3, 5), (7, 3), 7 * 3 * 5),
+        (nn.Conv2d(2, 4, 3, padding=1), (1, 2, 8, 8), 8 * 8 * 4 * 2 * 9),
+        (nn.Conv2d(4, 4, 3, padding=1, stride=2, groups=2), (1, 4, 8, 8), 4 * 4 * 4 * 2 * 9),
+        (nn.Sequential(nn.GroupNorm(2, 4), nn.SiLU(), nn.Upsample(scale_factor=2)), (1, 4, 8, 8), 0),
+        (nn.LayerNorm(8), (3, 8), 0),
+    ],
+    ids=["linear", "convolution", "strided groups", "no products", "norm"],
+)
+def test_modules_by_hand(module: nn.Module, shape: tuple[int, ...], macs: int) -> None:
+    """Products of matrices and convolutions count; norms, activations and resampling do not."""
+    assert fvcore_count(module, (torch.zeros(shape),), {}) == Cost(macs, 0)
+
+
+def test_products_outside_of_modules_count() -> None:
+    """A product that the model or the scheduler writes as a function is in the sum, step by step."""
+
+    class Mixed(toy.Stack):
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            return super().forward(sample @ torch.ones(3, 3), timestep)
+
+    graph = trace(
+        Mixed(nn.Linear(3, 3)),
+        toy.Step(lambda prediction, sample: F.linear(prediction, torch.ones(3, 3)) + sample),
+        2,
+        sample=toy.sample(),
+        conditioning={},
+        granularity="stage",
+    )
+    whole = count_macs(graph)
+    assert whole.total == 2 * (9 + 9 + 9)
+    assert whole.per_block.tolist() == [[9], [9]]
+    skipped = Plan.from_keep(graph, torch.tensor([[True], [False]]))
+    subnet = build(graph, skipped)
+    # The product before the block dies with it unless the sum still reads it: it does.
+    assert count_macs(subnet).total == whole.total - 9
+    assert LoopCost.of(graph).of_plan([[True], [False]]).total == whole.total - 9
+
+
+def test_counting_works_without_storage() -> None:
+    """A model on the meta device, as for planning a large one, counts the same."""
+    with torch.device("meta"):
+        model = copy.deepcopy(zoo.model("dit")).to("meta")
+    graph = trace(model, zoo.SCHEDULERS["ddim"](), 5)
+    assert count_macs(graph).total == count_macs(loop("dit")).total
+    assert all(parameter.is_meta for parameter in model.parameters())
+
+
+def test_costs_add_up() -> None:
+    """Costs add in both conventions."""
+    assert Cost(5, 2) + Cost(7, 3) == Cost(12, 5)
+    assert (Cost(5, 2) + Cost(7, 3)).without_attention == 7
+
+
+def test_a_costly_call_shared_by_two_blocks_lives_as_long_as_one_of_them() -> None:
+    """What only closed blocks read is not counted; what one open block still reads is."""
+
+    class Forked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Linear(3, 3)
+            self.layers = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            stem = self.stem(sample)
+            return self.layers[0](stem) + self.layers[1](stem)
+
+    graph = trace(Forked(), toy.Step(), 3, sample=toy.sample(), conditioning={}, granularity="stage")
+    costs = LoopCost.of(graph)
+    assert costs.full.total == 3 * 3 * 9
+    assert costs.of_plan([[True, True], [True, False], [True, True]]).total == (3 + 2 + 3) * 9
+    assert costs.of_plan([[True, True], [False, False], [True, True]]).total == (3 + 0 + 3) * 9
+    assert costs.smallest_share == 3 / 9

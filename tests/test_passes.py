@@ -1,0 +1,830 @@
+"""The passes one by one: what they make of a graph, what they refuse, and the rules they answer to."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import pytest
+import torch
+from expecttest import assert_expected_inline
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import fx, nn
+
+import toy
+import zoo
+from dipgo_fx.api import build
+from dipgo_fx.passes import (
+    BindGates,
+    DropDeadBlocks,
+    GraphPass,
+    InsertGates,
+    InvariantError,
+    PassError,
+    PassRecord,
+    Pipeline,
+    find_blocks,
+    rules,
+)
+from dipgo_fx.passes.fold_constants import FoldConstants
+from dipgo_fx.passes.split_steps import split_steps
+from dipgo_fx.plan import Plan
+from dipgo_fx.tracing import Loop, trace
+from loops import inputs, loop, run
+
+ALL_KEPT = ((True, True), (True, True))
+
+
+def show(gm: fx.GraphModule) -> str:
+    """Print a graph, one node a line: its name and what it calls on what."""
+    return "".join(f"{_line(node)}\n" for node in gm.graph.nodes)
+
+
+def _line(node: fx.Node) -> str:
+    if node.op == "output":
+        return f"return {node.args[0]}"
+    if node.op in ("placeholder", "get_attr"):
+        return f"{node.name} = {node.op}"
+    named = node.target if isinstance(node.target, str) else cast(Any, node.target).__name__
+    arguments = [str(a) for a in node.args] + [f"{k}={v}" for k, v in node.kwargs.items()]
+    return f"{node.name} = {named}({', '.join(arguments)})"
+
+
+def supernet(backup: Any = "reuse", steps: int = 2) -> Loop:
+    """Return the SuperNet of the toy loop."""
+    return cast(Loop, InsertGates(backup)(toy.loop(steps)).graph_module)
+
+
+def bound(keep: Any, weights: Any = None) -> Loop:
+    """Return the toy loop with gates bound, dead blocks still in it."""
+    gated = supernet("reuse" if weights is None else "linear", len(keep))
+    return cast(Loop, BindGates(keep, weights)(gated).graph_module)
+
+
+# -- golden graphs
+
+
+def test_the_toy_loop() -> None:
+    """A traced loop is the model's part and the scheduler's, step after step."""
+    assert_expected_inline(
+        show(toy.loop()),
+        """\
+sample = placeholder
+generator = placeholder
+_inputs = _inputs(sample)
+layers_0 = layers.0(_inputs)
+add = add(_inputs, layers_0)
+layers_1 = layers.1(add)
+add_1 = add(add, layers_1)
+sub = sub(_inputs, add_1)
+layers_2 = layers.0(sub)
+add_2 = add(sub, layers_2)
+layers_3 = layers.1(add_2)
+add_3 = add(add_2, layers_3)
+sub_1 = sub(sub, add_3)
+return sub_1
+""",
+    )
+
+
+def test_reuse_gates() -> None:
+    """From the second step on readers take a gate between the last value and the fresh one."""
+    assert_expected_inline(
+        show(supernet()),
+        """\
+sample = placeholder
+generator = placeholder
+gates = placeholder
+_inputs = _inputs(sample)
+type_as = type_as(gates, _inputs)
+layers_0 = layers.0(_inputs)
+add = add(_inputs, layers_0)
+layers_1 = layers.1(add)
+add_1 = add(add, layers_1)
+sub = sub(_inputs, add_1)
+layers_2 = layers.0(sub)
+getitem = getitem(type_as, (1, 0))
+lerp = lerp(layers_0, layers_2, getitem)
+add_2 = add(sub, lerp)
+layers_3 = layers.1(add_2)
+getitem_1 = getitem(type_as, (1, 1))
+lerp_1 = lerp(layers_1, layers_3, getitem_1)
+add_3 = add(add_2, lerp_1)
+sub_1 = sub(sub, add_3)
+return sub_1
+""",
+    )
+
+
+def test_linear_gates() -> None:
+    """A linear backup extrapolates two histories, which move on where the gate is open."""
+    gated = InsertGates("linear")(toy.loop(3, None, nn.Linear(3, 3))).graph_module
+    assert_expected_inline(
+        show(gated),
+        """\
+sample = placeholder
+generator = placeholder
+weights = placeholder
+gates = placeholder
+_inputs = _inputs(sample)
+type_as_1 = type_as(weights, _inputs)
+type_as = type_as(gates, _inputs)
+layers_0 = layers.0(_inputs)
+add = add(_inputs, layers_0)
+sub = sub(_inputs, add)
+layers_1 = layers.0(sub)
+getitem = getitem(type_as, (1, 0))
+getitem_1 = getitem(type_as_1, (1, 0))
+lerp = lerp(layers_0, layers_0, getitem_1)
+lerp_1 = lerp(lerp, layers_1, getitem)
+lerp_2 = lerp(layers_0, layers_0, getitem)
+lerp_3 = lerp(layers_0, layers_1, getitem)
+add_1 = add(sub, lerp_1)
+sub_1 = sub(sub, add_1)
+layers_2 = layers.0(sub_1)
+getitem_2 = getitem(type_as, (2, 0))
+getitem_3 = getitem(type_as_1, (2, 0))
+lerp_4 = lerp(lerp_2, lerp_3, getitem_3)
+lerp_5 = lerp(lerp_4, layers_2, getitem_2)
+lerp_6 = lerp(lerp_2, lerp_3, getitem_2)
+lerp_7 = lerp(lerp_3, layers_2, getitem_2)
+add_2 = add(sub_1, lerp_5)
+sub_2 = sub(sub_1, add_2)
+return sub_2
+""",
+    )
+
+
+def test_bound_gates() -> None:
+    """A closed gate becomes the block's earlier value, an open one its fresh value."""
+    assert_expected_inline(
+        show(bound(((True, True), (False, True)))),
+        """\
+sample = placeholder
+generator = placeholder
+_inputs = _inputs(sample)
+layers_0 = layers.0(_inputs)
+add = add(_inputs, layers_0)
+layers_1 = layers.1(add)
+add_1 = add(add, layers_1)
+sub = sub(_inputs, add_1)
+layers_2 = layers.0(sub)
+add_2 = add(sub, layers_0)
+layers_3 = layers.1(add_2)
+add_3 = add(add_2, layers_3)
+sub_1 = sub(sub, add_3)
+return sub_1
+""",
+    )
+
+
+def test_bound_linear_gates() -> None:
+    """A weight other than 1 leaves an extrapolation of the last two computed values."""
+    keep, weights = ((True, True), (True, True), (False, False)), ((1, 1), (1, 1), (2.0, 1.0))
+    assert_expected_inline(
+        show(bound(keep, weights)),
+        """\
+sample = placeholder
+generator = placeholder
+_inputs = _inputs(sample)
+layers_0 = layers.0(_inputs)
+add = add(_inputs, layers_0)
+layers_1 = layers.1(add)
+add_1 = add(add, layers_1)
+sub = sub(_inputs, add_1)
+layers_2 = layers.0(sub)
+add_2 = add(sub, layers_2)
+layers_3 = layers.1(add_2)
+add_3 = add(add_2, layers_3)
+sub_1 = sub(sub, add_3)
+layers_4 = layers.0(sub_1)
+lerp_4 = lerp(layers_0, layers_2, 2.0)
+add_4 = add(sub_1, lerp_4)
+layers_5 = layers.1(add_4)
+add_5 = add(add_4, layers_3)
+sub_2 = sub(sub_1, add_5)
+return sub_2
+""",
+    )
+
+
+def test_gates_bound_without_weights() -> None:
+    """Where a plan gives no weights they stay an input, to be learned."""
+    keep = ((True, True), (True, True), (False, False))
+    assert_expected_inline(
+        show(BindGates(keep)(supernet("linear", 3)).graph_module),
+        """\
+sample = placeholder
+generator = placeholder
+weights = placeholder
+_inputs = _inputs(sample)
+type_as_1 = type_as(weights, _inputs)
+layers_0 = layers.0(_inputs)
+add = add(_inputs, layers_0)
+layers_1 = layers.1(add)
+add_1 = add(add, layers_1)
+sub = sub(_inputs, add_1)
+layers_2 = layers.0(sub)
+add_2 = add(sub, layers_2)
+layers_3 = layers.1(add_2)
+add_3 = add(add_2, layers_3)
+sub_1 = sub(sub, add_3)
+layers_4 = layers.0(sub_1)
+getitem_3 = getitem(type_as_1, (2, 0))
+lerp_4 = lerp(layers_0, layers_2, getitem_3)
+add_4 = add(sub_1, lerp_4)
+layers_5 = layers.1(add_4)
+getitem_7 = getitem(type_as_1, (2, 1))
+lerp_12 = lerp(layers_1, layers_3, getitem_7)
+add_5 = add(add_4, lerp_12)
+sub_2 = sub(sub_1, add_5)
+return sub_2
+""",
+    )
+
+
+def test_dropped_dead_blocks() -> None:
+    """What only a closed gate's fresh value needed is gone."""
+    dropped = DropDeadBlocks()(bound(((True, True), (True, False)))).graph_module
+    assert_expected_inline(
+        show(dropped),
+        """\
+sample = placeholder
+generator = placeholder
+_inputs = _inputs(sample)
+layers_0 = layers.0(_inputs)
+add = add(_inputs, layers_0)
+layers_1 = layers.1(add)
+add_1 = add(add, layers_1)
+sub = sub(_inputs, add_1)
+layers_2 = layers.0(sub)
+add_2 = add(sub, layers_2)
+add_3 = add(add_2, layers_1)
+sub_1 = sub(sub, add_3)
+return sub_1
+""",
+    )
+
+
+class Embedded(toy.Stack):
+    """A stack whose blocks see an embedding of the timestep."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(toy.WIDTH, toy.WIDTH))
+        self.embed = nn.Linear(1, toy.WIDTH)
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction for `(rows, WIDTH)`."""
+        return super().forward(sample + self.embed(timestep[:, None].to(sample.dtype)), timestep)
+
+
+def embedded(guidance_scale: float | None = None) -> Loop:
+    """Return a loop with a time embedding."""
+    return trace(
+        Embedded(),
+        toy.Step(),
+        2,
+        sample=toy.sample(),
+        conditioning={},
+        granularity="stage",
+        guidance_scale=guidance_scale,
+    )
+
+
+def test_folded_constants() -> None:
+    """A time embedding becomes a stored row."""
+    assert_expected_inline(
+        show(FoldConstants()(embedded()).graph_module),
+        """\
+sample = placeholder
+size = size(sample, 0)
+generator = placeholder
+_inputs = _inputs(sample)
+_folded_0 = get_attr
+expand = expand(_folded_0, size, -1)
+add = add(_inputs, expand)
+layers_0 = layers.0(add)
+add_1 = add(add, layers_0)
+sub = sub(_inputs, add_1)
+_folded_1 = get_attr
+expand_1 = expand(_folded_1, size, -1)
+add_2 = add(sub, expand_1)
+layers_1 = layers.0(add_2)
+add_3 = add(add_2, layers_1)
+sub_1 = sub(sub, add_3)
+return sub_1
+""",
+    )
+
+
+# -- every pass: honest, repeatable, and no editor of what it is given
+
+PASSES: dict[str, tuple[GraphPass, Callable[[], fx.GraphModule]]] = {
+    "insert-gates": (InsertGates(), toy.loop),
+    "insert-gates, linear": (InsertGates("linear"), lambda: toy.loop(3)),
+    "bind-gates": (BindGates(((True, True), (False, True))), supernet),
+    "drop-dead-blocks": (DropDeadBlocks(), lambda: bound(((True, True), (False, False)))),
+    "fold-constants": (FoldConstants(), embedded),
+}
+passes = pytest.mark.parametrize(("rewrite", "make"), PASSES.values(), ids=PASSES.keys())
+
+
+@passes
+def test_a_pass_tells_that_it_changed_the_graph(
+    rewrite: GraphPass, make: Callable[[], fx.GraphModule]
+) -> None:
+    """A pass that found its match returns another graph and says so."""
+    before = make()
+    result = rewrite(before)
+    assert result.modified
+    assert result.graph_module is not before
+    assert show(result.graph_module) != show(before)
+
+
+@passes
+def test_a_pass_leaves_its_input_alone(rewrite: GraphPass, make: Callable[[], fx.GraphModule]) -> None:
+    """Nodes, tags, meta, code and weights of the graph that went in are as they were."""
+    before = make()
+    found = show(before), _tags(before), dict(before.meta), before.code, list(before.state_dict())
+    rewrite(before)
+    assert found == (show(before), _tags(before), dict(before.meta), before.code, list(before.state_dict()))
+    before.graph.lint()
+
+
+@passes
+def test_a_pass_shares_the_weights(rewrite: GraphPass, make: Callable[[], fx.GraphModule]) -> None:
+    """The result holds the very parameters of its input, not copies."""
+    before = make()
+    after = dict(rewrite(before).graph_module.named_parameters())
+    assert all(after[name] is parameter for name, parameter in before.named_parameters() if name in after)
+    assert set(after) <= {name for name, _ in before.named_parameters()}
+
+
+@passes
+def test_a_pass_keeps_the_kind_of_its_module(rewrite: GraphPass, make: Callable[[], fx.GraphModule]) -> None:
+    """A loop stays a `Loop` with its facts and its mode."""
+    before = make().train()
+    after = rewrite(before).graph_module
+    assert isinstance(after, Loop)
+    assert after.facts == before.meta["facts"]
+    assert after.training
+
+
+def _tags(gm: fx.GraphModule) -> list[dict[str, Any]]:
+    return [dict(node.meta["custom"]) for node in gm.graph.nodes]
+
+
+@pytest.mark.parametrize(
+    "rewrite", [DropDeadBlocks(), FoldConstants()], ids=["drop-dead-blocks", "fold-constants"]
+)
+@pytest.mark.parametrize("make", [toy.loop, supernet], ids=["loop", "supernet"])
+def test_a_pass_without_a_match_returns_its_input(
+    rewrite: GraphPass, make: Callable[[], fx.GraphModule]
+) -> None:
+    """With nothing to do the very module comes back."""
+    before = make()
+    result = rewrite(before)
+    assert not result.modified
+    assert result.graph_module is before
+
+
+@pytest.mark.parametrize("name", ["drop-dead-blocks", "fold-constants"])
+def test_a_pass_has_nothing_left_to_do_the_second_time(name: str) -> None:
+    """Passes that clean up find nothing in what they cleaned."""
+    rewrite, make = PASSES[name]
+    once = rewrite(make()).graph_module
+    assert rewrite(once).graph_module is once
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> fx.GraphModule:
+    """Draw a module of cheap calls, many of which nobody reads."""
+    graph = fx.Graph()
+    nodes = [graph.placeholder("x")]
+    for _ in range(draw(st.integers(1, 12))):
+        calls: list[Any] = [operator.add, operator.mul, operator.sub, torch.maximum]
+        arguments = tuple(draw(st.sampled_from(nodes)) for _ in range(2))
+        nodes.append(graph.call_function(draw(st.sampled_from(calls)), arguments))
+    graph.output(draw(st.sampled_from(nodes)))
+    return fx.GraphModule(nn.Module(), graph)
+
+
+@given(gm=graphs())
+def test_dropping_dead_nodes_keeps_the_result(gm: fx.GraphModule) -> None:
+    """On any graph: same result, no dead node left, honest about it, and done after once."""
+    result = DropDeadBlocks()(gm)
+    after = result.graph_module
+    x = toy.sample()
+    assert torch.equal(after(x), gm(x))
+    assert all(node.users for node in after.graph.nodes if node.op == "call_function")
+    assert result.modified == (len(after.graph.nodes) < len(gm.graph.nodes))
+    assert not DropDeadBlocks()(after).modified
+
+
+def test_a_dead_block_takes_its_weights_along() -> None:
+    """A block that dies at every step leaves no module behind."""
+    graph = trace(Embedded(), toy.Step(), 2, sample=toy.sample(), conditioning={}, granularity="stage")
+    assert "embed.weight" in dict(graph.named_parameters())
+    folded = FoldConstants()(graph).graph_module
+    assert "embed.weight" not in dict(folded.named_parameters())
+
+
+@pytest.mark.parametrize("guidance_scale", [None, 2.0], ids=["plain", "guided"])
+def test_folding_keeps_the_result(guidance_scale: float | None) -> None:
+    """A folded loop equals the loop bit for bit at batch 1, to rounding elsewhere, guided or not."""
+    graph = embedded(guidance_scale)
+    folded = FoldConstants()(graph).graph_module
+    assert torch.equal(run(folded, toy.sample(1), {}), run(graph, toy.sample(1), {}))
+    for batch in (2, 3):
+        torch.testing.assert_close(run(folded, toy.sample(batch), {}), run(graph, toy.sample(batch), {}))
+
+
+@pytest.mark.parametrize("guidance_scale", [None, 2.0], ids=["plain", "guided"])
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_folding_a_real_model_keeps_the_result(name: str, guidance_scale: float | None) -> None:
+    """Time embeddings of every family fold to the same result, and nothing is left to fold."""
+    graph = loop(name, "ddim", "block", guidance_scale)
+    folded = FoldConstants()(graph).graph_module
+    for batch in (1, 3):
+        x, c = inputs(name, batch, guidance_scale)
+        torch.testing.assert_close(run(folded, x, c), run(graph, x, c), rtol=1e-4, atol=1e-4)
+    assert FoldConstants()(folded).graph_module is folded
+
+
+def test_split_steps_computes_the_same() -> None:
+    """A split loop has one submodule a step and the same result, pruned or not."""
+    graph = loop("unet", "unipc")
+    keep = torch.ones(graph.num_steps, len(graph.blocks), dtype=torch.bool)
+    keep[1::2, ::2] = False
+    x, c = inputs("unet", 2)
+    for whole in (graph, build(graph, Plan.from_keep(graph, keep, "linear"))):
+        split = split_steps(whole)
+        assert [name for name, _ in split.named_children()] == [f"submod_{t}" for t in range(5)]
+        assert torch.equal(run(split, x, c), run(whole, x, c))
+
+
+# -- refusals
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "make", "message"),
+    [
+        (InsertGates(), supernet, "expected a traced loop, got stage 'supernet'"),
+        (InsertGates(), lambda: bound(ALL_KEPT), "expected a traced loop, got stage 'bound'"),
+        (BindGates(ALL_KEPT), toy.loop, "expected a SuperNet, got stage 'loop'"),
+        (BindGates(((True,), (True,))), supernet, "gates must have 2 columns"),
+        (BindGates(((True, True), (True,))), supernet, "gates must have 2 columns"),
+        (BindGates(((True, True),)), supernet, "gates has 1 rows for 2 steps"),
+        (
+            BindGates(ALL_KEPT, ((1.0,), (1.0,))),
+            lambda: supernet("linear"),
+            "weights must have 2 columns",
+        ),
+        (BindGates(ALL_KEPT, ((1.0, 1.0),)), lambda: supernet("linear"), "weights has 1 rows"),
+        (BindGates(ALL_KEPT, ((1.0, 1.0),) * 2), supernet, "reuse backups takes no weights"),
+    ],
+)
+def test_a_pass_refuses_what_it_cannot_work_on(
+    rewrite: GraphPass, make: Callable[[], fx.GraphModule], message: str
+) -> None:
+    """The error names the pass and what it expected."""
+    with pytest.raises(InvariantError, match=f"pass '{rewrite.name}' failed after .*{message}"):
+        rewrite(make())
+
+
+# -- the template and the pipeline
+
+
+@dataclass(frozen=True)
+class Misbehaved(GraphPass):
+    """A pass that does something wrong."""
+
+    name: ClassVar[str] = "misbehaved"
+    fault: Callable[[fx.GraphModule], bool]
+
+    def rewrite(self, gm: fx.GraphModule) -> bool:
+        """Do it."""
+        return self.fault(gm)
+
+
+def _calls_nothing(gm: fx.GraphModule) -> bool:
+    next(n for n in gm.graph.nodes if n.op == "call_module").target = "nowhere"
+    return True
+
+
+def _fails(gm: fx.GraphModule) -> bool:
+    raise KeyError("fault")
+
+
+def test_a_broken_graph_is_caught_after_the_pass_that_broke_it() -> None:
+    """An ill-formed graph is an error that names the pass, what ran before, and one line of why."""
+    with pytest.raises(PassError) as error:
+        Pipeline((InsertGates(), Misbehaved(_calls_nothing)))(toy.loop())
+    assert str(error.value).startswith("pass 'misbehaved' failed after ['insert-gates']: ")
+    assert "nowhere" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_error_inside_a_pass_keeps_its_cause() -> None:
+    """An exception of any kind arrives as a PassError that names the pass and chains the cause."""
+    with pytest.raises(PassError, match=r"pass 'misbehaved' failed after \[\]: 'fault'") as error:
+        Misbehaved(_fails)(toy.loop())
+    assert not isinstance(error.value, InvariantError)
+    assert isinstance(error.value.__cause__, KeyError)
+
+
+def test_conditions_are_checked_around_a_rewrite() -> None:
+    """`requires` sees the graph before, `ensures` sees the graph after."""
+
+    @dataclass(frozen=True)
+    class Checked(GraphPass):
+        name: ClassVar[str] = "checked"
+
+        def requires(self, gm: fx.GraphModule) -> None:
+            gm.meta["seen"] = [len(gm.graph.nodes)]
+
+        def rewrite(self, gm: fx.GraphModule) -> bool:
+            output = next(iter(reversed(gm.graph.nodes)))
+            with gm.graph.inserting_before(output):
+                new = gm.graph.call_function(operator.neg, output.args)
+            new.meta = dict(output.args[0].meta)
+            output.args = (new,)
+            return True
+
+        def ensures(self, gm: fx.GraphModule) -> None:
+            gm.meta["seen"].append(len(gm.graph.nodes))
+
+    before = toy.loop()
+    count = len(before.graph.nodes)
+    after = Checked()(before).graph_module
+    assert after.meta["seen"] == [count, count + 1]
+    assert torch.equal(run(after, toy.sample(), {}), -run(before, toy.sample(), {}))
+
+
+def test_a_pipeline_equals_its_passes_one_by_one() -> None:
+    """Running passes together gives the graph and the code of running them in turn."""
+    together, records = Pipeline((InsertGates(), BindGates(((True, True), (False, True))), DropDeadBlocks()))(
+        toy.loop()
+    )
+    in_turn = DropDeadBlocks()(bound(((True, True), (False, True)))).graph_module
+    assert show(together) == show(in_turn)
+    assert together.code == in_turn.code
+    assert [record.name for record in records] == ["insert-gates", "bind-gates", "drop-dead-blocks"]
+    assert all(record.modified for record in records)
+    assert records[0].nodes_before == len(toy.loop().graph.nodes)
+    assert records[-1].nodes_after == len(together.graph.nodes)
+    assert records[0].nodes_after == records[1].nodes_before
+
+
+def test_a_callback_sees_every_pass() -> None:
+    """The callback gets the pass, the graph after it and its record."""
+    seen: list[tuple[str, int]] = []
+
+    def callback(step: GraphPass, gm: fx.GraphModule, record: PassRecord) -> None:
+        seen.append((step.name, len(gm.graph.nodes)))
+
+    _, records = Pipeline((InsertGates(), DropDeadBlocks()), callback)(toy.loop())
+    assert seen == [(record.name, record.nodes_after) for record in records]
+
+
+def test_a_pipeline_of_nothing_returns_its_input() -> None:
+    """Without a pass, or with none that finds work, the very module comes back."""
+    graph = toy.loop()
+    assert Pipeline(())(graph) == (graph, ())
+    assert Pipeline((DropDeadBlocks(), DropDeadBlocks()))(graph)[0] is graph
+
+
+# -- the rules, each by a graph that breaks it
+
+
+def _node(gm: fx.GraphModule, wanted: Callable[[fx.Node], bool]) -> fx.Node:
+    return next(node for node in gm.graph.nodes if wanted(node))
+
+
+def _retag(node: fx.Node, **tags: Any) -> None:
+    node.meta["custom"] = {**node.meta["custom"], **tags}
+
+
+def _block(gm: fx.GraphModule, step: int, block: int = 0) -> fx.Node:
+    wanted = step, f"layers.{block}"
+    return _node(gm, lambda n: n.op == "call_module" and (rules.tag(n, "step"), n.target) == wanted)
+
+
+def _gate(gm: fx.GraphModule, role: str = "gate") -> fx.Node:
+    return _node(gm, lambda n: rules.tag(n, "role") == role)
+
+
+def _untagged(gm: fx.GraphModule) -> None:
+    del _block(gm, 1).meta["custom"]
+
+
+def _reads_the_future(gm: fx.GraphModule) -> None:
+    _retag(_block(gm, 0), step=1)
+
+
+def _leaves_a_gate(gm: fx.GraphModule) -> None:
+    _retag(_block(gm, 1), role="gate")
+
+
+def _mixes_blocks(gm: fx.GraphModule) -> None:
+    gate = _gate(gm)
+    gate.args = (_block(gm, 0, 1), *gate.args[1:])
+
+
+def _passes_a_gate_by(gm: fx.GraphModule) -> None:
+    gate = _gate(gm)
+    reader = next(n for n in gate.users if rules.tag(n, "role") is None)
+    reader.replace_input_with(gate, gate.args[1])
+
+
+def _computes_in_vain(gm: fx.GraphModule) -> None:
+    last = _block(gm, 1)
+    with gm.graph.inserting_after(last):
+        gm.graph.call_function(operator.neg, (last,)).meta = dict(last.meta, custom={**last.meta["custom"]})
+
+
+def _reads_back_in_secret(gm: fx.GraphModule) -> None:
+    fresh = _block(gm, 1)
+    next(iter(fresh.users)).replace_input_with(fresh, _block(gm, 0))
+
+
+FAULTS: list[tuple[rules.Rule, Callable[[], fx.GraphModule], Callable[[fx.GraphModule], None]]] = [
+    (rules.nodes_are_tagged, toy.loop, _untagged),
+    (rules.edges_go_forward, toy.loop, _reads_the_future),
+    (rules.has_no_gate, toy.loop, _leaves_a_gate),
+    (rules.has_no_gate, lambda: bound(ALL_KEPT), _leaves_a_gate),
+    (rules.gates_stay_in_block, supernet, _mixes_blocks),
+    (rules.outputs_are_gated, supernet, _passes_a_gate_by),
+    (rules.backups_are_declared, toy.loop, _reads_back_in_secret),
+    (rules.backups_are_declared, lambda: bound(ALL_KEPT), _reads_back_in_secret),
+    (
+        rules.has_no_dead_node,
+        lambda: DropDeadBlocks()(bound(ALL_KEPT)).graph_module,
+        _computes_in_vain,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "make", "fault"), FAULTS, ids=[f"{rule.__name__}-{i}" for i, (rule, _, _) in enumerate(FAULTS)]
+)
+def test_a_rule_notices_the_fault_it_is_for(
+    rule: rules.Rule, make: Callable[[], fx.GraphModule], fault: Callable[[fx.GraphModule], None]
+) -> None:
+    """A graph broken on purpose is refused by that rule, and was fine before."""
+    gm = make()
+    rules.check(gm)
+    fault(gm)
+    with pytest.raises(InvariantError, match=f"rule '{rule.__name__}' of stage '{gm.meta['stage']}'"):
+        rules.check(gm)
+
+
+def test_every_rule_has_a_fault() -> None:
+    """No rule is without a test that breaks it."""
+    assert {rule for table in rules.RULES.values() for rule in table} == {rule for rule, _, _ in FAULTS}
+
+
+def test_rules_are_checked_after_every_pass() -> None:
+    """A pass that breaks a rule fails by name, with the rule and the nodes in the message."""
+
+    def fault(gm: fx.GraphModule) -> bool:
+        _passes_a_gate_by(gm)
+        return True
+
+    with pytest.raises(InvariantError, match=r"'misbehaved' .*'outputs_are_gated' .* layers_2"):
+        Misbehaved(fault)(supernet())
+
+
+def test_a_foreign_graph_has_no_rules() -> None:
+    """A graph that this compiler did not make is not held to its rules."""
+    rules.check(fx.symbolic_trace(nn.Linear(3, 3)))
+
+
+# -- gradients
+
+
+class Curved(nn.Module):
+    """A block with a bend, so that errors in its gradient do not cancel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(toy.WIDTH, toy.WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Bend `x`."""
+        return torch.tanh(self.linear(x))
+
+
+def _curved(backup: Any, steps: int = 4) -> fx.GraphModule:
+    """Return a SuperNet of two bent blocks in double precision."""
+    graph = trace(
+        toy.model(Curved(), Curved()).double(),
+        toy.Step(lambda prediction, sample: sample - 0.3 * prediction),
+        steps,
+        sample=toy.sample().double(),
+        conditioning={},
+        granularity="stage",
+    )
+    return InsertGates(backup)(graph).graph_module.requires_grad_(False)
+
+
+def _table(low: float, high: float, seed: int, steps: int = 4) -> torch.Tensor:
+    table = low + (high - low) * torch.rand(steps, 2, dtype=torch.float64, generator=zoo.generator(seed))
+    return table.requires_grad_()
+
+
+def test_gradients_of_reuse_gates() -> None:
+    """Gates of the SuperNet have the gradient that finite differences give."""
+    gated = _curved("reuse")
+    x = toy.sample().double()
+    assert torch.autograd.gradcheck(lambda gates: gated(x, gates=gates), _table(0.1, 0.9, 0))
+
+
+def test_gradients_of_linear_gates_and_weights() -> None:
+    """So have the gates and the weights of linear backups, together."""
+    gated = _curved("linear")
+    x = toy.sample().double()
+    assert torch.autograd.gradcheck(
+        lambda gates, weights: gated(x, gates=gates, weights=weights),
+        (_table(0.1, 0.9, 0), _table(0.5, 2.5, 1)),
+    )
+
+
+@pytest.mark.parametrize("backup", ["reuse", "linear"])
+def test_gradients_at_hard_gates(backup: Any) -> None:
+    """At gates of 0 and 1, where a search evaluates them, the gradients are right as well."""
+    gated = _curved(backup)
+    x = toy.sample().double()
+    gates = (_table(0, 1, 3).detach() > 0.5).double().requires_grad_()
+    tables = {"gates": gates} if backup == "reuse" else {"gates": gates, "weights": _table(1.0, 3.0, 4)}
+    assert torch.autograd.gradcheck(
+        lambda *given: gated(x, **dict(zip(tables, given, strict=True))), tuple(tables.values())
+    )
+
+
+def test_the_first_step_has_no_gate() -> None:
+    """No gradient reaches row 0 of the tables, and every other gate has one."""
+    gated = _curved("linear")
+    gates, weights = _table(0.1, 0.9, 0), _table(0.5, 2.5, 1)
+    gated(toy.sample().double(), gates=gates, weights=weights).sum().backward()
+    assert gates.grad is not None
+    assert weights.grad is not None
+    assert (gates.grad[0] == 0).all()
+    assert (gates.grad[1:] != 0).all()
+    assert (weights.grad[:2] == 0).all()  # at step 1 only one value was computed
+    assert (weights.grad[2:] != 0).all()
+
+
+def test_gradients_of_a_real_supernet() -> None:
+    """Gates of a small U-Net in double precision agree with finite differences."""
+    model = copy.deepcopy(zoo.model("unet")).double().requires_grad_(False)
+    graph = trace(model, zoo.SCHEDULERS["ddim"](), 3, granularity="stage")
+    gated = InsertGates("linear")(graph).graph_module
+    x, c = inputs("unet", 1)
+    shape = (graph.num_steps, len(graph.blocks))
+    gates = torch.full(shape, 0.7, dtype=torch.float64, requires_grad=True)
+    weights = torch.full(shape, 1.5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda g, w: gated(x.double(), **c, gates=g, weights=w), (gates, weights), fast_mode=True
+    )
+
+
+# -- which modules are blocks
+
+
+def test_blocks_of_every_granularity() -> None:
+    """Stages are the top-level blocks, blocks their layers, branches the parts of a transformer block."""
+    found = {
+        (name, granularity): find_blocks(zoo.model(name), granularity)
+        for name in ("unet-text", "pixart")
+        for granularity in cast(Iterable[Any], ("stage", "block", "branch"))
+    }
+    assert found["unet-text", "stage"] == (
+        *(f"down_blocks.{i}" for i in range(2)),
+        *(f"up_blocks.{i}" for i in range(2)),
+        "mid_block",
+    )
+    assert "down_blocks.0.attentions.0" in found["unet-text", "block"]
+    assert "down_blocks.0.attentions.0.transformer_blocks.0.attn2" in found["unet-text", "branch"]
+    assert found["pixart", "stage"] == ("transformer_blocks.0", "transformer_blocks.1")
+    assert found["pixart", "block"] == found["pixart", "stage"]
+    branches = tuple(
+        f"transformer_blocks.{i}.{branch}" for i in range(2) for branch in ("attn1", "attn2", "ff")
+    )
+    assert found["pixart", "branch"] == branches
+
+
+def test_an_unknown_granularity_is_refused() -> None:
+    """The error lists the granularities there are."""
+    with pytest.raises(ValueError, match=r"\('stage', 'block', 'branch'\), got 'layer'"):
+        find_blocks(zoo.model("dit"), cast(Any, "layer"))
+
+
+def test_a_model_without_blocks_is_refused() -> None:
+    """The error says what was looked for and what was found."""
+    with pytest.raises(ValueError, match=r"Linear has no blocks: .* found \[\]"):
+        find_blocks(nn.Linear(3, 3), "block")

@@ -1,0 +1,359 @@
+"""The plan: its file, what it refuses, and the weights that it means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import toy
+import zoo
+from dipgo_fx.api import build
+from dipgo_fx.plan import FILE_NAME, Plan, PlanError, backup_weights
+from dipgo_fx.tracing import Loop, LoopFacts
+from loops import inputs, loop, run
+
+KEEP = torch.tensor(
+    [
+        [True, True, True, True],
+        [True, False, False, True],
+        [False, False, True, True],
+        [False, False, False, True],
+        [False, True, False, False],
+    ]
+)
+
+
+def plan(backup: Any = "linear", **changes: Any) -> Plan:
+    """Return a plan for the digits DiT of the zoo."""
+    scores = torch.rand(KEEP.shape, dtype=torch.float64, generator=zoo.generator())
+    written = Plan.from_keep(loop("dit"), KEEP, backup)
+    return replace(written, **{"scores": scores, "origin": {"recipe": "by hand", "seed": 3}, **changes})
+
+
+# -- files
+
+
+def same(mine: Plan, theirs: Plan) -> bool:
+    """Tell whether two plans are equal to the last bit."""
+    return mine._as_dict() == theirs._as_dict()
+
+
+def test_a_plan_survives_its_file(tmp_path: Path) -> None:
+    """What is read back says and does the same as what was written."""
+    plan().save(tmp_path / "plan.json")
+    read = Plan.load(tmp_path / "plan.json")
+    assert same(read, plan())
+    assert (read.keep.dtype, read.weights.dtype) == (torch.bool, torch.float64)
+    assert read.blocks == loop("dit").blocks
+    assert read.timesteps == loop("dit").facts.timesteps
+    x, c = inputs("dit", 2)
+    assert torch.equal(run(build(loop("dit"), read), x, c), run(build(loop("dit"), plan()), x, c))
+
+
+def test_a_plan_without_scores_survives_its_file(tmp_path: Path) -> None:
+    """A plan written by hand has no scores, nor has its file."""
+    written = Plan.from_keep(loop("dit"), KEEP)
+    written.save(tmp_path / "plan.json")
+    assert same(Plan.load(tmp_path / "plan.json"), written)
+
+
+def test_a_plan_survives_a_folder(tmp_path: Path) -> None:
+    """`save_pretrained` makes the folder, and `from_pretrained` finds the plan in it."""
+    plan().save_pretrained(tmp_path / "new" / "folder")
+    assert [file.name for file in (tmp_path / "new" / "folder").iterdir()] == [FILE_NAME]
+    assert same(Plan.from_pretrained(tmp_path / "new" / "folder"), plan())
+    assert same(Plan.from_pretrained(str(tmp_path / "new" / "folder")), plan())
+
+
+def test_a_plan_file_is_readable_json(tmp_path: Path) -> None:
+    """The keep table is one row of digits a step."""
+    plan().save(tmp_path / "plan.json")
+    values = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    assert values["keep"] == ["1111", "1001", "0011", "0001", "0100"]
+    assert values["facts"]["scheduler"] == "DDIMScheduler"
+
+
+def test_a_missing_file_is_an_error_of_its_own(tmp_path: Path) -> None:
+    """A path without a file is no damaged plan."""
+    with pytest.raises(FileNotFoundError):
+        Plan.load(tmp_path / "plan.json")
+    with pytest.raises(FileNotFoundError):
+        Plan.from_pretrained(tmp_path)
+
+
+def _without(key: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda values: {k: v for k, v in values.items() if k != key}
+
+
+def _with(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda values: {**values, **changes}
+
+
+def _facts(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda values: {**values, "facts": {**values["facts"], **changes}}
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    **{
+        f"no {key}": _without(key)
+        for key in ("format", "facts", "keep", "weights", "ratio", "scores", "origin")
+    },
+    "a list": lambda values: [values],
+    "a number": lambda values: 3,
+    "null": lambda values: None,
+    "another format": _with(format=99),
+    "facts a list": _with(facts=[1, 2]),
+    "facts a text": _with(facts="DiT"),
+    "facts null": _with(facts=None),
+    "unknown fact": _facts(colour="red"),
+    "missing fact": lambda values: {**values, "facts": _without("blocks")(values["facts"])},
+    "blocks a number": _facts(blocks=4),
+    "blocks null": _facts(blocks=None),
+    "one timestep less": lambda v: _facts(timesteps=v["facts"]["timesteps"][1:])(v),
+    "keep too short": lambda values: {**values, "keep": values["keep"][1:]},
+    "keep ragged": lambda values: {**values, "keep": [*values["keep"][:-1], "1"]},
+    "keep of other letters": lambda values: {**values, "keep": [*values["keep"][:-1], "01x1"]},
+    "keep of numbers": _with(keep=[1, 2, 3]),
+    "keep empty": _with(keep=[]),
+    "keep null": _with(keep=None),
+    "first row not kept": lambda values: {**values, "keep": ["1110", *values["keep"][1:]]},
+    "weights ragged": lambda values: {**values, "weights": [*values["weights"][:-1], [1.0]]},
+    "weights of text": _with(weights=[["a"] * 4] * 5),
+    "weights infinite": _with(weights=[[1e999] * 4] * 5),
+    "weights not a number": _with(weights=[[float("nan")] * 4] * 5),
+    "weights huge": _with(weights=[[10**400] * 4] * 5),
+    "weights null": _with(weights=None),
+    "scores of another shape": _with(scores=[[1.0]]),
+    "scores not a number": _with(scores=[[float("nan")] * 4] * 5),
+    "ratio above 1": _with(ratio=1.5),
+    "ratio negative": _with(ratio=-0.1),
+    "ratio not a number": _with(ratio=float("nan")),
+    "ratio huge": _with(ratio=10**400),
+    "ratio a text": _with(ratio="much"),
+    "ratio null": _with(ratio=None),
+    "origin a list": _with(origin=[1]),
+    "origin null": _with(origin=None),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_file_is_refused_by_name(damage: Callable[[Any], Any], tmp_path: Path) -> None:
+    """Whatever is wrong with the values of a file, the error is a `PlanError` that names the file."""
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(damage(plan()._as_dict())), encoding="utf-8")
+    with pytest.raises(PlanError, match=r"plan\.json"):
+        Plan.load(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff\xfe\x00", b"PK\x03\x04", b'"keep"'])
+def test_a_file_that_is_no_plan_is_refused(content: bytes, tmp_path: Path) -> None:
+    """Bytes that are no JSON, or JSON of something else, are a `PlanError` too."""
+    file = tmp_path / "plan.json"
+    file.write_bytes(content)
+    with pytest.raises(PlanError, match=r"plan\.json"):
+        Plan.load(file)
+
+
+@given(cut=st.floats(0, 1, exclude_max=True))
+def test_a_truncated_file_is_refused(cut: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A file that ends early is never read as a plan."""
+    file = tmp_path_factory.mktemp("plan") / "plan.json"
+    plan().save(file)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(cut * (len(content) - 2))])
+    with pytest.raises(PlanError, match=r"plan\.json"):
+        Plan.load(file)
+
+
+@settings(max_examples=200)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_refused_or_harmless(
+    place: float, bit: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One wrong bit gives a `PlanError` or a plan that holds all that a plan promises."""
+    file = tmp_path_factory.getbasetemp() / "flipped.json"
+    plan().save(file)
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    file.write_bytes(content)
+    try:
+        read = Plan.load(file)
+    except PlanError as error:
+        assert "flipped.json" in str(error)
+    else:
+        assert read.keep[0].all()
+        assert read.keep.shape == read.weights.shape == KEEP.shape
+        assert read.weights.isfinite().all()
+        assert 0 <= read.ratio < 1
+        assert isinstance(read.facts, LoopFacts)
+
+
+# -- plans that fit no loop
+
+
+@pytest.mark.parametrize(
+    ("key", "item"),
+    [
+        (("unet",), "model"),
+        (("dit", "euler"), "scheduler"),
+        (("dit", "ddim", "block", None, 6), "num_inference_steps"),
+        (("dit", "ddim", "branch"), "blocks"),
+        (("dit", "ddim", "block", 3.0), "guidance_scale"),
+    ],
+)
+def test_a_plan_for_another_loop_is_refused(key: tuple[Any, ...], item: str) -> None:
+    """The error names what differs, on both sides, and what to do."""
+    other = loop(*key)
+    with pytest.raises(PlanError) as error:
+        build(other, plan())
+    for facts in (loop("dit").facts, other.facts):
+        assert f"{item}={repr(getattr(facts, item))[:40]}" in str(error.value)
+    assert "search a plan for this loop" in str(error.value)
+
+
+def test_a_plan_for_other_timesteps_is_refused() -> None:
+    """The same scheduler class with other noise levels is another scheduler."""
+    facts = replace(loop("dit").facts, timesteps=(900, 700, 500, 300, 100))
+    with pytest.raises(PlanError, match=r"timesteps=\(.*the loop has timesteps=\(900"):
+        plan().check_fits(facts)
+
+
+# -- plans that are none
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keep": KEEP[1:]}, r"keep must have shape \(5, 4\) \(calls of the model, blocks\), got \(4, 4\)"),
+        ({"weights": torch.ones(5, 3)}, r"weights must have shape \(5, 4\)"),
+        ({"scores": torch.ones(4)}, r"scores must have shape \(5, 4\)"),
+        ({"keep": KEEP.float()}, "keep must be a bool tensor, got torch.float32"),
+        ({"keep": ~KEEP}, r"keep\[0\] must be true for every block"),
+        ({"weights": torch.full(KEEP.shape, torch.inf)}, "weights must be finite"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+    """A plan is checked when it is made."""
+    with pytest.raises(PlanError, match=message):
+        replace(plan(), **changes)
+
+
+@pytest.mark.parametrize(
+    "keep", [KEEP.long(), KEEP[0], KEEP[:, :3], KEEP.tolist()[:2]], ids=["int", "row", "narrow", "short"]
+)
+def test_a_hand_written_table_is_checked(keep: Any) -> None:
+    """`from_keep` wants a bool table of the loop's own shape."""
+    with pytest.raises(PlanError, match="keep must"):
+        Plan.from_keep(loop("dit"), keep)
+
+
+def test_step_0_must_be_kept() -> None:
+    """There is nothing to reuse at the first step."""
+    keep = KEEP.clone()
+    keep[0, 2] = False
+    with pytest.raises(PlanError, match="step 0 has no earlier value"):
+        Plan.from_keep(loop("dit"), keep)
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    """Hand-written weights have the shape of the keep table."""
+    with pytest.raises(PlanError, match=r"weights must have shape \(5, 4\), got \(5, 3\)"):
+        Plan.from_keep(loop("dit"), KEEP, weights=torch.ones(5, 3))
+
+
+def test_an_unknown_backup_is_refused() -> None:
+    """The error lists the backups there are."""
+    with pytest.raises(ValueError, match="'reuse' or 'linear', got 'cubic'"):
+        Plan.from_keep(loop("dit"), KEEP, cast(Any, "cubic"))
+
+
+# -- what a plan means
+
+
+def test_linear_weights_by_hand() -> None:
+    """At step t, with s > r computed last: 1 + (t - s) / (s - r); 1 where only one was computed."""
+    keep = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]]).bool()
+    expected = torch.tensor(
+        [
+            [1, 1, 1],
+            [1, 1, 1],  # only step 0 was computed
+            [2, 1, 1],  # steps 0, 1: one step on
+            [3, 1, 1.5],  # block 2: steps 0, 2
+            [1, 1 + 1 / 3, 2],  # block 1: steps 0, 3
+            [1 + 1 / 3, 1 + 2 / 3, 2.5],  # block 0: steps 1, 4
+        ],
+        dtype=torch.float64,
+    )
+    assert torch.equal(backup_weights(keep, "linear"), expected)
+    assert torch.equal(backup_weights(keep, "reuse"), torch.ones_like(expected))
+
+
+def test_a_linear_backup_goes_on_in_a_straight_line() -> None:
+    """A block whose value grows evenly over the steps is extrapolated to where it would be."""
+
+    class Clock(toy.Stack):
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            return self.layers[0](timestep[:, None].to(sample.dtype)) + 0 * sample
+
+    from dipgo_fx.tracing import trace
+
+    graph = trace(
+        Clock(torch.nn.Linear(1, 3)),
+        toy.Step(lambda prediction, sample: prediction),
+        6,
+        sample=toy.sample(),
+        conditioning={},
+        granularity="stage",
+    )
+    keep = torch.tensor([[1], [0], [1], [0], [0], [0]]).bool()
+    pruned = build(graph, Plan.from_keep(graph, keep, "linear"))
+    torch.testing.assert_close(run(pruned, toy.sample(), {}), run(graph, toy.sample(), {}))
+    reused = run(build(graph, Plan.from_keep(graph, keep)), toy.sample(), {})
+    assert not torch.allclose(reused, run(graph, toy.sample(), {}), atol=1e-3)
+
+
+def test_weights_mean_nothing_where_a_block_is_kept() -> None:
+    """Two ways of writing one plan give equal tables."""
+    weights = torch.full(KEEP.shape, 1.7)
+    written = Plan.from_keep(loop("dit"), KEEP, weights=weights)
+    assert (written.weights[KEEP] == 1).all()
+    assert torch.equal(written.weights[~KEEP], weights[~KEEP].double())
+
+
+def test_the_backup_is_read_off_the_weights() -> None:
+    """A plan without extrapolation is a reuse plan."""
+    assert plan("reuse").backup == "reuse"
+    assert plan("linear").backup == "linear"
+    assert Plan.from_keep(loop("dit"), torch.ones_like(KEEP), "linear").backup == "reuse"
+
+
+def test_the_ratio_is_that_of_the_subnet() -> None:
+    """A plan that keeps all removes nothing, one that keeps step 0 alone all but one step."""
+    graph = loop("dit")
+    assert Plan.from_keep(graph, torch.ones_like(KEEP)).ratio == 0
+    first = torch.zeros_like(KEEP)
+    first[0] = True
+    # What blocks do not hold (embeddings that still run) is part of the rest.
+    assert 0.7 < Plan.from_keep(graph, first).ratio <= 0.8
+
+
+def test_a_plan_prints_as_a_table() -> None:
+    """One line a block: what runs, what repeats, what extrapolates."""
+    lines = str(plan()).splitlines()
+    assert lines[0].startswith("DiTTransformer2DModel, DDIMScheduler, ")
+    assert [line.split()[-1] for line in lines[1:]] == ["##///", "#...#", "#.#//", "####/"]
+
+
+def test_a_loop_tells_its_blocks() -> None:
+    """Facts of a loop are those of its plan."""
+    graph: Loop = loop("dit")
+    assert plan().blocks == graph.blocks
+    assert graph.num_steps == len(plan().timesteps) == 5
