@@ -2,8 +2,9 @@
 
     python benchmarks/speed.py --threads 1
 
-Wall times come from one process: every contestant runs once a round (A B C A B C ...), and a
-speed-up is the median over rounds of the eager loop's time divided by the contestant's.
+Wall times come from one process: every contestant runs once a round, in an order that turns round
+every time (A B C C B A ...), so that none always has the same place. A speed-up is the median over
+rounds of the eager loop's time divided by the contestant's.
 """
 
 from __future__ import annotations
@@ -137,9 +138,9 @@ def interleaved(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
     """Return the seconds of every run by round; a first round warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in tqdm(range(repeats + 1), unit="round", leave=False):
-        for name, run in runs.items():
+        for name in list(runs)[:: 1 if number % 2 else -1]:
             start = time.perf_counter()
-            run()
+            runs[name]()
             if number:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
@@ -250,7 +251,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=7, help="rounds of wall time, at least 5")
+    parser.add_argument("--repeats", type=int, default=8, help="rounds of wall time, even")
     parser.add_argument("--traces", type=int, default=3, help="traces a model")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

@@ -81,7 +81,7 @@ def prune(
     config, generator = config or PruneConfig(), generator or torch.Generator().manual_seed(0)
     if calibration is not None and not isinstance(calibration, Mapping):
         calibration = list(calibration)
-    with frozen(model):
+    with frozen(model), torch.enable_grad():
         loop = trace(
             model,
             scheduler,

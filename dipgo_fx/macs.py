@@ -109,7 +109,15 @@ class LoopCost:
 
     @classmethod
     def of(cls, loop: fx.GraphModule) -> LoopCost:
-        """Count the calls of a traced loop."""
+        """Count the calls of a traced loop; a loop is counted once."""
+        if loop.meta.get("stage") == "loop" and "cost" in loop.meta:
+            known: LoopCost = loop.meta["cost"]
+            return known
+        loop.meta["cost"] = counted = cls._count(loop)
+        return counted
+
+    @classmethod
+    def _count(cls, loop: fx.GraphModule) -> LoopCost:
         counter = NodeCounter(loop)
         facts = loop.meta["facts"]
         costs = {node: counter.cost(node) for node in loop.graph.nodes}

@@ -17,11 +17,12 @@ from .schedules import KeepTable, filled, keep_table, shells, spread_order, step
 from .threshold import fits
 
 # Shares of the budget after which a phase ends; measured on the digits models, see benchmarks/.
-STARTS_END, MOVES_END = 0.2, 0.5
+STARTS_END, MOVES_END, TRIALS_END = 0.15, 0.4, 0.7
 # Caps on the number of candidates: where runs are cheap, building their graphs is what takes time.
 MAX_STARTS, MAX_MOVES = 40, 60
 FINALISTS = 4
-JUDGEMENTS = 10
+LEARNED = ", learned weights"
+JUDGEMENTS = 5
 
 
 def refine(arena: Arena, ratio: float, progress: bool) -> Draft:
@@ -31,18 +32,31 @@ def refine(arena: Arena, ratio: float, progress: bool) -> Draft:
        steps, with repeated and with extrapolated backups.
     2. Move kept steps and trade single blocks; keep what lowers the loss.
     3. Learn the weights of the backups by gradient through the SubNet, on three quarters of the
-       samples; judge them on all.
+       samples: a little for the best few tables (which of them is best changes with its weights), then
+       for the winner. All samples judge.
 
     Every candidate fits the budget, and the best on all calibration samples is returned: no uniform
     plan that was judged beats it.
     """
     budget, limit = 1 - ratio, arena.config.full_runs
     with tqdm(total=round(limit), desc="search", unit="run", disable=not progress) as bar:
-        best = _best_start(arena, budget, bar)
-        arena.notes.update(start=best.name, start_loss=best.loss)
-        best = _improve(arena, best, budget, bar)
-        best = _learn_weights(arena, best, bar)
-    return best
+        starts = _best_starts(arena, budget, bar)
+        arena.notes.update(start=starts[0].name, start_loss=starts[0].loss)
+        moved = _improve(arena, starts[0], budget, bar)
+        trials = _distinct([moved, *starts])[:FINALISTS]
+        share = (TRIALS_END * limit - arena.spent) / len(trials)
+        learned = [_learn_weights(arena, trial, arena.spent + share, bar) for trial in trials]
+        best = min(learned, key=lambda draft: draft.loss)
+        return _learn_weights(arena, best, limit, bar)
+
+
+def _distinct(drafts: list[Draft]) -> list[Draft]:
+    """Drop drafts whose keep table an earlier one has."""
+    kept: list[Draft] = []
+    for draft in drafts:
+        if not any(torch.equal(draft.keep, other.keep) for other in kept):
+            kept.append(draft)
+    return kept
 
 
 def scores_of(draft: Draft) -> torch.Tensor:
@@ -56,8 +70,8 @@ def scores_of(draft: Draft) -> torch.Tensor:
     return draft.keep.double() + (rows + columns) / 2
 
 
-def _best_start(arena: Arena, budget: float, bar: tqdm[None]) -> Draft:
-    """Judge all uniform plans on a quarter of the samples, then the best of them on all."""
+def _best_starts(arena: Arena, budget: float, bar: tqdm[None]) -> list[Draft]:
+    """Judge all uniform plans on a quarter of the samples, then the best of them on all; best first."""
     few = arena.batch.part(torch.arange(max(1, len(arena.batch.sample) // 4)))
     drafts: list[Draft] = []
     for draft in islice(_uniform(arena, budget), MAX_STARTS):
@@ -66,7 +80,7 @@ def _best_start(arena: Arena, budget: float, bar: tqdm[None]) -> Draft:
         if arena.spent > STARTS_END * arena.config.full_runs:
             break
     drafts.sort(key=lambda draft: draft.loss)
-    return min((arena.judged(draft) for draft in drafts[:FINALISTS]), key=lambda draft: draft.loss)
+    return sorted((arena.judged(draft) for draft in drafts[:FINALISTS]), key=lambda draft: draft.loss)
 
 
 def _uniform(arena: Arena, budget: float) -> Iterator[Draft]:
@@ -131,15 +145,15 @@ def _moved(steps: tuple[int, ...], total: int, rng: random.Random) -> tuple[int,
     return tuple(sorted({*steps} - {gone} | {rng.choice(near)}))
 
 
-def _learn_weights(arena: Arena, draft: Draft, bar: tqdm[None]) -> Draft:
-    """Descend on the backup weights with what is left of the budget; keep the best that was judged."""
+def _learn_weights(arena: Arena, draft: Draft, until: float, bar: tqdm[None]) -> Draft:
+    """Descend on the backup weights until the budget is at `until`; return the best that was judged."""
     net = arena.learnable(draft)
     price = arena.share(draft) * (arena.runs_per_gradient * arena.config.batch_size / len(arena.batch.sample))
-    left = arena.config.full_runs - arena.spent - JUDGEMENTS * arena.share(draft)
+    left = until - arena.spent - JUDGEMENTS * arena.share(draft)
     iterations = int(left / price)
     if not takes_weights(net) or iterations < JUDGEMENTS:
         return draft
-    weights = nn_parameter(draft.weights, arena.batch.sample)
+    weights = torch.nn.Parameter(draft.weights.to(arena.batch.sample.device, torch.float32))
     optimizer = torch.optim.Adam([weights], lr=arena.config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     best, pool = draft, max(1, 3 * len(arena.batch.sample) // 4)
@@ -155,14 +169,9 @@ def _learn_weights(arena: Arena, draft: Draft, bar: tqdm[None]) -> Draft:
     return best
 
 
-def nn_parameter(weights: torch.Tensor, sample: torch.Tensor) -> torch.nn.Parameter:
-    """Return backup weights as a leaf on the sample's device."""
-    return torch.nn.Parameter(weights.to(sample.device, torch.float32))
-
-
 def _with_weights(draft: Draft, weights: torch.Tensor) -> Draft:
     learned = weights.detach().double().cpu()
-    name = f"{draft.name}, learned weights"
+    name = f"{draft.name.removesuffix(LEARNED)}{LEARNED}"
     return replace(draft, weights=torch.where(draft.keep, 1.0, learned), name=name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
@@ -13,6 +13,10 @@ from .inputs import InputGuard, example_conditioning, example_sample
 from .loop import denoise, forward_parameters, prepared
 from .passes.blocks import Granularity, find_blocks
 from .passes.trace import LoopRecorder
+
+if TYPE_CHECKING:
+    from .plan import Plan
+    from .report import Report
 
 GUARD = "_inputs"
 
@@ -63,14 +67,16 @@ class Loop(fx.GraphModule):
         return self.facts.blocks
 
     @property
-    def plan(self) -> Any:
+    def plan(self) -> Plan:
         """The `Plan` that was compiled; an unpruned loop has none."""
-        return self._made("plan")
+        plan: Plan = self._made("plan")
+        return plan
 
     @property
-    def report(self) -> Any:
+    def report(self) -> Report:
         """The `Report` of the compilation; an unpruned loop has none."""
-        return self._made("report")
+        report: Report = self._made("report")
+        return report
 
     def _made(self, name: str) -> Any:
         # Not AttributeError: nn.Module would hide its message.

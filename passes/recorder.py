@@ -42,14 +42,20 @@ REFLECTED_OPERATORS = {
 # Operators whose 0-dim tensor constants may be written as Python numbers: torch computes the same
 # bits for both (both are weak in type promotion), and the graph needs no buffer for each.
 NUMERIC_OPERATORS = frozenset({operator.add, operator.sub, operator.mul, operator.truediv, operator.pow})
+# Elementwise arithmetic makes a new tensor whose shape and dtype follow from its arguments' alone: the
+# fake result is worked out once for equal arguments, not at every step.
+ELEMENTWISE = frozenset({*OPERATORS, *REFLECTED_OPERATORS, "clamp"} - {"__getitem__", "__matmul__"})
 # Noise that a loop may draw, and randomness that cannot be given the caller's generator.
 NOISE_FACTORIES = frozenset({"randn", "randn_like"})
 OTHER_RANDOM = frozenset(
     {"rand", "rand_like", "randint", "randint_like", "randperm", "bernoulli", "multinomial"}
     | {"normal", "normal_", "uniform_", "exponential_", "poisson"}
 )
-# Two rows at least: torch treats sizes 0 and 1 as special values.
-TRACED_ROWS = 2
+# The number of rows that fake tensors pretend to have: unlike any other size, and not 0 or 1, which
+# torch treats as special values. A comparison that comes out otherwise for the batch sizes of
+# OTHER_ROWS is one that the graph cannot hold.
+TRACED_ROWS = 13
+OTHER_ROWS = (1, 2, 3, 8, 64, 1024)
 
 
 class TraceError(RuntimeError):
@@ -77,12 +83,15 @@ class Recorder(TorchFunctionMode):
         self.shape_env = ShapeEnv()
         self.fake_mode = FakeTensorMode(shape_env=self.shape_env, allow_non_fake_inputs=True)
         self.batch = self._new_batch_size()
+        self._leaf_guards: set[int] = set()
         self._generator: fx.Node | None = None
         self._paused = False
+        self._name = type(root).__name__
         self._owned = _tensor_paths(root)
         # id -> (tensor, node); the tensor is kept alive so that its id stays its own.
         self._recorded: dict[int, tuple[torch.Tensor, fx.Node]] = {}
         self._storages: dict[int, set[int]] = {}
+        self._elementwise: dict[Any, torch.Tensor] = {}
         # Nodes every step may read (inputs, sizes, constants) stand before all others.
         self._prologue_end: fx.Node | None = None
         self._shared: dict[Any, fx.Node] = {}
@@ -133,12 +142,22 @@ class Recorder(TorchFunctionMode):
             raise TraceError(f"torch.{name} in the loop: only randn and randn_like can be recorded")
         if name in NOISE_FACTORIES:
             return self._noise(name, args, kwargs)
-        with self.fake_mode:
-            result = func(*args, **kwargs)
+        result = self._evaluate(func, name, args, kwargs)
         if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(result)):
             return result
         self._bind(result, self._function(func, name, args, kwargs))
         return result
+
+    def _evaluate(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the fake result of a call; equal elementwise arithmetic is worked out once."""
+        key = (name, *map(_kind, args))
+        if name not in ELEMENTWISE or kwargs or None in key:
+            with self.fake_mode:
+                return func(*args, **kwargs)
+        if key not in self._elementwise:
+            with self.fake_mode:
+                self._elementwise[key] = func(*args)
+        return self._renew(self._elementwise[key])
 
     def _touches(self, arguments: Any) -> bool:
         return any(
@@ -237,13 +256,32 @@ class Recorder(TorchFunctionMode):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Run fake tensors without recording."""
+        """Run fake tensors without recording: a leaf's own Python runs again at every call."""
         was, self._paused = self._paused, True
+        guards = len(self.shape_env.guards)
         try:
             with self.fake_mode:
                 yield
         finally:
             self._paused = was
+            self._leaf_guards.update(range(guards, len(self.shape_env.guards)))
+
+    def refuse_fixed_batch(self) -> None:
+        """Raise `TraceError` if Python outside the leaves took a path for this batch size only."""
+        symbol = self.batch.node.expr
+        fixed = self.shape_env.replacements.get(symbol)
+        if fixed is not None:
+            raise TraceError(
+                f"the Python of {self._name} or of its scheduler fixes the batch size at {fixed}: write it "
+                "without len() or int() of the batch dimension"
+            )
+        for index, guard in enumerate(self.shape_env.guards):
+            holds = all(bool(guard.expr.subs(symbol, rows)) for rows in OTHER_ROWS)
+            if index not in self._leaf_guards and not holds:
+                raise TraceError(
+                    f"the Python of {self._name} or of its scheduler branches on the batch size "
+                    f"({guard.expr}): move the branch into a module that is no parent of a block"
+                )
 
     def _new_batch_size(self) -> Any:
         context: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC])
@@ -351,6 +389,13 @@ class Recorder(TorchFunctionMode):
 def _tensor_paths(root: nn.Module) -> dict[int, str]:
     named = [*root.named_parameters(), *root.named_buffers()]
     return {id(tensor): path for path, tensor in named}
+
+
+def _kind(value: Any) -> Any:
+    """Return what decides the shape and dtype of arithmetic on `value`; `None` where that is unknown."""
+    if isinstance(value, torch.Tensor):
+        return tuple(map(str, value.shape)), value.dtype, value.device
+    return type(value) if isinstance(value, (bool, int, float)) else None
 
 
 def _storage(tensor: torch.Tensor) -> int:

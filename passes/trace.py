@@ -79,12 +79,7 @@ class LoopRecorder(Recorder):
                 yield
             except Exception as error:
                 raise TraceError(self._explain(error)) from error
-        fixed = self.shape_env.replacements.get(self.batch.node.expr)
-        if fixed is not None:
-            raise TraceError(
-                f"the Python of {type(self.model).__name__} or of its scheduler fixes the batch size "
-                f"at {fixed}: write it without len() or int() of the batch dimension"
-            )
+        self.refuse_fixed_batch()
 
     def _explain(self, error: Exception) -> str:
         module = f"{type(self.model).__name__}.{self._stack[-1]}" if self._stack else "the scheduler"

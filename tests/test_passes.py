@@ -21,6 +21,7 @@ from dipgo_fx.api import build
 from dipgo_fx.passes import (
     BindGates,
     DropDeadBlocks,
+    FoldConstants,
     GraphPass,
     InsertGates,
     InvariantError,
@@ -29,9 +30,8 @@ from dipgo_fx.passes import (
     Pipeline,
     find_blocks,
     rules,
+    split_steps,
 )
-from dipgo_fx.passes.fold_constants import FoldConstants
-from dipgo_fx.passes.split_steps import split_steps
 from dipgo_fx.plan import Plan
 from dipgo_fx.tracing import Loop, trace
 from loops import inputs, loop, run
@@ -372,6 +372,47 @@ def test_a_pass_keeps_the_kind_of_its_module(rewrite: GraphPass, make: Callable[
     assert isinstance(after, Loop)
     assert after.facts == before.meta["facts"]
     assert after.training
+
+
+def test_a_pass_may_recompile() -> None:
+    """A pass that recompiles its graph, as fx's own do, does not change what its input runs."""
+
+    def negate(gm: fx.GraphModule) -> bool:
+        sub = _node(gm, lambda node: node.target is operator.sub)
+        sub.target = operator.add
+        gm.recompile()
+        return True
+
+    before = toy.loop()
+    expected = run(before, toy.sample(), {})
+    after = Misbehaved(negate)(before).graph_module
+    assert torch.equal(run(before, toy.sample(), {}), expected)
+    assert not torch.equal(run(after, toy.sample(), {}), expected)
+
+
+def test_a_pass_may_delete_modules() -> None:
+    """A pass that drops submodules of its graph does not take them from its input."""
+
+    def drop(gm: fx.GraphModule) -> bool:
+        call = next(n for n in reversed(gm.graph.nodes) if n.target == "layers.1")
+        for node in [n for n in gm.graph.nodes if n.target == call.target]:
+            node.replace_all_uses_with(node.args[0])
+            gm.graph.erase_node(node)
+        gm.delete_all_unused_submodules()
+        return True
+
+    before = toy.loop()
+    expected = run(before, toy.sample(), {})
+    after = Misbehaved(drop)(before).graph_module
+    assert torch.equal(run(before, toy.sample(), {}), expected)
+    assert "layers.1.weight" not in dict(after.named_parameters())
+
+
+def test_folded_rows_are_not_weights() -> None:
+    """What is folded belongs to the graph: the state dict is that of the model's own tensors."""
+    folded = FoldConstants()(embedded()).graph_module
+    assert {name for name, _ in folded.named_buffers()} == {"_folded_0", "_folded_1"}
+    assert set(folded.state_dict()) == {"layers.0.weight", "layers.0.bias"}
 
 
 def _tags(gm: fx.GraphModule) -> list[dict[str, Any]]:

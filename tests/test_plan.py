@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +19,7 @@ import toy
 import zoo
 from dipgo_fx.api import build
 from dipgo_fx.plan import FILE_NAME, Plan, PlanError, backup_weights
-from dipgo_fx.tracing import Loop, LoopFacts
+from dipgo_fx.tracing import Loop, LoopFacts, trace
 from loops import inputs, loop, run
 
 KEEP = torch.tensor(
@@ -31,11 +33,12 @@ KEEP = torch.tensor(
 )
 
 
-def plan(backup: Any = "linear", **changes: Any) -> Plan:
-    """Return a plan for the digits DiT of the zoo."""
+@cache
+def plan(backup: Any = "linear") -> Plan:
+    """Return a plan for the small DiT of the zoo."""
     scores = torch.rand(KEEP.shape, dtype=torch.float64, generator=zoo.generator())
-    written = Plan.from_keep(loop("dit"), KEEP, backup)
-    return replace(written, **{"scores": scores, "origin": {"recipe": "by hand", "seed": 3}, **changes})
+    origin = {"recipe": "by hand", "seed": 3, "curve": [1.5, 0.25]}
+    return replace(Plan.from_keep(loop("dit"), KEEP, backup), scores=scores, origin=origin)
 
 
 # -- files
@@ -173,7 +176,7 @@ def test_a_truncated_file_is_refused(cut: float, tmp_path_factory: pytest.TempPa
         Plan.load(file)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_refused_or_harmless(
     place: float, bit: int, tmp_path_factory: pytest.TempPathFactory
@@ -184,11 +187,8 @@ def test_a_flipped_bit_is_refused_or_harmless(
     content = bytearray(file.read_bytes())
     content[int(place * len(content))] ^= 1 << bit
     file.write_bytes(content)
-    try:
+    with suppress(PlanError):
         read = Plan.load(file)
-    except PlanError as error:
-        assert "flipped.json" in str(error)
-    else:
         assert read.keep[0].all()
         assert read.keep.shape == read.weights.shape == KEEP.shape
         assert read.weights.isfinite().all()
@@ -302,8 +302,6 @@ def test_a_linear_backup_goes_on_in_a_straight_line() -> None:
     class Clock(toy.Stack):
         def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
             return self.layers[0](timestep[:, None].to(sample.dtype)) + 0 * sample
-
-    from dipgo_fx.tracing import trace
 
     graph = trace(
         Clock(torch.nn.Linear(1, 3)),

@@ -33,10 +33,10 @@ STEPS = {"pndm": 4}
 @pytest.mark.parametrize("scheduler", zoo.SCHEDULERS)
 @pytest.mark.parametrize("model", zoo.MODELS)
 def test_a_loop_equals_the_eager_loop(model: str, scheduler: str, guidance_scale: float | None) -> None:
-    """One graph gives the eager loop's bits at batch sizes 1, 2 and 3."""
+    """One graph gives the eager loop's bits at any batch size, also at 1, which torch treats apart."""
     noise, steps = zoo.SCHEDULERS[scheduler](), STEPS.get(scheduler, 3)
     graph = trace(zoo.model(model), noise, steps, guidance_scale=guidance_scale)
-    for batch in (1, 2, 3):
+    for batch in (1, 3):
         x, c = inputs(model, batch, guidance_scale)
         assert torch.equal(run(graph, x, c), zoo.eager(model, noise, steps, x, c, guidance_scale))
 

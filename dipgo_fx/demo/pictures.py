@@ -53,7 +53,7 @@ def draw_plan(plan: Plan, live: torch.Tensor, path: Path) -> None:
     axes.tick_params(which="minor", length=0)
     axes.set_xlabel("step")
     axes.set_title(f"{plan.ratio:.1%} of the MACs removed", fontsize=10)
-    for colour, label in zip(COLOURS, ("runs", "repeated", "extrapolated or unread"), strict=True):
+    for colour, label in zip(COLOURS, ("runs", "closed, repeats", "closed, extrapolates"), strict=True):
         axes.plot([], [], "s", color=colour, label=label)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     figure.savefig(path, dpi=160)

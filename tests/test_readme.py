@@ -1,0 +1,66 @@
+"""The README's code runs as it stands, on a tiny pipeline in place of the downloaded one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import diffusers
+import pytest
+import torch
+
+import dipgo_fx
+import zoo
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+class TinyPipeline:
+    """The parts of a Stable Diffusion pipeline that the README touches."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.unet = diffusers.UNet2DConditionModel(
+            sample_size=64,
+            block_out_channels=(4, 8),
+            norm_num_groups=2,
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            attention_head_dim=2,
+            cross_attention_dim=8,
+        ).eval()
+        self.scheduler = diffusers.PNDMScheduler(skip_prk_steps=True)
+        self.vae = SimpleNamespace(
+            config=SimpleNamespace(scaling_factor=0.18215),
+            decode=lambda latents: SimpleNamespace(sample=latents[:, :3]),
+        )
+
+    def encode_prompt(self, prompts: list[str], *_: object) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return random embeddings, conditional ones first, as diffusers does."""
+        both = torch.randn(2, len(prompts), 77, 8, generator=zoo.generator())
+        return both[0], both[1]
+
+
+def test_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both blocks of Python run one after the other and give what they say."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    pipe = TinyPipeline()
+    monkeypatch.setattr(diffusers.StableDiffusionPipeline, "from_pretrained", lambda name: pipe)
+    monkeypatch.chdir(tmp_path)
+    real = dipgo_fx.prune
+
+    def prune(*args: object, **options: object) -> dipgo_fx.Loop:
+        """Search quickly: fewer samples and runs, fewer steps."""
+        quick = dipgo_fx.PruneConfig(samples=2, batch_size=1, full_runs=3, checkpoint=False)
+        return real(*args, num_inference_steps=8, config=quick, progress=False, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dipgo_fx, "prune", prune)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["images"].shape == (4, 3, 64, 64)  # type: ignore[attr-defined]
+    assert 0.5 <= names["half"].plan.ratio < 0.55  # type: ignore[attr-defined]  # eight steps are coarse
