@@ -60,6 +60,7 @@ class Arena:
         self.curve: list[tuple[float, float]] = []
         self.notes: dict[str, Any] = {}
         self._distance = consistency_loss(config.loss)
+        self._split: tuple[fx.GraphModule, fx.GraphModule] | None = None
         self._supernets: dict[Backup, fx.GraphModule] = {}
 
     def supernet(self, backup: Backup) -> fx.GraphModule:
@@ -105,7 +106,10 @@ class Arena:
             net: a SuperNet or SubNet that takes `tables` as inputs.
             share: what it costs, as a share of the loop.
         """
-        result = run_in_steps(net, batch, tables) if self.config.checkpoint else batch.run(net, **tables)
+        if self.config.checkpoint:
+            result = run_in_steps(self._in_steps(net), batch, tables)
+        else:
+            result = batch.run(net, **tables)
         loss = self.loss(result, batch.target)
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(
@@ -115,6 +119,11 @@ class Arena:
         loss.backward()  # type: ignore[no-untyped-call]
         self._charge(self.runs_per_gradient * share, batch)
         return loss.item()
+
+    def _in_steps(self, net: fx.GraphModule) -> fx.GraphModule:
+        if self._split is None or self._split[0] is not net:
+            self._split = (net, split_steps(net))
+        return self._split[1]
 
     @property
     def runs_per_gradient(self) -> int:
@@ -136,15 +145,15 @@ class Arena:
         self.spent += runs * len(batch.sample) / len(self.batch.sample)
 
 
-def run_in_steps(net: fx.GraphModule, batch: Batch, tables: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Run a net on a batch so that the backward pass recomputes one step at a time.
+def run_in_steps(split: fx.GraphModule, batch: Batch, tables: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Run a net that `split_steps` split so that the backward pass recomputes one step at a time.
 
     Memory then grows with T only by what steps hand to each other: samples and block outputs.
     """
     generator = torch.Generator().manual_seed(batch.seed)
     given = {"sample": batch.sample, **batch.conditioning, "generator": generator, **tables}
-    inputs = [given.get(str(n.target)) for n in net.graph.nodes if n.op == "placeholder"]
-    result: torch.Tensor = _Checkpointed(split_steps(net), generator).run(*inputs)
+    inputs = [given.get(str(n.target)) for n in split.graph.nodes if n.op == "placeholder"]
+    result: torch.Tensor = _Checkpointed(split, generator).run(*inputs)
     return result
 
 

@@ -27,6 +27,7 @@ MULTIPLYING_FUNCTIONS = frozenset(
     {torch.einsum, torch.matmul, torch.bmm, torch.baddbmm, torch.addmm, operator.matmul}
     | {F.linear, F.conv2d, F.scaled_dot_product_attention}
 )
+MULTIPLYING_METHODS = frozenset({"bmm", "baddbmm", "addmm", "mm"})
 # fvcore's own handlers count normalisation and resampling as work; MACs here are matrix products,
 # convolutions and attention, as in the published tables.
 UNCOUNTED_OPERATORS = (
@@ -168,8 +169,10 @@ class NodeCounter:
         """Return the MACs of one node."""
         if node.op == "call_module":
             module = self.loop.get_submodule(str(node.target))
-        elif node.op == "call_function" and node.target in MULTIPLYING_FUNCTIONS:
+        elif node.target in MULTIPLYING_FUNCTIONS:
             module = _Function(node.target)
+        elif node.op == "call_method" and node.target in MULTIPLYING_METHODS:
+            module = _Function(getattr(torch.Tensor, str(node.target)))
         else:
             return Cost()
         if _is_glue(module):
@@ -193,7 +196,8 @@ def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle(f"aten::{ATTENTION}", _attention_macs, "aten::einsum", _einsum_macs)
     analysis.set_op_handle(**dict.fromkeys(UNCOUNTED_OPERATORS, _no_macs))
-    with torch.no_grad():
+    # fvcore runs the module: dropout of a model in training mode must not move the global generator.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         counts = analysis.by_operator()
     return Cost(int(sum(counts.values())), int(counts.get(ATTENTION, 0)))
 

@@ -59,8 +59,10 @@ class Plan:
             raise PlanError(f"keep must be a bool tensor, got {self.keep.dtype}")
         if not bool(self.keep[0].all()):
             raise PlanError("keep[0] must be true for every block: step 0 has no earlier value to read")
-        if not bool(torch.isfinite(self.weights).all()):
-            raise PlanError("weights must be finite")
+        for name in ("weights", "scores"):
+            table = getattr(self, name)
+            if table is not None and not bool(torch.isfinite(table).all()):
+                raise PlanError(f"{name} must be finite")
 
     @classmethod
     def from_keep(
@@ -138,7 +140,7 @@ class Plan:
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls._from_dict(values)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             if isinstance(error, PlanError):
                 raise PlanError(f"{path}: {error}") from error
             kind = type(error).__name__

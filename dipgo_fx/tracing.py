@@ -12,6 +12,7 @@ from torch import fx, nn
 from .inputs import InputGuard, example_conditioning, example_sample
 from .loop import denoise, forward_parameters, prepared
 from .passes.blocks import Granularity, find_blocks
+from .passes.recorder import MODEL
 from .passes.trace import LoopRecorder
 
 if TYPE_CHECKING:
@@ -124,10 +125,7 @@ def trace(
 
     # The paper's stages leave the output head alone.
     recorder = LoopRecorder(model, find_blocks(model, granularity), granularity != "stage")
-    x = recorder.placeholder("sample", sample)
-    inputs = {name: recorder.placeholder(name, c, rows) for name, c in conditioning.items()}
-    recorder.generator_placeholder()
-    x = recorder.guard(GUARD, x, inputs)
+    x, inputs = recorder.inputs(GUARD, sample, conditioning, rows)
     with recorder.recording():
         result = denoise(
             model,
@@ -152,23 +150,21 @@ def trace(
 
 
 def _assemble(model: nn.Module, recorder: LoopRecorder, guard: InputGuard, facts: LoopFacts) -> Loop:
-    attributes: dict[str, Any] = {GUARD: guard}
+    attributes: dict[str, Any] = {GUARD: guard, **recorder.constants}
     for node in recorder.graph.nodes:
-        if node.op == "call_module" and node.target != GUARD:
-            attributes[node.target] = model.get_submodule(node.target)
-        elif node.op == "get_attr":
-            constant = recorder.constants.get(node.target)
-            attributes[node.target] = _attribute(model, node.target) if constant is None else constant
+        target = str(node.target)
+        if node.op in ("call_module", "get_attr") and target not in attributes:
+            attributes[target] = _part(model, target.removeprefix(f"{MODEL}."))
     loop = Loop(attributes, recorder.graph)
     loop.training = model.training
     loop.meta = {"stage": "loop", "facts": facts}
     return loop
 
 
-def _attribute(model: nn.Module, path: str) -> torch.Tensor:
+def _part(model: nn.Module, path: str) -> Any:
+    """Return a submodule, parameter or buffer of a model."""
     owner, _, name = path.rpartition(".")
-    tensor: torch.Tensor = getattr(model.get_submodule(owner), name)
-    return tensor
+    return getattr(model.get_submodule(owner), name)
 
 
 def _check_names(model: nn.Module, conditioning: Mapping[str, Any]) -> None:

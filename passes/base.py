@@ -88,7 +88,7 @@ class Pipeline:
 
     def __call__(self, gm: fx.GraphModule) -> tuple[fx.GraphModule, tuple[PassRecord, ...]]:
         """Return the rewritten module (`gm` itself if no pass changed it) and one record a pass."""
-        work, records = _draft_of(gm), list[PassRecord]()
+        work, records = _with_graph(gm, copy.deepcopy(gm.graph)), list[PassRecord]()
         for step in self.passes:
             record = _run(step, work, [r.name for r in records])
             records.append(record)
@@ -99,17 +99,6 @@ class Pipeline:
         return _with_graph(work, work.graph), tuple(records)
 
 
-def _draft_of(gm: fx.GraphModule) -> fx.GraphModule:
-    """Return a module to rewrite: a copy of the graph, everything else shared, no code generated yet."""
-    draft = object.__new__(type(gm))
-    draft.__dict__ = {**gm.__dict__, "meta": dict(gm.meta)}
-    for kind in ("_modules", "_buffers", "_parameters"):
-        draft.__dict__[kind] = dict(gm.__dict__[kind])
-    draft.__dict__["_graph"] = graph = copy.deepcopy(gm.graph)
-    graph.owning_module = draft
-    return draft
-
-
 def _with_graph(gm: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
     """Return a module that runs `graph` and holds just what it uses of `gm`, shared, not copied."""
     # Every GraphModule has a class of its own below the class that was written down.
@@ -117,6 +106,7 @@ def _with_graph(gm: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
     new: fx.GraphModule = written(gm, graph)
     new.meta = dict(gm.meta)
     new.training = gm.training
+    new._non_persistent_buffers_set |= gm._non_persistent_buffers_set & set(new._buffers)
     return new
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -50,11 +51,10 @@ class FoldConstants(GraphPass):
 
 def _constant_rows(gm: fx.GraphModule) -> dict[fx.Node, Any]:
     """Evaluate, for a batch of one, the nodes that depend on nothing but timesteps and sizes."""
-    sample = next(n for n in gm.graph.nodes if isinstance(n.meta.get("val"), torch.Tensor))
     device = next(iter(gm.parameters())).device
     rows: dict[fx.Node, Any] = {}
     for node in gm.graph.nodes:
-        if node.op == "call_method" and node.target == "size" and node.args[0] is sample:
+        if _is_batch_size(node):
             rows[node] = 1
         elif node.target is getattr and node.args[1] == "device":
             rows[node] = device
@@ -62,6 +62,10 @@ def _constant_rows(gm: fx.GraphModule) -> dict[fx.Node, Any]:
             args, kwargs = fx.map_arg((node.args, node.kwargs), rows.__getitem__)
             rows[node] = _call(gm, node, args, kwargs)
     return rows
+
+
+def _is_batch_size(node: fx.Node) -> bool:
+    return node.op == "call_method" and node.target == "size" and tag(node, "step") == 0
 
 
 def _is_pure(node: fx.Node) -> bool:
@@ -81,11 +85,15 @@ def _call(gm: fx.GraphModule, node: fx.Node, args: Any, kwargs: Any) -> Any:
 
 
 def _store(gm: fx.GraphModule, node: fx.Node, row: torch.Tensor, name: str) -> None:
-    gm.register_buffer(name, row.detach().clone(), persistent=False)
-    size = next(n for n in gm.graph.nodes if n.op == "call_method" and n.target == "size")
+    # Under guidance there are two rows a sample, equal ones.
+    gm.register_buffer(name, row[:1].detach().clone(), persistent=False)
+    size = next(n for n in gm.graph.nodes if _is_batch_size(n))
     with gm.graph.inserting_before(node):
+        count = size if len(row) == 1 else gm.graph.call_function(operator.mul, (size, len(row)))
         stored = gm.graph.get_attr(name)
-        expanded = gm.graph.call_method("expand", (stored, size, *[-1] * (row.dim() - 1)))
+        expanded = gm.graph.call_method("expand", (stored, count, *[-1] * (row.dim() - 1)))
+    if count is not size:
+        count.meta = {"custom": dict(node.meta["custom"])}
     for new in (stored, expanded):
         new.meta = dict(node.meta)
     node.replace_all_uses_with(expanded)

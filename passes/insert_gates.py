@@ -82,14 +82,18 @@ class _Tables:
         names = (GATES,) if backup == "reuse" else (GATES, WEIGHTS)
         placeholders = [node for node in graph.nodes if node.op == "placeholder"]
         guard = next(n for n in graph.nodes if n.op == "call_module")
-        self.tables = {name: self._table(name, placeholders[-1], guard) for name in names}
+        self.tables: dict[str, fx.Node] = {}
+        for name in names:
+            placeholders.append(self._table(name, placeholders[-1], guard))
 
     def _table(self, name: str, after: fx.Node, guard: fx.Node) -> fx.Node:
+        """Add an input after the node `after` and return it."""
         with self.graph.inserting_after(after):
             given = _tagged(self.graph.placeholder(name, default_value=None), guard, "table")
         with self.graph.inserting_after(guard):
             # lerp wants its weight in the dtype of the features.
-            return _tagged(self.graph.call_method("type_as", (given, guard)), guard, "table")
+            self.tables[name] = _tagged(self.graph.call_method("type_as", (given, guard)), guard, "table")
+        return given
 
     def entry(self, name: str, step: int, block: int) -> fx.Node:
         table = self.tables[name]

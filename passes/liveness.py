@@ -39,7 +39,7 @@ class StepReads:
     def of(cls, graph: fx.Graph, blocks: Sequence[str], costly: Iterable[fx.Node]) -> StepReads:
         """Read the dependencies off step 0 of a loop graph; `costly` are its other calls with a cost."""
         body = [n for n in graph.nodes if tag(n, "in_model") and tag(n, "step") == 0]
-        calls = {str(n.target): n for n in body if n.op == "call_module" and tag(n, "block")}
+        calls = {tag(n, "block"): n for n in body if n.op == "call_module" and tag(n, "block")}
         units = [calls[block] for block in blocks]
         units += [node for node in costly if tag(node, "in_model") and tag(node, "step") == 0]
         index = {node: i for i, node in enumerate(units)}

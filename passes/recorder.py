@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import fx, nn
@@ -21,6 +23,9 @@ from torch.utils import _pytree as pytree
 
 from .drop_dead_blocks import erase_dead_nodes
 
+# The attribute of the recorded module that holds what it uses of the root: names of the root's parts
+# then cannot meet those of a GraphModule.
+MODEL = "model"
 # Tensor methods that stand for an operator are recorded as the operator: the graph reads like the
 # Python it came from, and a number may stand on either side.
 OPERATORS: dict[str, Callable[..., Any]] = {
@@ -31,7 +36,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "pow": operator.pow,
     "neg": operator.neg,
     "__getitem__": operator.getitem,
-    "__matmul__": operator.matmul,
+    "matmul": operator.matmul,
 }
 REFLECTED_OPERATORS = {
     "__rsub__": operator.sub,
@@ -39,12 +44,12 @@ REFLECTED_OPERATORS = {
     "__rtruediv__": operator.truediv,
     "__rpow__": operator.pow,
 }
-# Operators whose 0-dim tensor constants may be written as Python numbers: torch computes the same
-# bits for both (both are weak in type promotion), and the graph needs no buffer for each.
+# Operators whose 0-dim tensor constants may be written as Python numbers beside a float32 or float64
+# tensor with dimensions: torch computes the same bits then, and the graph needs no buffer for each.
 NUMERIC_OPERATORS = frozenset({operator.add, operator.sub, operator.mul, operator.truediv, operator.pow})
 # Elementwise arithmetic makes a new tensor whose shape and dtype follow from its arguments' alone: the
 # fake result is worked out once for equal arguments, not at every step.
-ELEMENTWISE = frozenset({*OPERATORS, *REFLECTED_OPERATORS, "clamp"} - {"__getitem__", "__matmul__"})
+ELEMENTWISE = frozenset({*OPERATORS, *REFLECTED_OPERATORS, "clamp"} - {"__getitem__", "matmul"})
 # Noise that a loop may draw, and randomness that cannot be given the caller's generator.
 NOISE_FACTORIES = frozenset({"randn", "randn_like"})
 OTHER_RANDOM = frozenset(
@@ -83,6 +88,8 @@ class Recorder(TorchFunctionMode):
         self.shape_env = ShapeEnv()
         self.fake_mode = FakeTensorMode(shape_env=self.shape_env, allow_non_fake_inputs=True)
         self.batch = self._new_batch_size()
+        self._lifted: dict[Any, str] = {}
+        self._kept: list[torch.Tensor] = []  # so that ids in `_lifted` stay theirs
         self._leaf_guards: set[int] = set()
         self._generator: fx.Node | None = None
         self._paused = False
@@ -93,35 +100,39 @@ class Recorder(TorchFunctionMode):
         self._storages: dict[int, set[int]] = {}
         self._elementwise: dict[Any, torch.Tensor] = {}
         # Nodes every step may read (inputs, sizes, constants) stand before all others.
-        self._prologue_end: fx.Node | None = None
+        self._first_end: fx.Node | None = None
         self._shared: dict[Any, fx.Node] = {}
 
     # -- inputs and output
 
-    def placeholder(self, name: str, example: Any, rows: int = 1) -> Any:
-        """Add an input named `name` and return its fake value.
+    def inputs(
+        self, guard: str, sample: torch.Tensor, conditioning: Mapping[str, Any], rows: int
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Add the loop's inputs and return their fake values.
 
-        Tensors of `example` (a tensor, or nested mappings and sequences of tensors) get `rows` times
-        the batch size as their first dimension; the other dimensions, dtype and device stay.
+        Args:
+            guard: target of a module that is called with all inputs first and returns the sample.
+            sample: its first dimension becomes the batch size.
+            conditioning: tensors, or nested mappings and sequences of tensors; the first dimension of
+                each becomes `rows` times the batch size.
+            rows: 2 under guidance, else 1.
+
+        The last input is `generator`, `None` by default, which all recorded noise is drawn from.
         """
-        node = self._prologue(lambda: self.graph.placeholder(name))
-        node.meta["val"] = fake = self._fake(node, example, rows)
-        return fake
-
-    def generator_placeholder(self) -> None:
-        """Add the input `generator`, `None` by default, which all recorded noise is drawn from."""
-        self._generator = self._prologue(lambda: self.graph.placeholder("generator", default_value=None))
-
-    def guard(self, target: str, sample: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
-        """Record a call of module `target` on the sample and all inputs; it returns the sample."""
-        args, kwargs = (self._argument(sample),), self._arguments(dict(inputs))
-        node = self._prologue(lambda: self.graph.call_module(target, args, kwargs))
-        checked = self._renew(sample)
-        self._remember(checked, node)
-        device = self._prologue(lambda: self.graph.call_function(getattr, (node, "device")))
-        device.meta["val"] = self._device = sample.device
-        self._shared["device"] = device
-        return checked
+        given = self._first(lambda: self.graph.placeholder("sample"))
+        named: dict[str, Any] = {}
+        for name in conditioning:
+            named[name] = self._first(functools.partial(self.graph.placeholder, name))
+        self._generator = self._first(lambda: self.graph.placeholder("generator", default_value=None))
+        checked = self._first(lambda: self.graph.call_module(guard, (given,), named))
+        size = self._first(lambda: self.graph.call_method("size", (checked, 0)))
+        device = self._first(lambda: self.graph.call_function(getattr, (checked, "device")))
+        size.meta["val"], device.meta["val"] = self.batch, sample.device
+        self._shared[self.batch.node.expr], self._shared[sample.device] = size, device
+        given.meta["val"] = x = self._fake(checked, sample, 1)
+        for name, node in named.items():
+            node.meta["val"] = self._fake(node, conditioning[name], rows)
+        return x, {name: node.meta["val"] for name, node in named.items()}
 
     def output(self, value: torch.Tensor) -> None:
         """Close the graph: it returns `value`, and what does not lead there is dropped."""
@@ -174,6 +185,7 @@ class Recorder(TorchFunctionMode):
             name = name[:-1]
         is_method = (
             in_place
+            or (name == "pow" and func is not torch.pow)  # a wrapper that is no attribute of Tensor
             or getattr(torch.Tensor, name, None) is func
             or not callable(getattr(torch, name, getattr(torch.nn.functional, name, None)))
         )
@@ -213,17 +225,22 @@ class Recorder(TorchFunctionMode):
     # -- nodes
 
     def _emit(
-        self, op: str, target: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        op: str,
+        target: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        name: str | None = None,
     ) -> fx.Node:
-        return self.graph.create_node(op, target, args, kwargs or {})
+        return self.graph.create_node(op, target, args, kwargs or {}, name)
 
-    def _prologue(self, create: Callable[[], fx.Node]) -> fx.Node:
-        if self._prologue_end is None:
+    def _first(self, create: Callable[[], fx.Node]) -> fx.Node:
+        if self._first_end is None:
             node = create()
         else:
-            with self.graph.inserting_after(self._prologue_end):
+            with self.graph.inserting_after(self._first_end):
                 node = create()
-        self._prologue_end = node
+        self._first_end = node
         node.meta["custom"] = {"step": 0, "block": None, "in_model": False}
         return node
 
@@ -268,7 +285,7 @@ class Recorder(TorchFunctionMode):
 
     def refuse_fixed_batch(self) -> None:
         """Raise `TraceError` if Python outside the leaves took a path for this batch size only."""
-        symbol = self.batch.node.expr
+        symbol = self.batch.node._expr  # not `expr`, from which a fixed symbol is gone
         fixed = self.shape_env.replacements.get(symbol)
         if fixed is not None:
             raise TraceError(
@@ -294,10 +311,6 @@ class Recorder(TorchFunctionMode):
                 shape = (rows * self.batch, *example.shape[1:])
                 fake = torch.empty(shape, dtype=example.dtype, device=example.device)
             self._remember(fake, node)
-            if not self._shared:
-                size = self._prologue(lambda: self.graph.call_method("size", (node, 0)))
-                size.meta["val"] = self.batch
-                self._shared[self.batch.node.expr] = size
             return fake
         if isinstance(example, Mapping):
             return {k: self._fake(self._item(node, k), v, rows) for k, v in example.items()}
@@ -306,7 +319,7 @@ class Recorder(TorchFunctionMode):
         return example
 
     def _item(self, node: fx.Node, key: Any) -> fx.Node:
-        return self._prologue(lambda: self.graph.call_function(operator.getitem, (node, key)))
+        return self._first(lambda: self.graph.call_function(operator.getitem, (node, key)))
 
     def _renew(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return another fake tensor of the same shape, dtype and device."""
@@ -323,7 +336,12 @@ class Recorder(TorchFunctionMode):
         )
 
     def _numbers(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(self._argument(self._as_number(value)) for value in values)
+        wide = any(
+            isinstance(v, torch.Tensor) and v.dim() > 0 and v.dtype in (torch.float32, torch.float64)
+            for v in values
+            if id(v) in self._recorded
+        )
+        return tuple(self._argument(self._as_number(v) if wide else v) for v in values)
 
     def _as_number(self, value: Any) -> Any:
         constant = isinstance(value, torch.Tensor) and id(value) not in self._recorded
@@ -336,8 +354,10 @@ class Recorder(TorchFunctionMode):
             return self._tensor(value)
         if isinstance(value, torch.SymInt):
             return self._size(value)
-        if isinstance(value, torch.device) and value == getattr(self, "_device", None):
-            return self._shared["device"]
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, torch.device) and value in self._shared:
+            return self._shared[value]
         if isinstance(value, slice):
             return slice(*(self._argument(v) for v in (value.start, value.stop, value.step)))
         if isinstance(value, Mapping):
@@ -357,18 +377,21 @@ class Recorder(TorchFunctionMode):
             # Constants of the scheduler: equal values share one buffer.
             path = self._constant(tensor)
         if path not in self._shared:
-            self._shared[path] = self._prologue(lambda: self.graph.get_attr(path))
+            self._shared[path] = self._first(lambda: self.graph.get_attr(path))
             with self.paused():
-                self._shared[path].meta["val"] = self.fake_mode.from_tensor(tensor)
+                self._shared[path].meta["val"] = self.fake_mode.from_tensor(tensor, static_shapes=True)
         return self._shared[path]
 
     def _constant(self, tensor: torch.Tensor) -> str:
-        for path, known in self.constants.items():
-            if known.dtype == tensor.dtype and not tensor.is_meta and torch.equal(known, tensor):
-                return path
-        path = f"_constant_{len(self.constants)}"
-        self.constants[path] = tensor.detach().clone()
-        return path
+        """Lift a constant of the scheduler into a buffer; small equal ones share it."""
+        small = tensor.numel() <= 16 and not tensor.is_meta
+        values = tuple(tensor.flatten().tolist()) if small else id(tensor)
+        key = (tensor.dtype, tensor.device, tensor.shape, values)
+        if key not in self._lifted:
+            path = self._lifted[key] = f"_constant_{len(self._lifted)}"
+            self.constants[path] = tensor.detach().clone()
+            self._kept.append(tensor)
+        return self._lifted[key]
 
     def _size(self, size: torch.SymInt) -> fx.Node | int:
         """Return a number or a node for a size that depends on the batch size."""
@@ -381,14 +404,14 @@ class Recorder(TorchFunctionMode):
             if not factor.is_Integer:
                 raise TraceError(f"a size of the loop is {expr}: only multiples of the batch can be recorded")
             args = (self._size(self.batch), int(factor))
-            self._shared[expr] = self._prologue(lambda: self.graph.call_function(operator.mul, args))
+            self._shared[expr] = self._first(lambda: self.graph.call_function(operator.mul, args))
             self._shared[expr].meta["val"] = size
         return self._shared[expr]
 
 
 def _tensor_paths(root: nn.Module) -> dict[int, str]:
     named = [*root.named_parameters(), *root.named_buffers()]
-    return {id(tensor): path for path, tensor in named}
+    return {id(tensor): f"{MODEL}.{path}" for path, tensor in named}
 
 
 def _kind(value: Any) -> Any:

@@ -20,7 +20,7 @@ from torch import fx, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch.utils import _pytree as pytree
 
-from .recorder import Recorder, TraceError
+from .recorder import MODEL, Recorder, TraceError
 from .signature import call_signature
 
 
@@ -82,7 +82,8 @@ class LoopRecorder(Recorder):
         self.refuse_fixed_batch()
 
     def _explain(self, error: Exception) -> str:
-        module = f"{type(self.model).__name__}.{self._stack[-1]}" if self._stack else "the scheduler"
+        module = ".".join(filter(None, (type(self.model).__name__, *self._stack[-1:])))
+        module = module if self._stack else "the scheduler"
         if isinstance(error, TraceError):
             return f"{module}, step {self.step}: {error}"
         kind = type(error).__name__
@@ -113,7 +114,9 @@ class LoopRecorder(Recorder):
             raise TraceError("a block is called twice in one step; gate its parent instead")
         if block is not None:
             self.called_blocks.append(block)
-        node = self._emit("call_module", path, self._arguments(args), self._arguments(kwargs))
+        node = self._emit(
+            "call_module", f"{MODEL}.{path}", self._arguments(args), self._arguments(kwargs), path
+        )
         self._bind(result, node, block)
         return result
 
@@ -139,12 +142,12 @@ class LoopRecorder(Recorder):
 
     def _tag_head(self, model: nn.Module) -> None:
         leaves = [n for n in self._body if n.op == "call_module"]
-        head = next((n for n in reversed(leaves) if _has_weights(model, str(n.target))), None)
+        head = next((n for n in reversed(leaves) if _has_weights(model, _path(n))), None)
         if head is None or head.meta["custom"]["block"] is not None:
             return
         if isinstance(head.meta["val"], torch.Tensor):
-            head.meta["custom"]["block"] = str(head.target)
-            self.called_blocks.append(str(head.target))
+            head.meta["custom"]["block"] = _path(head)
+            self.called_blocks.append(_path(head))
 
     def _replay(self, first: _Call, args: Any, kwargs: Any) -> Any:
         inputs = self._inputs((args, kwargs))
@@ -172,12 +175,22 @@ class LoopRecorder(Recorder):
         return [self._tensor(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
     def _emit(
-        self, op: str, target: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        op: str,
+        target: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        name: str | None = None,
     ) -> fx.Node:
-        node = super()._emit(op, target, args, kwargs)
+        node = super()._emit(op, target, args, kwargs, name)
         if self.in_model:
             self._body.append(node)
         return node
+
+
+def _path(call: fx.Node) -> str:
+    """Return the path in the model of the module that a node calls."""
+    return str(call.target).removeprefix(f"{MODEL}.")
 
 
 def _has_weights(model: nn.Module, path: str) -> bool:

@@ -76,14 +76,14 @@ def test_the_toy_loop() -> None:
 sample = placeholder
 generator = placeholder
 _inputs = _inputs(sample)
-layers_0 = layers.0(_inputs)
+layers_0 = model.layers.0(_inputs)
 add = add(_inputs, layers_0)
-layers_1 = layers.1(add)
+layers_1 = model.layers.1(add)
 add_1 = add(add, layers_1)
 sub = sub(_inputs, add_1)
-layers_2 = layers.0(sub)
+layers_2 = model.layers.0(sub)
 add_2 = add(sub, layers_2)
-layers_3 = layers.1(add_2)
+layers_3 = model.layers.1(add_2)
 add_3 = add(add_2, layers_3)
 sub_1 = sub(sub, add_3)
 return sub_1
@@ -101,16 +101,16 @@ generator = placeholder
 gates = placeholder
 _inputs = _inputs(sample)
 type_as = type_as(gates, _inputs)
-layers_0 = layers.0(_inputs)
+layers_0 = model.layers.0(_inputs)
 add = add(_inputs, layers_0)
-layers_1 = layers.1(add)
+layers_1 = model.layers.1(add)
 add_1 = add(add, layers_1)
 sub = sub(_inputs, add_1)
-layers_2 = layers.0(sub)
+layers_2 = model.layers.0(sub)
 getitem = getitem(type_as, (1, 0))
 lerp = lerp(layers_0, layers_2, getitem)
 add_2 = add(sub, lerp)
-layers_3 = layers.1(add_2)
+layers_3 = model.layers.1(add_2)
 getitem_1 = getitem(type_as, (1, 1))
 lerp_1 = lerp(layers_1, layers_3, getitem_1)
 add_3 = add(add_2, lerp_1)
@@ -128,15 +128,15 @@ def test_linear_gates() -> None:
         """\
 sample = placeholder
 generator = placeholder
-weights = placeholder
 gates = placeholder
+weights = placeholder
 _inputs = _inputs(sample)
 type_as_1 = type_as(weights, _inputs)
 type_as = type_as(gates, _inputs)
-layers_0 = layers.0(_inputs)
+layers_0 = model.layers.0(_inputs)
 add = add(_inputs, layers_0)
 sub = sub(_inputs, add)
-layers_1 = layers.0(sub)
+layers_1 = model.layers.0(sub)
 getitem = getitem(type_as, (1, 0))
 getitem_1 = getitem(type_as_1, (1, 0))
 lerp = lerp(layers_0, layers_0, getitem_1)
@@ -145,7 +145,7 @@ lerp_2 = lerp(layers_0, layers_0, getitem)
 lerp_3 = lerp(layers_0, layers_1, getitem)
 add_1 = add(sub, lerp_1)
 sub_1 = sub(sub, add_1)
-layers_2 = layers.0(sub_1)
+layers_2 = model.layers.0(sub_1)
 getitem_2 = getitem(type_as, (2, 0))
 getitem_3 = getitem(type_as_1, (2, 0))
 lerp_4 = lerp(lerp_2, lerp_3, getitem_3)
@@ -167,14 +167,14 @@ def test_bound_gates() -> None:
 sample = placeholder
 generator = placeholder
 _inputs = _inputs(sample)
-layers_0 = layers.0(_inputs)
+layers_0 = model.layers.0(_inputs)
 add = add(_inputs, layers_0)
-layers_1 = layers.1(add)
+layers_1 = model.layers.1(add)
 add_1 = add(add, layers_1)
 sub = sub(_inputs, add_1)
-layers_2 = layers.0(sub)
+layers_2 = model.layers.0(sub)
 add_2 = add(sub, layers_0)
-layers_3 = layers.1(add_2)
+layers_3 = model.layers.1(add_2)
 add_3 = add(add_2, layers_3)
 sub_1 = sub(sub, add_3)
 return sub_1
@@ -191,20 +191,20 @@ def test_bound_linear_gates() -> None:
 sample = placeholder
 generator = placeholder
 _inputs = _inputs(sample)
-layers_0 = layers.0(_inputs)
+layers_0 = model.layers.0(_inputs)
 add = add(_inputs, layers_0)
-layers_1 = layers.1(add)
+layers_1 = model.layers.1(add)
 add_1 = add(add, layers_1)
 sub = sub(_inputs, add_1)
-layers_2 = layers.0(sub)
+layers_2 = model.layers.0(sub)
 add_2 = add(sub, layers_2)
-layers_3 = layers.1(add_2)
+layers_3 = model.layers.1(add_2)
 add_3 = add(add_2, layers_3)
 sub_1 = sub(sub, add_3)
-layers_4 = layers.0(sub_1)
+layers_4 = model.layers.0(sub_1)
 lerp_4 = lerp(layers_0, layers_2, 2.0)
 add_4 = add(sub_1, lerp_4)
-layers_5 = layers.1(add_4)
+layers_5 = model.layers.1(add_4)
 add_5 = add(add_4, layers_3)
 sub_2 = sub(sub_1, add_5)
 return sub_2
@@ -223,21 +223,21 @@ generator = placeholder
 weights = placeholder
 _inputs = _inputs(sample)
 type_as_1 = type_as(weights, _inputs)
-layers_0 = layers.0(_inputs)
+layers_0 = model.layers.0(_inputs)
 add = add(_inputs, layers_0)
-layers_1 = layers.1(add)
+layers_1 = model.layers.1(add)
 add_1 = add(add, layers_1)
 sub = sub(_inputs, add_1)
-layers_2 = layers.0(sub)
+layers_2 = model.layers.0(sub)
 add_2 = add(sub, layers_2)
-layers_3 = layers.1(add_2)
+layers_3 = model.layers.1(add_2)
 add_3 = add(add_2, layers_3)
 sub_1 = sub(sub, add_3)
-layers_4 = layers.0(sub_1)
+layers_4 = model.layers.0(sub_1)
 getitem_3 = getitem(type_as_1, (2, 0))
 lerp_4 = lerp(layers_0, layers_2, getitem_3)
 add_4 = add(sub_1, lerp_4)
-layers_5 = layers.1(add_4)
+layers_5 = model.layers.1(add_4)
 getitem_7 = getitem(type_as_1, (2, 1))
 lerp_12 = lerp(layers_1, layers_3, getitem_7)
 add_5 = add(add_4, lerp_12)
@@ -256,12 +256,12 @@ def test_dropped_dead_blocks() -> None:
 sample = placeholder
 generator = placeholder
 _inputs = _inputs(sample)
-layers_0 = layers.0(_inputs)
+layers_0 = model.layers.0(_inputs)
 add = add(_inputs, layers_0)
-layers_1 = layers.1(add)
+layers_1 = model.layers.1(add)
 add_1 = add(add, layers_1)
 sub = sub(_inputs, add_1)
-layers_2 = layers.0(sub)
+layers_2 = model.layers.0(sub)
 add_2 = add(sub, layers_2)
 add_3 = add(add_2, layers_1)
 sub_1 = sub(sub, add_3)
@@ -301,19 +301,19 @@ def test_folded_constants() -> None:
         show(FoldConstants()(embedded()).graph_module),
         """\
 sample = placeholder
-size = size(sample, 0)
 generator = placeholder
 _inputs = _inputs(sample)
+size = size(_inputs, 0)
 _folded_0 = get_attr
 expand = expand(_folded_0, size, -1)
 add = add(_inputs, expand)
-layers_0 = layers.0(add)
+layers_0 = model.layers.0(add)
 add_1 = add(add, layers_0)
 sub = sub(_inputs, add_1)
 _folded_1 = get_attr
 expand_1 = expand(_folded_1, size, -1)
 add_2 = add(sub, expand_1)
-layers_1 = layers.0(add_2)
+layers_1 = model.layers.0(add_2)
 add_3 = add(add_2, layers_1)
 sub_1 = sub(sub, add_3)
 return sub_1
@@ -394,7 +394,7 @@ def test_a_pass_may_delete_modules() -> None:
     """A pass that drops submodules of its graph does not take them from its input."""
 
     def drop(gm: fx.GraphModule) -> bool:
-        call = next(n for n in reversed(gm.graph.nodes) if n.target == "layers.1")
+        call = next(n for n in reversed(gm.graph.nodes) if n.target == "model.layers.1")
         for node in [n for n in gm.graph.nodes if n.target == call.target]:
             node.replace_all_uses_with(node.args[0])
             gm.graph.erase_node(node)
@@ -405,14 +405,14 @@ def test_a_pass_may_delete_modules() -> None:
     expected = run(before, toy.sample(), {})
     after = Misbehaved(drop)(before).graph_module
     assert torch.equal(run(before, toy.sample(), {}), expected)
-    assert "layers.1.weight" not in dict(after.named_parameters())
+    assert "model.layers.1.weight" not in dict(after.named_parameters())
 
 
 def test_folded_rows_are_not_weights() -> None:
     """What is folded belongs to the graph: the state dict is that of the model's own tensors."""
     folded = FoldConstants()(embedded()).graph_module
     assert {name for name, _ in folded.named_buffers()} == {"_folded_0", "_folded_1"}
-    assert set(folded.state_dict()) == {"layers.0.weight", "layers.0.bias"}
+    assert set(folded.state_dict()) == {"model.layers.0.weight", "model.layers.0.bias"}
 
 
 def _tags(gm: fx.GraphModule) -> list[dict[str, Any]]:
@@ -469,9 +469,9 @@ def test_dropping_dead_nodes_keeps_the_result(gm: fx.GraphModule) -> None:
 def test_a_dead_block_takes_its_weights_along() -> None:
     """A block that dies at every step leaves no module behind."""
     graph = trace(Embedded(), toy.Step(), 2, sample=toy.sample(), conditioning={}, granularity="stage")
-    assert "embed.weight" in dict(graph.named_parameters())
+    assert "model.embed.weight" in dict(graph.named_parameters())
     folded = FoldConstants()(graph).graph_module
-    assert "embed.weight" not in dict(folded.named_parameters())
+    assert "model.embed.weight" not in dict(folded.named_parameters())
 
 
 @pytest.mark.parametrize("guidance_scale", [None, 2.0], ids=["plain", "guided"])
@@ -651,7 +651,7 @@ def _retag(node: fx.Node, **tags: Any) -> None:
 
 
 def _block(gm: fx.GraphModule, step: int, block: int = 0) -> fx.Node:
-    wanted = step, f"layers.{block}"
+    wanted = step, f"model.layers.{block}"
     return _node(gm, lambda n: n.op == "call_module" and (rules.tag(n, "step"), n.target) == wanted)
 
 

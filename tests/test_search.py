@@ -18,7 +18,7 @@ from dipgo_fx.arena import Arena, Draft, frozen, run_in_steps
 from dipgo_fx.calibration import calibrate
 from dipgo_fx.losses import consistency_loss, ssim
 from dipgo_fx.macs import LoopCost
-from dipgo_fx.passes import InsertGates
+from dipgo_fx.passes import InsertGates, split_steps
 from dipgo_fx.plan import backup_weights
 from dipgo_fx.pruner import Pruner, straight_through
 from dipgo_fx.schedules import filled, keep_table, step_sets, whole_steps
@@ -123,7 +123,7 @@ def test_checkpointing_gives_the_same_gradient(scheduler: str) -> None:
     with frozen(model):
         batch = calibrate(loop, model, None, 2, 1.0, zoo.generator())
         gradients = []
-        for run in (lambda t: batch.run(net, **t), lambda t: run_in_steps(net, batch, t)):
+        for run in (lambda t: batch.run(net, **t), lambda t: run_in_steps(split_steps(net), batch, t)):
             gates = torch.full((3, len(loop.blocks)), 0.7, requires_grad=True)
             result = run({"gates": gates})
             result.square().sum().backward()

@@ -202,7 +202,7 @@ def test_every_block_is_called_once_a_step(name: str, granularity: Any) -> None:
     nodes = [n for n in graph.graph.nodes if n.op == "call_module" and n.meta["custom"]["block"]]
     called = [(n.meta["custom"]["step"], n.meta["custom"]["block"]) for n in nodes]
     assert called == [(t, block) for t in range(graph.num_steps) for block in graph.blocks]
-    assert all(graph.get_submodule(b) is zoo.model(name).get_submodule(b) for b in graph.blocks)
+    assert all(graph.get_submodule(f"model.{b}") is zoo.model(name).get_submodule(b) for b in graph.blocks)
 
 
 def test_in_place_arithmetic_is_recorded_in_functional_form() -> None:
@@ -283,20 +283,30 @@ def test_python_that_fixes_the_batch_size_is_refused(kind: type[toy.Stack]) -> N
         _trace_toy(kind(nn.Identity()))
 
 
-@pytest.mark.parametrize("kind", [Looped, Crowded])
-def test_a_block_may_look_at_the_batch_size(kind: type[toy.Stack]) -> None:
-    """The Python inside a block is not recorded but run, so it may count rows."""
+def _as_block(kind: type[toy.Stack]) -> nn.Module:
+    """Return a block whose own Python looks at the number of rows."""
 
     class Inner(kind):  # type: ignore[misc, valid-type]
         def forward(self, sample: torch.Tensor) -> torch.Tensor:
             return super().forward(sample, sample)
 
-    model = toy.model(nn.Linear(3, 3), Inner(nn.Linear(3, 3)))
+    return Inner(nn.Linear(3, 3))
+
+
+def test_a_block_may_compare_the_batch_size() -> None:
+    """The Python inside a block is not recorded but run, so it may branch on the number of rows."""
+    model = toy.model(nn.Linear(3, 3), _as_block(Crowded))
     graph = _trace_toy(model)
     for batch in (1, 2, 5):
         with torch.no_grad():
             expected = denoise(model, prepared(toy.Step(), 2), toy.sample(batch), {})
         assert torch.equal(run(graph, toy.sample(batch), {}), expected)
+
+
+def test_a_block_that_fixes_the_batch_size_is_refused() -> None:
+    """A block that counts its rows hands on a tensor of that many rows, so later sizes are baked."""
+    with pytest.raises(TraceError, match="batch size"):
+        _trace_toy(toy.model(nn.Linear(3, 3), _as_block(Looped)))
 
 
 @pytest.mark.parametrize("name", ["blocks", "facts", "plan", "report", "num_steps", "graph"])
