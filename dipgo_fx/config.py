@@ -38,7 +38,7 @@ class PruneConfig:
     """
 
     recipe: Recipe = "refine"
-    samples: int = 16
+    samples: int = 48
     batch_size: int = 8
     full_runs: float = 60.0
     iterations: int = 1000

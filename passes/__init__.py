@@ -12,6 +12,7 @@ from .bind_gates import BindGates
 from .blocks import Granularity, find_blocks
 from .drop_dead_blocks import DropDeadBlocks
 from .fold_constants import FoldConstants
+from .gates import gate
 from .insert_gates import Backup, InsertGates
 from .recorder import TraceError
 from .split_steps import split_steps
@@ -33,5 +34,6 @@ __all__ = [
     "Pipeline",
     "TraceError",
     "find_blocks",
+    "gate",
     "split_steps",
 ]

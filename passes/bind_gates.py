@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+import torch
 from torch import fx
 
 from .base import GraphPass, InvariantError
@@ -64,7 +65,8 @@ class BindGates(GraphPass):
         if weight == 1.0 or previous is last:
             self._become(graph, node, last)
         elif weight is not None:
-            node.args = (previous, last, weight)
+            # A number for a weight: plain torch, which compilers know.
+            node.target, node.args = torch.lerp, (previous, last, weight)
 
     def _become(self, graph: fx.Graph, node: fx.Node, value: fx.Node) -> None:
         for reader in list(node.users):

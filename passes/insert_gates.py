@@ -7,10 +7,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
-import torch
 from torch import fx
 
 from .base import GraphPass, InvariantError
+from .gates import gate
 from .rules import is_block_output, tag
 
 Backup = Literal["reuse", "linear"]
@@ -23,10 +23,10 @@ class InsertGates(GraphPass):
     """Give every block output a gate and a backup edge.
 
     Before, at step t:  `fresh = block(x)`, readers take `fresh`.
-    After:              `gate = lerp(backup, fresh, gates[t, n])`, readers take `gate`, where `backup` is
-    the block's last computed value (`reuse`, the paper's) or `lerp(previous, last, weights[t, n])` of its
-    last two (`linear`; a weight above 1 extrapolates). `lerp` is exact at 0 and 1, so a hard gate passes
-    one of its inputs through bit for bit. All tensors that a block returns share one gate. The first step
+    After:              `gated = gate(backup, fresh, gates[t, n])`, readers take `gated`, where `backup` is
+    the block's last computed value (`reuse`, the paper's) or `gate(previous, last, weights[t, n])` of its
+    last two (`linear`; a weight above 1 extrapolates). A hard gate passes one of its inputs through bit
+    for bit. All tensors that a block returns share one gate. The first step
     has no gate: it is always computed.
 
     The graph gets the inputs `gates` and (for `linear`) `weights`, `(T, N)` float tensors.
@@ -58,20 +58,20 @@ class InsertGates(GraphPass):
                 entry = tables.entry(GATES, step, block)
             with graph.inserting_after(entry):
                 if self.backup == "reuse":
-                    gate = _lerp(graph, "gate", fresh, last, fresh, entry)
-                    last = gate
+                    gated = _mix(graph, "gate", fresh, last, fresh, entry)
+                    last = gated
                 else:
                     weight = tables.entry(WEIGHTS, step, block)
                     with graph.inserting_after(weight):
-                        backup = _lerp(graph, "backup", fresh, previous, last, weight)
+                        backup = _mix(graph, "backup", fresh, previous, last, weight)
                     with graph.inserting_after(backup):
-                        gate = _lerp(graph, "gate", fresh, backup, fresh, entry)
-                    with graph.inserting_after(gate):
-                        previous = _lerp(graph, "history", fresh, previous, last, entry)
+                        gated = _mix(graph, "gate", fresh, backup, fresh, entry)
+                    with graph.inserting_after(gated):
+                        previous = _mix(graph, "history", fresh, previous, last, entry)
                     with graph.inserting_after(previous):
-                        last = _lerp(graph, "history", fresh, last, fresh, entry)
+                        last = _mix(graph, "history", fresh, last, fresh, entry)
             for reader in readers:
-                reader.replace_input_with(fresh, gate)
+                reader.replace_input_with(fresh, gated)
 
 
 class _Tables:
@@ -102,8 +102,8 @@ class _Tables:
         return node
 
 
-def _lerp(graph: fx.Graph, role: str, like: fx.Node, start: Any, end: Any, weight: Any) -> fx.Node:
-    node = graph.call_function(torch.lerp, (start, end, weight))
+def _mix(graph: fx.Graph, role: str, like: fx.Node, start: Any, end: Any, weight: Any) -> fx.Node:
+    node = graph.call_function(gate, (start, end, weight))
     node.meta["val"] = like.meta["val"]
     return _tagged(node, like, role)
 

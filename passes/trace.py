@@ -72,6 +72,7 @@ class LoopRecorder(Recorder):
 
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
+            stack.enter_context(torch.random.fork_rng(devices=[]))  # a leaf's dropout draws
             stack.enter_context(enable_python_dispatcher())
             stack.enter_context(mock.patch.object(nn.Module, "__call__", module_call))
             stack.enter_context(self)

@@ -477,8 +477,8 @@ def test_model_and_scheduler_are_left_as_found(name: str, training: bool) -> Non
 
 def test_dropout_does_not_touch_the_random_state() -> None:
     """A model left in training mode is counted without drawing from torch's generator."""
-    random = torch.get_rng_state()
     model = toy.model(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)), nn.Linear(3, 3)).train()
+    random = torch.get_rng_state()
     graph = _trace_toy(model)
     count_macs(graph)
     assert torch.equal(torch.get_rng_state(), random)

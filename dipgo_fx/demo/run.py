@@ -28,7 +28,7 @@ from .pictures import draw_plan, draw_samples
 PICTURE_RATIOS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SAMPLES, ROUNDS = 200, 5
 # Enough for the digits models; the search stays well under a minute on two cores.
-CONFIG = PruneConfig(samples=24, full_runs=40, checkpoint=False)
+CONFIG = PruneConfig(full_runs=40, checkpoint=False)
 
 
 @dataclass(frozen=True)
