@@ -10,8 +10,8 @@ import torch
 def gate(backup: torch.Tensor, fresh: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return `backup + weight * (fresh - backup)`, differentiable in all three.
 
-    At weight 0 and 1 the value is a copy of one input, bit for bit and stride for stride: after
-    `torch.lerp` a single sample can have other strides, and the next convolution another kernel.
+    At weight 0 and 1 the value is one of the inputs, bit for bit and stride for stride: arithmetic or a
+    copy may give a single sample other strides, and with them the next convolution another kernel.
 
     Args:
         backup: value of a closed gate, of the shape of `fresh`.
@@ -29,10 +29,10 @@ class _Gate(torch.autograd.Function):
     def forward(ctx: Any, backup: torch.Tensor, fresh: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(backup, fresh, weight)
         if weight == 1:
-            return fresh.clone()
+            return fresh.detach()
         if weight == 0:
-            return backup.clone()
-        return torch.lerp(backup, fresh, weight)
+            return backup.detach()
+        return torch.lerp(backup, fresh, weight.item())
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
