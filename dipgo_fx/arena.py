@@ -165,6 +165,7 @@ class _Checkpointed(fx.Interpreter):
         self.generator = generator
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Call a step; recomputing it starts from the generator's state of the first time."""
         step, state = self.fetch_attr(target), list[torch.Tensor]()
 
         def run(*inputs: Any) -> Any:

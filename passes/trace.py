@@ -52,7 +52,6 @@ class LoopRecorder(Recorder):
         self._paths = {module: path for path, module in model.named_modules()}
         self._results: dict[Hashable, Any] = {}
         self._stack: list[str] = []
-        self._body: list[fx.Node] = []
         self._call: _Call | None = None
 
     def start_step(self, step: int) -> None:
@@ -134,15 +133,16 @@ class LoopRecorder(Recorder):
         self.in_model = True
         result = call(model, *args, **kwargs)
         self.in_model = False
+        body = [node for node in self.graph.nodes if node.meta["custom"]["in_model"]]
         if self.gate_head:
-            self._tag_head(model)
+            self._tag_head(model, body)
         tensors = [t for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor)]
         nodes = {id(t): self._tensor(t) for t in tensors}
-        self._call = _Call(inputs, self._body, result, nodes)
+        self._call = _Call(inputs, body, result, nodes)
         return result
 
-    def _tag_head(self, model: nn.Module) -> None:
-        leaves = [n for n in self._body if n.op == "call_module"]
+    def _tag_head(self, model: nn.Module, body: list[fx.Node]) -> None:
+        leaves = [n for n in body if n.op == "call_module"]
         head = next((n for n in reversed(leaves) if _has_weights(model, _path(n))), None)
         if head is None or head.meta["custom"]["block"] is not None:
             return
@@ -174,19 +174,6 @@ class LoopRecorder(Recorder):
     def _inputs(self, arguments: Any) -> list[fx.Node]:
         leaves = pytree.tree_leaves(arguments)
         return [self._tensor(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor)]
-
-    def _emit(
-        self,
-        op: str,
-        target: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-        name: str | None = None,
-    ) -> fx.Node:
-        node = super()._emit(op, target, args, kwargs, name)
-        if self.in_model:
-            self._body.append(node)
-        return node
 
 
 def _path(call: fx.Node) -> str:
