@@ -45,9 +45,9 @@ def refine(arena: Arena, ratio: float, progress: bool) -> Draft:
         moved = _improve(arena, starts[0], budget, bar)
         trials = _distinct([moved, *starts])[:FINALISTS]
         share = (TRIALS_END * limit - arena.spent) / len(trials)
-        learned = [_learn_weights(arena, trial, arena.spent + share, bar) for trial in trials]
+        learned = [_learn_weights(arena, trial, budget, arena.spent + share, bar) for trial in trials]
         best = min(learned, key=lambda draft: draft.loss)
-        return _learn_weights(arena, best, limit, bar)
+        return _learn_weights(arena, best, budget, limit, bar)
 
 
 def _distinct(drafts: list[Draft]) -> list[Draft]:
@@ -145,8 +145,11 @@ def _moved(steps: tuple[int, ...], total: int, rng: random.Random) -> tuple[int,
     return tuple(sorted({*steps} - {gone} | {rng.choice(near)}))
 
 
-def _learn_weights(arena: Arena, draft: Draft, until: float, bar: tqdm[None]) -> Draft:
-    """Descend on the backup weights until the budget is at `until`; return the best that was judged."""
+def _learn_weights(arena: Arena, draft: Draft, budget: float, until: float, bar: tqdm[None]) -> Draft:
+    """Descend on the backup weights until `until` runs are spent; return the best that was judged."""
+    # Weights other than 1 keep one more value of a block alive: a table of repeats may not afford it.
+    if not fits(arena.cost, draft.keep.tolist(), budget, "linear"):
+        return draft
     net = arena.learnable(draft)
     price = arena.share(draft) * (arena.runs_per_gradient * arena.config.batch_size / len(arena.batch.sample))
     left = until - arena.spent - JUDGEMENTS * arena.share(draft)
