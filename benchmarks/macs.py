@@ -99,7 +99,7 @@ def spread_scores(steps: int, blocks: int) -> torch.Tensor:
 
 def spread_plan(loop: Loop, cost: LoopCost, ratio: float) -> Plan:
     """Return the plan of a pruned row; it costs at most `1 - ratio` of the loop."""
-    keep = threshold(spread_scores(loop.num_steps, len(loop.blocks)), ratio, cost, "linear")
+    keep = threshold(spread_scores(loop.num_steps, len(loop.blocks)), ratio, cost, 2)
     weights = backup_weights(keep, "linear")
     return Plan(loop.facts, keep, weights, 1 - cost.share(keep.tolist(), weights.tolist()))
 

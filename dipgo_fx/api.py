@@ -15,6 +15,7 @@ from .arena import Arena, Draft, frozen
 from .calibration import Conditioning, calibrate
 from .config import PruneConfig
 from .gate_search import thresholded, train_pruner
+from .ladder import highest, moved
 from .macs import LoopCost
 from .passes import (
     Backup,
@@ -26,11 +27,11 @@ from .passes import (
     InsertGates,
     Pipeline,
 )
-from .plan import Plan, PlanError, backup_weights
+from .plan import Plan, PlanError, Rung, backup_weights
 from .report import Report
 from .search import refine, scores_of
 from .threshold import check_ratio, threshold, warn_of_miss
-from .tracing import Loop, trace
+from .tracing import Loop, LoopFacts, trace
 
 
 def prune(
@@ -105,6 +106,7 @@ def apply(
     plan: Plan,
     *,
     ratio: float | None = None,
+    num_inference_steps: int | None = None,
     sample: torch.Tensor | None = None,
     conditioning: Mapping[str, Any] | None = None,
     fold: bool = False,
@@ -115,7 +117,8 @@ def apply(
         model: the denoiser the plan was made for, any weights; left as found.
         scheduler: the scheduler the plan was made for; left as found.
         plan: the plan.
-        ratio: another share of MACs to remove, from the plan's scores; its own if omitted.
+        ratio: another share of MACs to remove, from the plan's ladder; its own if omitted.
+        num_inference_steps: another step count, likewise; its own if omitted.
         sample: example of the initial noise, for another image size than `model.config` gives.
         conditioning: examples of the other arguments, likewise.
         fold: compute time embeddings now instead of at every run; see `FoldConstants` for what changes
@@ -131,24 +134,28 @@ def apply(
     loop = trace(
         model,
         scheduler,
-        plan.facts.num_inference_steps,
+        num_inference_steps or plan.facts.num_inference_steps,
         sample=sample,
         conditioning=conditioning,
         guidance_scale=plan.facts.guidance_scale,
         granularity=plan.facts.granularity,
     )
     cost = LoopCost.of(loop)
-    return build(loop, plan if ratio is None else at_ratio(plan, ratio, cost), cost, fold=fold)
+    if loop.facts.num_inference_steps != plan.facts.num_inference_steps:
+        plan = at_steps(plan, loop.facts, plan.ratio if ratio is None else ratio, cost)
+    elif ratio is not None:
+        plan = at_ratio(plan, ratio, cost)
+    return build(loop, plan, cost, fold=fold)
 
 
 def build(loop: Loop, plan: Plan, cost: LoopCost | None = None, *, fold: bool = False) -> Loop:
     """Return the SubNet of a plan on a traced loop: gates inserted, bound, and dead blocks dropped."""
     plan.check_fits(loop.facts)
     cost = cost or LoopCost.of(loop)
-    keep, weights = plan.keep.tolist(), plan.weights.tolist() if plan.backup == "linear" else None
+    keep, weights = plan.keep.tolist(), plan.weights.tolist()
     passes: tuple[GraphPass, ...] = (
-        InsertGates(plan.backup),
-        BindGates(_rows(keep), None if weights is None else _rows(weights)),
+        InsertGates(plan.order),
+        BindGates(_rows(keep), None if plan.order == 1 else _rows(weights)),
         DropDeadBlocks(),
         *((FoldConstants(),) if fold else ()),
     )
@@ -160,34 +167,66 @@ def build(loop: Loop, plan: Plan, cost: LoopCost | None = None, *, fold: bool = 
 
 
 def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
-    """Return the plan at another ratio: its scores thresholded anew, backups of the same kind.
+    """Return the plan at another ratio: the highest rung of its ladder that fits, no new search.
 
-    Learned weights belong to one table, so the new plan's are those of plain extrapolation.
+    A plan without a ladder (the `pruner` recipe, stages) is its scores thresholded anew, with backups of
+    the same kind.
     """
-    if plan.scores is None:
+    check_ratio(ratio, cost)
+    draft = highest(plan.rungs, cost, 1 - ratio)
+    if draft is None and plan.scores is None:
         raise PlanError("this plan was written by hand and has no scores to threshold at another ratio")
-    keep = threshold(plan.scores, ratio, cost, plan.backup)
-    weights = backup_weights(keep, plan.backup)
-    share = cost.share(keep.tolist(), weights.tolist())
+    if draft is None:
+        assert plan.scores is not None
+        keep = threshold(plan.scores, ratio, cost, plan.order)
+        draft = Draft(keep, backup_weights(keep, "reuse" if plan.order == 1 else "linear"))
+    share = cost.share(draft.keep.tolist(), draft.weights.tolist())
     warn_of_miss(1 - share, ratio)
-    return replace(plan, keep=keep, weights=weights, ratio=1 - share)
+    return replace(plan, keep=draft.keep, weights=draft.weights, ratio=1 - share)
+
+
+def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan:
+    """Return the plan for another number of steps: the rungs of its ladder placed by noise level.
+
+    Raises `PlanError` for a plan without a ladder, or if more than the step count differs.
+    """
+    plan.check_fits(
+        replace(facts, timesteps=plan.timesteps, num_inference_steps=plan.facts.num_inference_steps)
+    )
+    if not plan.rungs:
+        raise PlanError(
+            f"this plan holds no ladder to place at {facts.num_inference_steps} steps: it was written by "
+            "hand, or searched by the pruner recipe or on stages; search a plan for that step count"
+        )
+    rungs = moved(plan.rungs, plan.timesteps, facts.timesteps, cost)
+    draft = highest(rungs, cost, 1 - ratio)
+    check_ratio(ratio, cost)
+    if draft is None:
+        raise PlanError(
+            f"the ladder of this plan has no rung within {1 - ratio:.4f} of the MACs at "
+            f"{facts.num_inference_steps} steps: ask for less pruning or search a plan for that step count"
+        )
+    share = cost.share(draft.keep.tolist(), draft.weights.tolist())
+    return Plan(facts, draft.keep, draft.weights, 1 - share, None, rungs, {"moved_from": plan.origin})
 
 
 def _search(arena: Arena, ratio: float, backup: Backup, progress: bool) -> Plan:
     """Search by the recipe of the config and write the plan down."""
     start = time.perf_counter()
     if arena.config.recipe == "pruner":
+        rungs: tuple[Rung, ...] = ()
         scores = train_pruner(arena, backup, progress)
         draft = thresholded(arena, scores, ratio, backup)
     else:
-        draft = refine(arena, ratio, progress)
+        draft, rungs = refine(arena, ratio, progress)
         scores = scores_of(draft)
     warn_of_miss(1 - arena.share(draft), ratio)
-    return _plan(arena, draft, scores, time.perf_counter() - start)
+    origin = _origin(arena, draft, time.perf_counter() - start)
+    return Plan(arena.loop.facts, draft.keep, draft.weights, 1 - arena.share(draft), scores, rungs, origin)
 
 
-def _plan(arena: Arena, draft: Draft, scores: torch.Tensor, seconds: float) -> Plan:
-    origin = {
+def _origin(arena: Arena, draft: Draft, seconds: float) -> dict[str, Any]:
+    return {
         "recipe": arena.config.recipe,
         "name": draft.name,
         "loss": draft.loss,
@@ -200,8 +239,6 @@ def _plan(arena: Arena, draft: Draft, scores: torch.Tensor, seconds: float) -> P
         "versions": {name: version(name) for name in ("dipgo-fx", "torch", "diffusers")},
         "curve": arena.curve,
     }
-    share = arena.share(draft)
-    return Plan(arena.loop.facts, draft.keep, draft.weights, 1 - share, scores, origin)
 
 
 def _first(calibration: Any) -> Mapping[str, Any] | None:

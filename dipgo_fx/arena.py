@@ -10,33 +10,33 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils.checkpoint import checkpoint
 
 from .calibration import Batch
 from .config import PruneConfig
 from .losses import consistency_loss
 from .macs import LoopCost
 from .passes import BindGates, DropDeadBlocks, InsertGates, Pipeline
-from .passes.insert_gates import WEIGHTS, Backup
+from .passes.insert_gates import WEIGHTS
 from .passes.split_steps import split_steps
+from .plan import order_of
+from .steps import run_checkpointed, steer
 from .tracing import Loop
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A candidate plan: keep table, backup weights (both `(T, N)`) and its loss; how it was made."""
+    """A candidate plan: keep table `(T, N)`, weights `(T, N, 3)`, its loss; how it was made.
+
+    `order` is how many computed values its gates may read when weights are fitted or learned.
+    """
 
     keep: torch.Tensor
     weights: torch.Tensor
     loss: float = math.inf
     name: str = ""
+    order: int = 2
     steps: tuple[int, ...] = field(default=(), compare=False)
     shell: tuple[int, ...] = field(default=(), compare=False)
-
-    @property
-    def repeats(self) -> bool:
-        """Whether every backup repeats the last value."""
-        return bool((self.weights == 1).all())
 
 
 class Arena:
@@ -61,43 +61,58 @@ class Arena:
         self.notes: dict[str, Any] = {}
         self._distance = consistency_loss(config.loss)
         self._split: tuple[fx.GraphModule, fx.GraphModule] | None = None
-        self._supernets: dict[Backup, fx.GraphModule] = {}
+        self._supernets: dict[int, fx.GraphModule] = {}
 
-    def supernet(self, backup: Backup) -> fx.GraphModule:
+    def supernet(self, order: int) -> fx.GraphModule:
         """Return the loop with all gates in place."""
-        if backup not in self._supernets:
-            self._supernets[backup] = InsertGates(backup)(self.loop).graph_module
-        return self._supernets[backup]
+        if order not in self._supernets:
+            self._supernets[order] = InsertGates(order)(self.loop).graph_module
+        return self._supernets[order]
 
     def subnet(self, draft: Draft) -> fx.GraphModule:
         """Return the SubNet of a draft."""
-        weights = None if draft.repeats else _rows(draft.weights)
-        return self._bound("reuse" if draft.repeats else "linear", draft, weights)
+        order = order_of(draft.weights)
+        return self._bound(draft, order, None if order == 1 else _rows(draft.weights.tolist()))
 
     def learnable(self, draft: Draft) -> fx.GraphModule:
-        """Return the SubNet of a draft whose backup weights are the input `weights`."""
-        return self._bound("linear", draft, None)
+        """Return the SubNet of a draft whose weights are the input `weights`."""
+        return self._bound(draft, draft.order, None)
 
-    def _bound(self, backup: Backup, draft: Draft, weights: Any) -> fx.GraphModule:
-        passes = (BindGates(_rows(draft.keep), weights), DropDeadBlocks())
-        return Pipeline(passes)(self.supernet(backup))[0]
+    def _bound(self, draft: Draft, order: int, weights: Any) -> fx.GraphModule:
+        passes = (BindGates(_rows(draft.keep.tolist()), weights), DropDeadBlocks())
+        return Pipeline(passes)(self.supernet(order))[0]
 
+    @torch.no_grad()
     def judged(self, draft: Draft, batch: Batch | None = None) -> Draft:
         """Return the draft with its loss on a batch, all calibration samples if omitted."""
         chosen = batch or self.batch
-        with torch.no_grad():
-            loss = self.loss(chosen.run(self.subnet(draft)), chosen.target).item()
-        self._charge(self.share(draft), chosen)
+        return self._with_loss(draft, chosen.run(self.subnet(draft)), chosen)
+
+    @torch.no_grad()
+    def steered(self, draft: Draft, batch: Batch | None = None) -> Draft:
+        """Return the draft with weights fitted by `steer` on a batch, and its loss there, in one run."""
+        chosen = batch or self.batch
+        split = split_steps(self.learnable(draft))
+        weights, result = steer(split, draft.weights, self.skipped(draft), draft.keep, chosen)
+        return self._with_loss(replace(draft, weights=weights), result, chosen)
+
+    def skipped(self, draft: Draft) -> dict[int, list[int]]:
+        """Return the steps at which nothing of the model runs, and the gates that are read there."""
+        live = self.cost.reads.live(draft.keep.tolist(), draft.weights.tolist())
+        return {t: self.cost.reads.read_by_output for t, running in enumerate(live) if not running}
+
+    def _with_loss(self, draft: Draft, result: torch.Tensor, batch: Batch) -> Draft:
+        loss = self.loss(result, batch.target).item()
+        self._charge(self.share(draft), batch)
         loss = loss if math.isfinite(loss) else math.inf
-        if batch is None:
+        if batch is self.batch:
             self.best = min(self.best, loss)
             self.curve.append((self.spent, loss))
         return replace(draft, loss=loss)
 
     def share(self, draft: Draft) -> float:
         """Return the share of the loop's MACs that a draft keeps."""
-        weights = None if draft.repeats else draft.weights.tolist()
-        return self.cost.share(draft.keep.tolist(), weights)
+        return self.cost.share(draft.keep.tolist(), draft.weights.tolist())
 
     def backward(self, net: fx.GraphModule, share: float, batch: Batch, **tables: torch.Tensor) -> float:
         """Add the gradient of the loss on `batch` to `tables`' leaves; return the loss.
@@ -107,7 +122,7 @@ class Arena:
             share: what it costs, as a share of the loop.
         """
         if self.config.checkpoint:
-            result = run_in_steps(self._in_steps(net), batch, tables)
+            result = run_checkpointed(self._in_steps(net), batch, tables)
         else:
             result = batch.run(net, **tables)
         loss = self.loss(result, batch.target)
@@ -145,39 +160,6 @@ class Arena:
         self.spent += runs * len(batch.sample) / len(self.batch.sample)
 
 
-def run_in_steps(split: fx.GraphModule, batch: Batch, tables: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Run a net that `split_steps` split so that the backward pass recomputes one step at a time.
-
-    Memory then grows with T only by what steps hand to each other: samples and block outputs.
-    """
-    generator = torch.Generator().manual_seed(batch.seed)
-    given = {"sample": batch.sample, **batch.conditioning, "generator": generator, **tables}
-    inputs = [given.get(str(n.target)) for n in split.graph.nodes if n.op == "placeholder"]
-    result: torch.Tensor = _Checkpointed(split, generator).run(*inputs)
-    return result
-
-
-class _Checkpointed(fx.Interpreter):
-    """Calls every step's submodule under checkpointing, with the same noise when it is recomputed."""
-
-    def __init__(self, split: fx.GraphModule, generator: torch.Generator) -> None:
-        super().__init__(split)
-        self.generator = generator
-
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Call a step; recomputing it starts from the generator's state of the first time."""
-        step, state = self.fetch_attr(target), list[torch.Tensor]()
-
-        def run(*inputs: Any) -> Any:
-            if state:
-                self.generator.set_state(state[0])
-            else:
-                state.append(self.generator.get_state())
-            return step(*inputs)
-
-        return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False)
-
-
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Put a model into eval mode without parameter gradients, and back as it was."""
@@ -200,5 +182,5 @@ def takes_weights(net: fx.GraphModule) -> bool:
     return any(node.op == "placeholder" and node.target == WEIGHTS for node in net.graph.nodes)
 
 
-def _rows(table: torch.Tensor) -> tuple[tuple[Any, ...], ...]:
-    return tuple(tuple(row) for row in table.tolist())
+def _rows(table: list[Any]) -> tuple[Any, ...]:
+    return tuple(tuple(row) for row in table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from .inputs import InputGuard, num_classes
+from .passes import split_steps
+from .steps import sample_path
 from .tracing import GUARD, Loop
 
 logger = logging.getLogger(__name__)
@@ -20,17 +22,23 @@ Conditioning = Mapping[str, Any] | Iterable[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of the loop and its unpruned result, n samples each.
+    """Inputs of the loop and its unpruned samples, n each.
 
-    `conditioning` has `rows` rows a sample, unconditional ones first if `rows` is 2. `seed` gives the
-    noise that a stochastic scheduler draws, the same in every run of the batch.
+    `path` holds the samples after each step, `(T, n, ...)`; the last are the `target`. `conditioning` has
+    `rows` rows a sample, unconditional ones first if `rows` is 2. `seed` gives the noise that a stochastic
+    scheduler draws, the same in every run of the batch.
     """
 
     sample: torch.Tensor
     conditioning: dict[str, Any]
-    target: torch.Tensor
+    path: torch.Tensor
     rows: int
     seed: int
+
+    @property
+    def target(self) -> torch.Tensor:
+        """The unpruned result."""
+        return self.path[-1]
 
     def run(self, loop: nn.Module, **tables: Any) -> torch.Tensor:
         """Run a loop on the batch."""
@@ -45,7 +53,7 @@ class Batch:
         return Batch(
             self.sample[indices],
             pytree.tree_map_only(torch.Tensor, lambda t: t[rows.to(t.device)], self.conditioning),
-            self.target[indices],
+            self.path[:, indices],
             self.rows,
             self.seed,
         )
@@ -88,16 +96,17 @@ def calibrate(
         spread,
     )
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    batch = Batch(sample, spread, sample, guard.rows, seed)
+    batch = Batch(sample, spread, sample[None], guard.rows, seed)
     with torch.no_grad():
         parts = [batch.part(i) for i in torch.split(torch.arange(samples), chunk)]
-        target = torch.cat([part.run(loop) for part in parts])
-    if not bool(torch.isfinite(target).all()):
+        split = split_steps(loop)
+        path = torch.cat([sample_path(split, part) for part in parts], dim=1)
+    if not bool(torch.isfinite(path).all()):
         raise ValueError(
             "the unpruned loop returns values that are not finite on the calibration inputs: check the "
             "model's weights, its dtype and the calibration"
         )
-    return Batch(sample, spread, target, guard.rows, seed)
+    return replace(batch, path=path)
 
 
 def _joined(given: Conditioning) -> dict[str, Any]:

@@ -40,9 +40,9 @@ class PruneConfig:
     recipe: Recipe = "refine"
     samples: int = 48
     batch_size: int = 8
-    full_runs: float = 60.0
+    full_runs: float = 30.0
     iterations: int = 1000
-    learning_rate: float = 0.05
+    learning_rate: float = 0.01
     weight_decay: float = 1e-4
     loss: Consistency = "l2"
     decode: Callable[[torch.Tensor], torch.Tensor] | None = None

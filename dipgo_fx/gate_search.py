@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 from .arena import Arena, Draft
 from .losses import sparsity_loss
 from .passes.insert_gates import GATES, WEIGHTS, Backup
-from .plan import backup_weights
+from .plan import ORDERS, backup_weights
 from .pruner import KEEP, Pruner, straight_through
 from .threshold import threshold
 
@@ -30,7 +30,8 @@ def train_pruner(arena: Arena, backup: Backup, progress: bool) -> torch.Tensor:
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.iterations)
     gamma = (mac_weights(arena) if config.mac_weights else torch.full((blocks,), 1 / blocks)).to(device)
-    net = arena.supernet(backup)
+    order = ORDERS[backup]
+    net = arena.supernet(order)
     bar = tqdm(range(config.iterations), desc="pruner", unit="step", disable=not progress)
     for _ in bar:
         optimizer.zero_grad()
@@ -40,8 +41,8 @@ def train_pruner(arena: Arena, backup: Backup, progress: bool) -> torch.Tensor:
         if share >= config.tau:
             (config.alpha * sparsity_loss(gates, gamma)).backward(retain_graph=True)  # type: ignore[no-untyped-call]
         tables = {GATES: gates}
-        if backup == "linear":
-            tables[WEIGHTS] = backup_weights(keep.cpu(), "linear").to(device, torch.float32)
+        if order > 1:
+            tables[WEIGHTS] = backup_weights(keep.cpu(), backup).to(device, torch.float32)
         loss = arena.backward(net, 1.0, arena.minibatch(len(arena.batch.sample)), **tables)
         torch.nn.utils.clip_grad_norm_(pruner.parameters(), 1.0)
         optimizer.step()
@@ -69,5 +70,5 @@ def mac_weights(arena: Arena) -> torch.Tensor:
 
 def thresholded(arena: Arena, scores: torch.Tensor, ratio: float, backup: Backup) -> Draft:
     """Return the judged draft of scores at a ratio."""
-    keep = threshold(scores, ratio, arena.cost, backup)
+    keep = threshold(scores, ratio, arena.cost, ORDERS[backup])
     return arena.judged(Draft(keep, backup_weights(keep, backup), name=f"pruner, {backup}"))

@@ -19,7 +19,7 @@ def denoise(
     *,
     guidance_scale: float | None = None,
     generator: torch.Generator | None = None,
-    on_step: Callable[[int], None] | None = None,
+    on_step: Callable[[int, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Run the loop of a stock pipeline over `scheduler.timesteps` and return the final sample.
 
@@ -27,13 +27,13 @@ def denoise(
         sample: `(batch, ...)`, already scaled by `scheduler.init_noise_sigma`.
         conditioning: keyword arguments of `model.forward`; 2 * batch rows, unconditional first, if
             `guidance_scale` is given, else batch rows.
-        on_step: called with the index of each step before it starts.
+        on_step: called before each step with its index and the sample it starts from.
     """
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     noise = {"generator": generator} if takes_generator else {}
     for index, t in enumerate(scheduler.timesteps):
         if on_step is not None:
-            on_step(index)
+            on_step(index, sample)
         latents = sample if guidance_scale is None else torch.cat([sample, sample])
         if hasattr(scheduler, "scale_model_input"):  # flow matching has none
             latents = scheduler.scale_model_input(latents, t)

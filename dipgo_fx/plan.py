@@ -11,16 +11,30 @@ from typing import Any
 import torch
 
 from .macs import LoopCost
-from .passes import Backup
+from .passes import ORDER, Backup
 from .passes.liveness import last_kept
 from .tracing import Loop, LoopFacts
 
 FILE_NAME = "plan.json"
-FORMAT = 1
+FORMAT = 2
+ORDERS: dict[Backup, int] = {"reuse": 1, "linear": 2}
+"""How many computed values each kind of backup reads."""
 
 
 class PlanError(ValueError):
     """A plan is damaged, or belongs to another loop; the message names what differs."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A whole-step plan of the ladder that a search leaves: which steps run, and what the others read.
+
+    `weights` is `(T, R, 3)`: of the R blocks that the model's prediction reads (mostly one, the output
+    head), which are all that a skipped step reads.
+    """
+
+    steps: tuple[int, ...]
+    weights: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -30,12 +44,13 @@ class Plan:
     Attributes:
         facts: the loop it was made for.
         keep: `(T, N)` bool; false means that readers of the block take its backup. Row 0 is true.
-        weights: `(T, N)` float64, what a closed gate reads: `previous + weight * (last - previous)` of
-            the block's last two computed values. 1 repeats the last value (the paper's reuse), more
-            extrapolates. Entries where `keep` is true mean nothing and are 1.
+        weights: `(T, N, 3)` float64, what a closed gate reads: this much of the block's last computed
+            value, of the one before and of the one before that. `(1, 0, 0)` repeats the last value (the
+            paper's reuse); entries where `keep` is true mean nothing and are that.
         ratio: share of the loop's MACs that the plan removes, in [0, 1).
         scores: `(T, N)` float64 importance of every gate, from which `at` makes plans of other ratios;
             `None` for a plan written by hand.
+        rungs: whole-step plans for other ratios and step counts, fitted by the same search, cheap to dear.
         origin: where the plan came from: recipe, seed, losses, versions; plain JSON values.
     """
 
@@ -44,6 +59,7 @@ class Plan:
     weights: torch.Tensor
     ratio: float
     scores: torch.Tensor | None = None
+    rungs: tuple[Rung, ...] = ()
     origin: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -51,9 +67,11 @@ class Plan:
         shape = (len(self.facts.timesteps), len(self.facts.blocks))
         for name in ("keep", "weights", "scores"):
             table = getattr(self, name)
-            if table is not None and tuple(table.shape) != shape:
+            expected = (*shape, ORDER) if name == "weights" else shape
+            if table is not None and tuple(table.shape) != expected:
                 raise PlanError(
-                    f"{name} must have shape {shape} (calls of the model, blocks), got {tuple(table.shape)}"
+                    f"{name} must have shape {expected} (calls of the model, blocks"
+                    f"{', values' * (name == 'weights')}), got {tuple(table.shape)}"
                 )
         if self.keep.dtype != torch.bool:
             raise PlanError(f"keep must be a bool tensor, got {self.keep.dtype}")
@@ -79,7 +97,7 @@ class Plan:
             loop: the traced loop that it is for.
             keep: `(T, N)` bool, row 0 true; columns in the order of `loop.blocks`.
             backup: `reuse` reads a block's last computed value, `linear` extrapolates the last two.
-            weights: `(T, N)`, in place of those that `backup` gives.
+            weights: `(T, N, 3)`, in place of those that `backup` gives.
         """
         keep = torch.as_tensor(keep).cpu()
         if keep.dtype != torch.bool or keep.dim() != 2:
@@ -101,14 +119,14 @@ class Plan:
         return self.facts.timesteps
 
     @property
-    def backup(self) -> Backup:
-        """`reuse` if every closed gate repeats the last value, else `linear`."""
-        return "reuse" if bool((self.weights == 1).all()) else "linear"
+    def order(self) -> int:
+        """How many computed values of its block a closed gate reads at most; 1 is the paper's reuse."""
+        return order_of(self.weights)
 
     def __str__(self) -> str:
-        """Return a table for a terminal: `#` runs (if read), `.` repeats, `/` extrapolates."""
+        """Return a table for a terminal: `#` runs (if read), `.` repeats, `/` forecasts."""
         facts = self.facts
-        kinds = torch.where(self.keep, 0, torch.where(self.weights == 1, 1, 2))
+        kinds = torch.where(self.keep, 0, torch.where(repeats(self.weights), 1, 2))
         head = f"{facts.model}, {facts.scheduler}, {self.ratio:.1%} of MACs removed"
         width = max(map(len, facts.blocks))
         rows = [
@@ -180,6 +198,7 @@ class Plan:
             "keep": ["".join("01"[kept] for kept in row) for row in self.keep.tolist()],
             "weights": self.weights.tolist(),
             "scores": None if self.scores is None else self.scores.tolist(),
+            "rungs": [{"steps": r.steps, "weights": r.weights.tolist()} for r in self.rungs],
             "origin": self.origin,
         }
 
@@ -201,33 +220,60 @@ class Plan:
             weights=torch.tensor(values["weights"], dtype=torch.float64),
             ratio=ratio,
             scores=None if scores is None else torch.tensor(scores, dtype=torch.float64),
+            rungs=tuple(_rung(rung, len(facts["timesteps"])) for rung in values["rungs"]),
             origin=dict(values["origin"]),
         )
 
 
-def backup_weights(keep: torch.Tensor, backup: Backup) -> torch.Tensor:
-    """Return the `(T, N)` float64 weights of closed gates that `backup` stands for.
+def _rung(values: dict[str, Any], num_steps: int) -> Rung:
+    steps = tuple(int(step) for step in values["steps"])
+    weights = torch.tensor(values["weights"], dtype=torch.float64)
+    if not steps or steps[0] != 0 or list(steps) != sorted({*steps}) or steps[-1] >= num_steps:
+        raise PlanError(f"a rung's steps must rise from 0 within {num_steps} steps, got {steps}")
+    if weights.dim() != 3 or (len(weights), weights.shape[2]) != (num_steps, ORDER):
+        raise PlanError(f"a rung's weights must be ({num_steps}, R, {ORDER}), got {tuple(weights.shape)}")
+    if not bool(torch.isfinite(weights).all()):
+        raise PlanError("a rung's weights must be finite")
+    return Rung(steps, weights)
 
-    `linear` at step t, with the block's last two computed steps s > r: `1 + (t - s) / (s - r)`; 1 where
-    only one step was computed so far.
+
+def backup_weights(keep: torch.Tensor, backup: Backup) -> torch.Tensor:
+    """Return the `(T, N, 3)` float64 weights of closed gates that `backup` stands for.
+
+    `linear` at step t, with the block's last two computed steps s > r: `1 + (t - s) / (s - r)` of the last
+    value and what is missing to 1 of the one before; only the last where one step was computed so far.
     """
     if backup not in ("reuse", "linear"):
         raise ValueError(f"backup must be 'reuse' or 'linear', got {backup!r}")
-    weights = torch.ones(keep.shape, dtype=torch.float64)
+    weights = torch.zeros((*keep.shape, ORDER), dtype=torch.float64)
+    weights[..., 0] = 1
     if backup == "linear":
         for t, row in enumerate(last_kept(keep.tolist())):
-            for n, (last, previous) in enumerate(row):
+            for n, (last, previous, _) in enumerate(row):
                 if last != previous and not keep[t, n]:
-                    weights[t, n] = 1 + (t - last) / (last - previous)
+                    ahead = (t - last) / (last - previous)
+                    weights[t, n, :2] = torch.tensor([1 + ahead, -ahead], dtype=torch.float64)
     return weights
 
 
+def order_of(weights: torch.Tensor) -> int:
+    """Return how many computed values a gate needs at hand for weights `(T, N, 3)`: 1 if all repeat."""
+    if bool(repeats(weights).all()):
+        return 1
+    return 3 if bool((weights[..., 2] != 0).any()) else 2
+
+
+def repeats(weights: torch.Tensor) -> torch.Tensor:
+    """Return the `(T, N)` bool table of the entries that repeat the last computed value."""
+    return (weights == torch.tensor([1.0, 0.0, 0.0], dtype=weights.dtype)).all(-1)
+
+
 def _tidy(weights: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """Put 1 where a weight means nothing, so that equal plans are equal tables."""
+    """Put (1, 0, 0) where weights mean nothing, so that equal plans are equal tables."""
     weights = torch.as_tensor(weights).detach().cpu().double()
-    if weights.shape != keep.shape:
-        raise PlanError(f"weights must have shape {tuple(keep.shape)}, got {tuple(weights.shape)}")
-    return torch.where(keep, torch.ones_like(weights), weights)
+    if weights.shape != (*keep.shape, ORDER):
+        raise PlanError(f"weights must have shape {(*keep.shape, ORDER)}, got {tuple(weights.shape)}")
+    return torch.where(keep[..., None], backup_weights(keep, "reuse"), weights)
 
 
 def _short(value: Any) -> str:

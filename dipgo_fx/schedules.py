@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .macs import LoopCost
-from .passes import Backup
 from .threshold import fill, fits
 
 KeepTable = list[list[bool]]
@@ -44,11 +43,11 @@ def shells(blocks: int) -> Iterator[tuple[int, ...]]:
         yield tuple(n for n in range(blocks) if n < depth or n >= blocks - depth - 1)
 
 
-def whole_steps(cost: LoopCost, shell: tuple[int, ...], budget: float, backup: Backup) -> int:
+def whole_steps(cost: LoopCost, shell: tuple[int, ...], budget: float, order: int) -> int:
     """Return how many steps can run whole if the blocks of `shell` run at all the others."""
     count = 0
     while count < cost.num_steps and fits(
-        cost, keep_table(cost, tuple(range(count + 1)), shell), budget, backup
+        cost, keep_table(cost, tuple(range(count + 1)), shell), budget, order
     ):
         count += 1
     return count
@@ -61,15 +60,16 @@ def keep_table(cost: LoopCost, steps: tuple[int, ...], shell: tuple[int, ...] = 
     return [[True] * blocks if t in steps else list(outer) for t in range(cost.num_steps)]
 
 
-def filled(keep: KeepTable, budget: float, cost: LoopCost, backup: Backup) -> KeepTable:
-    """Spend what is left of a budget on the blocks closest to the output, latest steps first."""
-    order = [
-        (t - 1) * len(keep[0]) + n
-        for n in reversed(range(len(keep[0])))
-        for t in reversed(range(1, len(keep)))
-        if not keep[t][n]
-    ]
-    return fill([list(row) for row in keep], order, budget, cost, backup)
+def filled(keep: KeepTable, budget: float, cost: LoopCost, order: int, by_step: bool = False) -> KeepTable:
+    """Spend what is left of a budget on the blocks closest to the output, latest steps first.
+
+    With `by_step` one step is filled after the other: the rest stay whole or skipped.
+    """
+    blocks = len(keep[0])
+    closed = [(t, n) for t in range(1, len(keep)) for n in range(blocks) if not keep[t][n]]
+    closed.sort(reverse=True, key=lambda gate: gate if by_step else gate[::-1])
+    ranked = [(t - 1) * blocks + n for t, n in closed]
+    return fill([list(row) for row in keep], ranked, budget, cost, order)
 
 
 def spread_order(steps: int, first: tuple[int, ...]) -> list[int]:

@@ -7,7 +7,7 @@ import logging
 import torch
 
 from .macs import LoopCost
-from .passes import Backup
+from .passes import ORDER
 
 logger = logging.getLogger(__name__)
 # The paper's tolerance on the pruned ratio.
@@ -26,7 +26,7 @@ def check_ratio(ratio: float, cost: LoopCost) -> None:
         )
 
 
-def threshold(scores: torch.Tensor, ratio: float, cost: LoopCost, backup: Backup) -> torch.Tensor:
+def threshold(scores: torch.Tensor, ratio: float, cost: LoopCost, order: int) -> torch.Tensor:
     """Return the keep table of the highest scores that costs at most `1 - ratio` of the loop.
 
     A block whose readers are all gone costs nothing, whatever its score. Bisection finds the threshold
@@ -37,42 +37,43 @@ def threshold(scores: torch.Tensor, ratio: float, cost: LoopCost, backup: Backup
         scores: `(T, N)`; row 0 is always kept.
         ratio: share of MACs to remove.
         cost: the loop's costs.
-        backup: what closed gates read; an extrapolation keeps one more value of a block alive.
+        order: how many computed values of its block a closed gate may read, 1 to 3; more values keep
+            more blocks alive.
     """
     check_ratio(ratio, cost)
     budget = 1 - ratio
-    order = scores[1:].flatten().argsort(descending=True, stable=True).tolist()
+    ranked = scores[1:].flatten().argsort(descending=True, stable=True).tolist()
     blocks = scores.shape[1]
 
     def opened(count: int) -> list[list[bool]]:
         keep = [[True] * blocks] + [[False] * blocks for _ in range(len(scores) - 1)]
-        for index in order[:count]:
+        for index in ranked[:count]:
             keep[1 + index // blocks][index % blocks] = True
         return keep
 
-    low, high = 0, len(order)
+    low, high = 0, len(ranked)
     while low < high:
         middle = (low + high + 1) // 2
-        if fits(cost, opened(middle), budget, backup):
+        if fits(cost, opened(middle), budget, order):
             low = middle
         else:
             high = middle - 1
-    keep = fill(opened(low), order[low:], budget, cost, backup)
+    keep = fill(opened(low), ranked[low:], budget, cost, order)
     return torch.tensor(keep)
 
 
 def fill(
-    keep: list[list[bool]], candidates: list[int], budget: float, cost: LoopCost, backup: Backup
+    keep: list[list[bool]], candidates: list[int], budget: float, cost: LoopCost, order: int
 ) -> list[list[bool]]:
     """Open candidate gates (flat indices after step 0, best first) while the budget allows."""
-    blocks, weights = len(keep[0]), any_weights(cost, backup)
+    blocks, weights = len(keep[0]), any_weights(cost, order)
     share = cost.share(keep, weights)
     for index in candidates:
         if budget - share < TOLERANCE / 4:
             break
         row, column = 1 + index // blocks, index % blocks
         keep[row][column] = True
-        if fits(cost, keep, budget, backup):
+        if fits(cost, keep, budget, order):
             share = cost.share(keep, weights)
         else:
             keep[row][column] = False
@@ -90,13 +91,13 @@ def warn_of_miss(reached: float, asked: float) -> None:
         )
 
 
-def fits(cost: LoopCost, keep: list[list[bool]], budget: float, backup: Backup) -> bool:
+def fits(cost: LoopCost, keep: list[list[bool]], budget: float, order: int) -> bool:
     """Tell whether a keep table costs at most the share `budget` of the loop."""
     # Compared as integers: a share that equals the budget must not fail for a rounding error.
-    return cost.of_plan(keep, any_weights(cost, backup)).total <= round(budget * cost.full.total)
+    return cost.of_plan(keep, any_weights(cost, order)).total <= round(budget * cost.full.total)
 
 
-def any_weights(cost: LoopCost, backup: Backup) -> list[list[float]] | None:
-    """Return weights that keep alive what any weights of a backup can read."""
-    blocks = cost.reads.num_blocks
-    return [[2.0] * blocks] * cost.num_steps if backup == "linear" else None
+def any_weights(cost: LoopCost, order: int) -> list[list[tuple[float, ...]]]:
+    """Return weights that keep alive what any forecast of `order` values can read."""
+    entry = tuple(float(k < order) for k in range(ORDER))
+    return [[entry] * cost.reads.num_blocks] * cost.num_steps

@@ -135,6 +135,7 @@ def trace(
             guidance_scale=guidance_scale,
             on_step=recorder.start_step,
         )
+    recorder.mark_sample(len(own.timesteps), result)
     recorder.output(result)
 
     facts = LoopFacts(

@@ -12,13 +12,14 @@ from .bind_gates import BindGates
 from .blocks import Granularity, find_blocks
 from .drop_dead_blocks import DropDeadBlocks
 from .fold_constants import FoldConstants
-from .gates import gate
-from .insert_gates import Backup, InsertGates
+from .gates import forecast, gate
+from .insert_gates import ORDER, Backup, InsertGates
 from .recorder import TraceError
 from .split_steps import split_steps
 from .trace import LoopRecorder
 
 __all__ = [
+    "ORDER",
     "Backup",
     "BindGates",
     "DropDeadBlocks",
@@ -34,6 +35,7 @@ __all__ = [
     "Pipeline",
     "TraceError",
     "find_blocks",
+    "forecast",
     "gate",
     "split_steps",
 ]

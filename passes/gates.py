@@ -1,7 +1,8 @@
-"""The gate: a node that passes a block's fresh output or its backup."""
+"""The two nodes of a SuperNet: a gate between fresh and backup, and the forecast that a backup is."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,4 +39,48 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         (gradient,) = gradients
         backup, fresh, weight = ctx.saved_tensors
-        return gradient * (1 - weight), gradient * weight, (gradient * (fresh - backup)).sum()
+        slope = (gradient * (fresh - backup)).sum().to(weight)
+        return gradient * (1 - weight), gradient * weight, slope
+
+
+def forecast(weights: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+    """Return the sum of `weights[k] * values[k]`, differentiable in all of them.
+
+    A single weight of 1 passes its value through, bit for bit and stride for stride.
+
+    Args:
+        weights: at least as many entries as there are values; further ones are not read.
+        values: of equal shape, a block's computed outputs, newest first.
+    """
+    result: torch.Tensor = _Forecast.apply(weights, *values)  # type: ignore[no-untyped-call]
+    return result
+
+
+def terms(weights: Sequence[float], count: int) -> list[tuple[int, float]]:
+    """Return `(index, weight)` of the values that a forecast of `count` values reads."""
+    return [(k, weight) for k, weight in enumerate(weights[:count]) if weight != 0] or [(0, 0.0)]
+
+
+class _Forecast(torch.autograd.Function):
+    """`forecast` with its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(weights, *values)
+        # The same operations in the same order as `BindGates` writes: a SubNet gives the same bits.
+        (first, weight), *rest = terms(weights.tolist(), len(values))
+        if weight == 1 and not rest:
+            return values[first].detach()
+        result = torch.mul(values[first], weight)
+        for k, weight in rest:
+            result = torch.add(result, values[k], alpha=weight)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        (gradient,) = gradients
+        weights, *values = ctx.saved_tensors
+        slopes = torch.zeros_like(weights)
+        for k, value in enumerate(values):
+            slopes[k] = (gradient * value).sum().to(weights)
+        return slopes, *(gradient * weights[k] for k in range(len(values)))

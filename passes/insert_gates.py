@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
 from torch import fx
 
 from .base import GraphPass, InvariantError
-from .gates import gate
+from .gates import forecast, gate
 from .rules import is_block_output, tag
 
 Backup = Literal["reuse", "linear"]
 GATES, WEIGHTS = "gates", "weights"
+ORDER = 3
+"""A forecast combines at most this many computed values of a block."""
 
 
 @final
@@ -24,88 +27,94 @@ class InsertGates(GraphPass):
 
     Before, at step t:  `fresh = block(x)`, readers take `fresh`.
     After:              `gated = gate(backup, fresh, gates[t, n])`, readers take `gated`, where `backup` is
-    the block's last computed value (`reuse`, the paper's) or `gate(previous, last, weights[t, n])` of its
-    last two (`linear`; a weight above 1 extrapolates). A hard gate passes one of its inputs through bit
-    for bit. All tensors that a block returns share one gate. The first step
-    has no gate: it is always computed.
+    the block's last computed value (`order` 1, the paper's reuse) or `forecast(weights[t, n], last,
+    previous, ...)` of its last `order` ones. A hard gate passes one of its inputs through bit for bit.
+    All tensors that a block returns share one gate. The first step has no gate: it is always computed.
 
-    The graph gets the inputs `gates` and (for `linear`) `weights`, `(T, N)` float tensors.
+    The graph gets the inputs `gates`, `(T, N)`, and (for an order above 1) `weights`, `(T, N, order)` or
+    more columns, float tensors.
     """
 
     name: ClassVar[str] = "insert-gates"
-    backup: Backup = "reuse"
+    order: int = 1
 
     def requires(self, gm: fx.GraphModule) -> None:
-        """Raise `InvariantError` unless `gm` is a traced loop."""
+        """Raise `InvariantError` unless `gm` is a traced loop and the order is in 1 to 3."""
+        if not 1 <= self.order <= ORDER:
+            raise InvariantError(f"order must lie in 1 to {ORDER}, got {self.order}")
         if gm.meta.get("stage") != "loop":
             raise InvariantError(f"expected a traced loop, got stage {gm.meta.get('stage')!r}")
 
     def rewrite(self, gm: fx.GraphModule) -> bool:
         """Insert tables, gates and histories."""
         blocks = {path: index for index, path in enumerate(gm.meta["facts"].blocks)}
-        tables = _Tables(gm.graph, self.backup)
+        tables = _Tables(gm.graph, (GATES,) if self.order == 1 else (GATES, WEIGHTS))
         for outputs in _outputs_by_leaf(gm.graph).values():
             self._gate(gm.graph, outputs, blocks[tag(outputs[0], "block")], tables)
         gm.meta["stage"] = "supernet"
-        gm.meta["backup"] = self.backup
+        gm.meta["order"] = self.order
         return True
 
     def _gate(self, graph: fx.Graph, outputs: list[fx.Node], block: int, tables: _Tables) -> None:
-        last = previous = outputs[0]
+        past = [outputs[0]] * self.order  # the last computed values, newest first
         for fresh in outputs[1:]:
             step, readers = tag(fresh, "step"), list(fresh.users)
-            with graph.inserting_after(fresh):
-                entry = tables.entry(GATES, step, block)
-            with graph.inserting_after(entry):
-                if self.backup == "reuse":
-                    gated = _mix(graph, "gate", fresh, last, fresh, entry)
-                    last = gated
-                else:
-                    weight = tables.entry(WEIGHTS, step, block)
-                    with graph.inserting_after(weight):
-                        backup = _mix(graph, "backup", fresh, previous, last, weight)
-                    with graph.inserting_after(backup):
-                        gated = _mix(graph, "gate", fresh, backup, fresh, entry)
-                    with graph.inserting_after(gated):
-                        previous = _mix(graph, "history", fresh, previous, last, entry)
-                    with graph.inserting_after(previous):
-                        last = _mix(graph, "history", fresh, last, fresh, entry)
+            nodes = _After(graph, fresh)
+            entry = nodes.add(tables.entry(GATES, step, block))
+            backup = past[0]
+            if self.order > 1:
+                weights = nodes.add(tables.entry(WEIGHTS, step, block))
+                backup = nodes.call("backup", forecast, weights, *past)
+            gated = nodes.call("gate", gate, backup, fresh, entry)
+            if self.order == 1:
+                past = [gated]
+            else:
+                shifted = zip(past, [fresh, *past], strict=False)
+                past = [nodes.call("history", gate, old, new, entry) for old, new in shifted]
             for reader in readers:
                 reader.replace_input_with(fresh, gated)
+
+
+class _After:
+    """Adds nodes one after the other behind a block's output, tagged like it."""
+
+    def __init__(self, graph: fx.Graph, fresh: fx.Node) -> None:
+        self.graph, self.fresh, self.last = graph, fresh, fresh
+
+    def add(self, make: Callable[[], fx.Node]) -> fx.Node:
+        with self.graph.inserting_after(self.last):
+            self.last = make()
+        return self.last
+
+    def call(self, role: str, function: Any, *args: fx.Node) -> fx.Node:
+        node = self.add(lambda: self.graph.call_function(function, args))
+        node.meta["val"] = self.fresh.meta["val"]
+        return _tagged(node, self.fresh, role)
 
 
 class _Tables:
     """The `(T, N)` inputs of a SuperNet and the nodes that read one entry of them."""
 
-    def __init__(self, graph: fx.Graph, backup: Backup) -> None:
+    def __init__(self, graph: fx.Graph, names: tuple[str, ...]) -> None:
         self.graph = graph
-        names = (GATES,) if backup == "reuse" else (GATES, WEIGHTS)
         placeholders = [node for node in graph.nodes if node.op == "placeholder"]
         guard = next(n for n in graph.nodes if n.op == "call_module")
         self.tables: dict[str, fx.Node] = {}
         for name in names:
-            placeholders.append(self._table(name, placeholders[-1], guard))
+            with graph.inserting_after(placeholders[-1]):
+                placeholders.append(_tagged(graph.placeholder(name, default_value=None), guard, "table"))
+            self.tables[name] = placeholders[-1]
 
-    def _table(self, name: str, after: fx.Node, guard: fx.Node) -> fx.Node:
-        """Add an input after the node `after` and return it."""
-        with self.graph.inserting_after(after):
-            given = _tagged(self.graph.placeholder(name, default_value=None), guard, "table")
-        with self.graph.inserting_after(guard):
-            # lerp wants its weight in the dtype of the features.
-            self.tables[name] = _tagged(self.graph.call_method("type_as", (given, guard)), guard, "table")
-        return given
+    def entry(self, name: str, step: int, block: int) -> Callable[[], fx.Node]:
+        """Return what makes the node of one entry, at the place where the caller wants it."""
 
-    def entry(self, name: str, step: int, block: int) -> fx.Node:
-        table = self.tables[name]
-        node = self.graph.call_function(operator.getitem, (table, (step, block)))
-        node.meta["custom"] = {**table.meta["custom"], "step": step, "entry": (name, step, block)}
-        return node
+        def make() -> fx.Node:
+            table = self.tables[name]
+            node = self.graph.call_function(operator.getitem, (table, (step, block)))
+            node.meta["custom"] = {**table.meta["custom"], "step": step, "entry": (name, step, block)}
+            return node
 
-
-def _mix(graph: fx.Graph, role: str, like: fx.Node, start: Any, end: Any, weight: Any) -> fx.Node:
-    node = graph.call_function(gate, (start, end, weight))
-    node.meta["val"] = like.meta["val"]
-    return _tagged(node, like, role)
+        return make
 
 
 def _tagged(node: fx.Node, like: fx.Node, role: str) -> fx.Node:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from .gates import terms
+from .insert_gates import ORDER
 from .rules import tag
 
 Keep = Sequence[Sequence[bool]]
-Weights = Sequence[Sequence[float]]
+Weights = Sequence[Sequence[Sequence[float]]]
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,20 @@ class StepReads:
             output |= below[node]
         return cls(tuple(units), len(blocks), tuple(reads), output, tuple(order))
 
+    @property
+    def read_by_output(self) -> list[int]:
+        """Numbers of the blocks whose output the prediction reads: all that a skipped step needs."""
+        return [n for n in range(self.num_blocks) if self.output >> n & 1]
+
     def live(self, keep: Keep, weights: Weights | None = None) -> list[int]:
         """Return for each step the set of units that still run.
 
-        Walks back from the last step: a closed gate that is read makes the block's last computed
-        value (and with a weight other than 1 the one before) needed at its step.
+        Walks back from the last step: a closed gate that is read makes those of the block's last computed
+        values needed whose weight is not 0, or the last one if none has; without `weights` the last one.
         """
         steps = len(keep)
         wanted = [0] * steps
-        history = self._history(keep)
+        history = last_kept(keep)
         result = [0] * steps
         for t in range(steps - 1, -1, -1):
             pending = self.output | wanted[t]
@@ -82,10 +89,9 @@ class StepReads:
                     running |= bit
                     pending |= self.reads[unit]
                     continue
-                last, previous = history[t][unit]
-                wanted[last] |= bit
-                if weights is not None and weights[t][unit] != 1.0:
-                    wanted[previous] |= bit
+                read = [(0, 1.0)] if weights is None else terms(weights[t][unit], ORDER)
+                for k, _ in read:
+                    wanted[history[t][unit][k]] |= bit
             result[t] = running
         return result
 
@@ -93,21 +99,17 @@ class StepReads:
         """Return the `(T, N)` bool table of the blocks in the sets `live`."""
         return torch.tensor([[bool(step >> n & 1) for n in range(self.num_blocks)] for step in live])
 
-    def _history(self, keep: Keep) -> list[list[tuple[int, int]]]:
-        """For each step and block the last two steps before it at which the block was kept."""
-        return last_kept(keep)
 
+def last_kept(keep: Keep) -> list[list[tuple[int, ...]]]:
+    """Return for each step and block the last `ORDER` kept steps before it, newest first.
 
-def last_kept(keep: Keep) -> list[list[tuple[int, int]]]:
-    """Return for each step and block the (last, previous) kept steps before it; step 0 counts as kept.
-
-    Where only one step was kept before, both are that step; at step 0 both are 0.
+    Step 0 counts as kept, and stands in where fewer steps were kept before; at step 0 all are 0.
     """
-    current = [(0, 0)] * len(keep[0])
+    current = [(0,) * ORDER] * len(keep[0])
     rows = [current]
     for t in range(1, len(keep)):
         before = keep[t - 1]
         if t > 1:
-            current = [(t - 1, pair[0]) if before[n] else pair for n, pair in enumerate(current)]
+            current = [(t - 1, *past[:-1]) if before[n] else past for n, past in enumerate(current)]
         rows.append(current)
     return rows

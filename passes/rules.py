@@ -61,7 +61,11 @@ def gates_stay_in_block(gm: fx.GraphModule) -> list[fx.Node]:
         node
         for node in gm.graph.nodes
         if tag(node, "role") in ("gate", "history", "backup")
-        and any(tag(read, "block") != tag(node, "block") for read in node.args[:2])
+        and any(
+            tag(read, "block") != tag(node, "block")
+            for read in node.all_input_nodes
+            if tag(read, "role") != "table"
+        )
     ]
 
 
@@ -82,11 +86,12 @@ def has_no_dead_node(gm: fx.GraphModule) -> list[fx.Node]:
 
 
 def backups_are_declared(gm: fx.GraphModule) -> list[fx.Node]:
-    """In the model, an earlier step's block output is read only where a gate of that block closed."""
+    """In the model, only forecasts and readers of a closed gate take a block's output of an earlier step."""
     return [
         node
         for node in gm.graph.nodes
         if tag(node, "in_model")
+        and tag(node, "role") != "backup"
         and any(
             (tag(read, "block"), tag(read, "step")) not in (tag(node, "backups") or ())
             for read in node.all_input_nodes

@@ -54,9 +54,15 @@ class LoopRecorder(Recorder):
         self._stack: list[str] = []
         self._call: _Call | None = None
 
-    def start_step(self, step: int) -> None:
-        """Tag what is recorded from now on with `step`."""
+    def start_step(self, step: int, sample: torch.Tensor) -> None:
+        """Tag what is recorded from now on with `step`, and `sample` as what the step starts from."""
         self.step = step
+        self.mark_sample(step, sample)
+
+    def mark_sample(self, step: int, sample: torch.Tensor) -> None:
+        """Tag the node of `sample` as what `step` starts from; the final sample starts step T."""
+        custom = self._tensor(sample).meta["custom"]
+        custom["starts"] = (*custom.get("starts", ()), step)
 
     @contextmanager
     def recording(self) -> Iterator[None]:

@@ -1,9 +1,14 @@
 """What every test shares: one thread, repeatable properties, no network, no display."""
 
 import os
+import sys
+from pathlib import Path
 
 import torch
 from hypothesis import settings
+
+# For `import benchmarks`. Appended, not prepended: the installed dipgo_fx has to win over the folder here.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # Read when diffusers and matplotlib are imported, which no conftest does.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

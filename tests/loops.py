@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 import zoo
 from dipgo_fx.loop import denoise, prepared
 from dipgo_fx.macs import LoopCost
-from dipgo_fx.passes import Backup, Granularity, InsertGates
+from dipgo_fx.passes import ORDER, Granularity, InsertGates
 from dipgo_fx.plan import Plan
 from dipgo_fx.tracing import Loop, trace
 
@@ -47,9 +47,9 @@ def cost(*key: Any) -> LoopCost:
 
 
 @cache
-def supernet(backup: Backup, *key: Any) -> Loop:
+def supernet(order: int, *key: Any) -> Loop:
     """Return the SuperNet of `loop(*key)`."""
-    gated: Any = InsertGates(backup)(loop(*key)).graph_module
+    gated: Any = InsertGates(order)(loop(*key)).graph_module
     return gated
 
 
@@ -65,6 +65,21 @@ def run(graph: nn.Module, x: torch.Tensor, conditioning: Any, **tables: torch.Te
     return graph(x, **conditioning, **tables, generator=zoo.generator(3))
 
 
+def scattered(shape: tuple[int, int], order: int, seed: int) -> torch.Tensor:
+    """Return a `(*shape, 3)` float64 table of weights as a search may learn them.
+
+    Weights of any sign on the first `order` values, zeros in places, some entries that read one value as
+    it is, a few that read nothing.
+    """
+    generator = zoo.generator(seed)
+    weights = 3.5 * torch.rand((*shape, ORDER), generator=generator, dtype=torch.float64) - 0.5
+    weights[torch.rand(weights.shape, generator=generator) < 0.3] = 0
+    alone = torch.nn.functional.one_hot(torch.randint(order, shape, generator=generator), ORDER)
+    weights = torch.where(torch.rand((*shape, 1), generator=generator) < 0.2, alone.double(), weights)
+    weights[..., order:] = 0
+    return weights
+
+
 def calls(graph: Any) -> set[tuple[str, int]]:
     """Return (block, step) of every block that a graph calls."""
     custom = [n.meta["custom"] for n in graph.graph.nodes if n.op == "call_module"]
@@ -75,8 +90,8 @@ class Skipped:
     """Stands in for `forward` of the plan's blocks: which step it is, and how often each was called.
 
     Where the plan keeps a block, its module is called. Where it does not, the module is not called
-    and its readers get the value it returned when it was last kept, or for a weight other than 1
-    `torch.lerp` of the last two such values.
+    and its readers get the weighted sum of the values that it returned when it was last kept, newest
+    first; the first of all stands in where there are too few. A lone weight of 1 is the value itself.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -84,7 +99,7 @@ class Skipped:
         self.calls: Counter[str] = Counter()
         self._plan = plan
 
-    def start_step(self, step: int) -> None:
+    def start_step(self, step: int, sample: torch.Tensor) -> None:
         """Tell which step begins."""
         self.step = step
 
@@ -97,12 +112,25 @@ class Skipped:
                 self.calls[self._plan.blocks[block]] += 1
                 kept.append(_copy(forward(*args, **kwargs)))
                 return _copy(kept[-1])
-            weight = float(self._plan.weights[self.step, block])
-            if weight == 1 or len(kept) == 1:
-                return _copy(kept[-1])
-            return pytree.tree_map(lambda a, b: torch.lerp(a, b, weight), kept[-2], kept[-1])
+            past = [*reversed(kept), *[kept[0]] * ORDER][:ORDER]
+            weights = self._plan.weights[self.step, block].tolist()
+            return pytree.tree_map(lambda *values: _weighted(values, weights), *past)
 
         return stand_in
+
+
+def _weighted(values: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    """Sum up what has a weight, in the order of the values."""
+    read = [(value, weight) for value, weight in zip(values, weights, strict=True) if weight != 0]
+    if not read:
+        return torch.mul(values[0], 0.0)
+    (first, weight), *rest = read
+    if weight == 1 and not rest:
+        return first.clone()
+    result = torch.mul(first, weight)
+    for value, weight in rest:
+        result = torch.add(result, value, alpha=weight)
+    return result
 
 
 def _copy(value: Any) -> Any:

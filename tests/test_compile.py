@@ -15,20 +15,26 @@ from dipgo_fx.api import build
 BACKEND = "inductor" if shutil.which("g++") or shutil.which("clang++") else "aot_eager"
 
 
-def pruned(name: str, steps: int = 2) -> dipgo_fx.Loop:
-    """Return a SubNet of a tiny model that runs whole at step 0 and without its first block after."""
-    loop = dipgo_fx.trace(zoo.model(name), zoo.SCHEDULERS["ddim"](), steps)
-    keep = torch.zeros(loop.num_steps, len(loop.blocks), dtype=torch.bool)
-    keep[0] = True
-    keep[:, -1] = True
-    return build(loop, dipgo_fx.Plan.from_keep(loop, keep, "linear"))
+def pruned(name: str, order: int = 1) -> dipgo_fx.Loop:
+    """Return a SubNet of a tiny model whose last step runs its last block alone.
+
+    The steps before it run whole, and the other blocks are forecasts of their last `order` values there.
+    """
+    loop = dipgo_fx.trace(zoo.model(name), zoo.SCHEDULERS["ddim"](), order + 1)
+    keep = torch.ones(loop.num_steps, len(loop.blocks), dtype=torch.bool)
+    keep[-1, :-1] = False
+    weights = torch.zeros(*keep.shape, 3)
+    weights[..., :order] = torch.tensor([[1.0], [1.75, -0.75], [2.5, -2.0, 0.5]][order - 1])
+    plan = dipgo_fx.Plan.from_keep(loop, keep, weights=weights)
+    assert plan.order == order
+    return build(loop, plan)
 
 
-@pytest.mark.parametrize("name", ["dit", "unet"])
-def test_compiles_without_a_graph_break(name: str) -> None:
+@pytest.mark.parametrize(("name", "order"), [("dit", 3), ("unet", 1)])
+def test_compiles_without_a_graph_break(name: str, order: int) -> None:
     """`torch.compile(pruned, fullgraph=True)` runs and agrees with the SubNet."""
     torch._dynamo.reset()
-    loop = pruned(name)
+    loop = pruned(name, order)
     x, inputs = zoo.sample(name), zoo.conditioning(name)
     with torch.no_grad():
         expected = loop(x, **inputs)
@@ -50,10 +56,10 @@ def test_one_compilation_serves_the_same_shapes(name: str) -> None:
     assert counter.frame_count == 1
 
 
-@pytest.mark.parametrize("name", ["dit", "unet"])
-def test_export_takes_a_pruned_loop(name: str) -> None:
+@pytest.mark.parametrize(("name", "order"), [("dit", 1), ("dit", 3), ("unet", 2)])
+def test_export_takes_a_pruned_loop(name: str, order: int) -> None:
     """`torch.export` captures the SubNet, and the exported program equals it bit for bit."""
-    loop = pruned(name)
+    loop = pruned(name, order)
     x, inputs = zoo.sample(name), zoo.conditioning(name)
     with torch.no_grad():
         program = torch.export.export(loop, (x,), inputs, strict=False)

@@ -19,11 +19,11 @@ from torch import fx
 import zoo
 from dipgo_fx.api import at_ratio, build
 from dipgo_fx.macs import count_macs
-from dipgo_fx.passes.insert_gates import Backup
+from dipgo_fx.passes import ORDER, Backup
 from dipgo_fx.plan import Plan, PlanError, backup_weights
 from dipgo_fx.threshold import TOLERANCE, check_ratio, threshold
 from dipgo_fx.tracing import Loop, trace
-from loops import calls, cost, eager_with_plan, inputs, loop, run, supernet
+from loops import calls, cost, eager_with_plan, inputs, loop, run, scattered, supernet
 
 # Model, scheduler, granularity, guidance. Every model, scheduler and granularity occurs; the
 # schedulers that draw noise, edit in place, or call the model twice a step occur with reused heads.
@@ -45,6 +45,8 @@ LOOPS: tuple[tuple[Any, ...], ...] = (
 keys = st.sampled_from(LOOPS)
 batches = st.integers(1, 3)
 backups: st.SearchStrategy[Backup] = st.sampled_from(("reuse", "linear"))
+orders = st.integers(1, ORDER)
+seeds = st.integers(0, 2**32 - 1)
 ratios = st.floats(0, 1, exclude_max=True)
 
 
@@ -52,8 +54,8 @@ ratios = st.floats(0, 1, exclude_max=True)
 def tables(draw: st.DrawFn, graph: Loop, low: float, high: float) -> torch.Tensor:
     """Draw a `(T, N)` float64 table."""
     shape = (graph.num_steps, len(graph.blocks))
-    seed = draw(st.integers(0, 2**32 - 1))
-    return low + (high - low) * torch.rand(shape, generator=zoo.generator(seed), dtype=torch.float64)
+    generator = zoo.generator(draw(seeds))
+    return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
 @st.composite
@@ -65,13 +67,21 @@ def keeps(draw: st.DrawFn, graph: Loop) -> torch.Tensor:
 
 
 @st.composite
+def weight_tables(draw: st.DrawFn, graph: Loop, keep: torch.Tensor, order: int) -> torch.Tensor:
+    """Draw the weights of repeats (order 1), of extrapolations, or of learned forecasts."""
+    if order == 1:
+        return backup_weights(keep, "reuse")
+    if order == 2 and draw(st.booleans()):
+        return backup_weights(keep, "linear")
+    learned = scattered((graph.num_steps, len(graph.blocks)), order, draw(seeds))
+    return torch.where(keep[..., None], backup_weights(keep, "reuse"), learned)
+
+
+@st.composite
 def plans(draw: st.DrawFn, graph: Loop) -> Plan:
-    """Draw a plan with either backup, or with weights as a search may learn them; its ratio is 0."""
+    """Draw a plan of any order, its weights of a backup or as a search may learn them; its ratio is 0."""
     keep = draw(keeps(graph))
-    if draw(st.booleans()):
-        return Plan(graph.facts, keep, backup_weights(keep, draw(backups)), 0.0)
-    learned = draw(tables(graph, -0.5, 3))
-    return Plan(graph.facts, keep, torch.where(keep, 1.0, learned), 0.0)
+    return Plan(graph.facts, keep, draw(weight_tables(graph, keep, draw(orders))), 0.0)
 
 
 @settings(max_examples=12)  # tests/test_trace.py goes through all of them
@@ -100,53 +110,61 @@ def test_law_1_a_traced_loop_equals_the_eager_loop(
     assert torch.equal(run(graph, x, c), zoo.eager(model, noise, steps, x, c, guidance_scale))
 
 
-@given(key=keys, batch=batches, backup=backups, data=st.data())
+@given(key=keys, batch=batches, order=orders, data=st.data())
 def test_law_2_an_open_supernet_equals_the_loop(
-    key: tuple[Any, ...], batch: int, backup: Backup, data: st.DataObject
+    key: tuple[Any, ...], batch: int, order: int, data: st.DataObject
 ) -> None:
     """With every gate open a SuperNet computes what the loop computes, whatever its weights."""
     graph = loop(*key)
     x, c = inputs(key[0], batch, key[3])
-    given_tables = {"gates": torch.ones(graph.num_steps, len(graph.blocks))}
-    if backup == "linear":
-        given_tables["weights"] = data.draw(tables(graph, -0.5, 3))
-    assert torch.equal(run(supernet(backup, *key), x, c, **given_tables), run(graph, x, c))
+    shape = graph.num_steps, len(graph.blocks)
+    given_tables = {"gates": torch.ones(shape)}
+    if order > 1:
+        weights = scattered(shape, ORDER, data.draw(seeds))
+        given_tables["weights"] = weights[..., : data.draw(st.integers(order, ORDER))]
+    assert torch.equal(run(supernet(order, *key), x, c, **given_tables), run(graph, x, c))
 
 
 @given(key=keys, batch=batches, data=st.data())
 def test_law_2_a_hard_mask_equals_its_subnet(key: tuple[Any, ...], batch: int, data: st.DataObject) -> None:
-    """With gates of 0 and 1 a SuperNet computes what the SubNet of that mask computes."""
+    """With gates of 0 and 1 a SuperNet computes what the SubNet of that mask computes.
+
+    So does a SuperNet of a higher order, which has more values at hand than the plan reads.
+    """
     plan = data.draw(plans(loop(*key)))
     x, c = inputs(key[0], batch, key[3])
+    order = data.draw(st.integers(plan.order, ORDER))
     masks = {"gates": plan.keep.double()}
-    if plan.backup == "linear":
+    if order > 1:
         masks["weights"] = plan.weights
-    soft = run(supernet(plan.backup, *key), x, c, **masks)
+    soft = run(supernet(order, *key), x, c, **masks)
     assert torch.equal(run(build(loop(*key), plan, cost(*key)), x, c), soft)
 
 
+@pytest.mark.parametrize("learned", [False, True], ids=["linear", "learned"])
 @pytest.mark.parametrize("seed", range(6))
-def test_law_2_holds_for_a_single_sample(seed: int) -> None:
+def test_law_2_holds_for_a_single_sample(seed: int, learned: bool) -> None:
     """The strides of one sample are ambiguous; gates hand on those of the tensor that they pass."""
     key = ("unet", "plms", "branch", None)
     graph = loop(*key)
     shape = graph.num_steps, len(graph.blocks)
     keep = torch.rand(shape, generator=zoo.generator(seed)) < 0.7
     keep[0] = True
-    plan = Plan(graph.facts, keep, backup_weights(keep, "linear"), 0.0)
+    weights = scattered(shape, ORDER, seed) if learned else backup_weights(keep, "linear")
+    plan = Plan(graph.facts, keep, weights, 0.0)
     x, c = inputs("unet", 1)
-    soft = run(supernet("linear", *key), x, c, gates=keep.double(), weights=plan.weights)
+    soft = run(supernet(plan.order, *key), x, c, gates=keep.double(), weights=plan.weights)
     assert torch.equal(run(build(graph, plan, cost(*key)), x, c), soft)
 
 
 @settings(max_examples=12)
-@given(key=keys, batch=batches, backup=backups, data=st.data())
+@given(key=keys, batch=batches, order=orders, backup=backups, data=st.data())
 def test_law_3_a_plan_that_removes_nothing_equals_the_loop(
-    key: tuple[Any, ...], batch: int, backup: Backup, data: st.DataObject
+    key: tuple[Any, ...], batch: int, order: int, backup: Backup, data: st.DataObject
 ) -> None:
     """At ratio 0 every block is kept, and the SubNet is the loop, node by node."""
     graph = loop(*key)
-    keep = threshold(data.draw(tables(graph, 0, 1)), 0, cost(*key), backup)
+    keep = threshold(data.draw(tables(graph, 0, 1)), 0, cost(*key), order)
     assert keep.all()
     subnet = build(graph, Plan.from_keep(graph, keep, backup), cost(*key))
     assert [node.name for node in subnet.graph.nodes] == [node.name for node in graph.graph.nodes]
@@ -169,9 +187,9 @@ def test_law_4_predicted_macs_are_those_of_the_subnet(key: tuple[Any, ...], data
     assert calls(subnet) == {(plan.blocks[n], t) for t, n in live.nonzero().tolist()}
 
 
-@given(key=keys, ratio=ratios, backup=backups, data=st.data())
+@given(key=keys, ratio=ratios, order=orders, data=st.data())
 def test_law_5_a_subnet_never_exceeds_its_budget(
-    key: tuple[Any, ...], ratio: float, backup: Backup, data: st.DataObject
+    key: tuple[Any, ...], ratio: float, order: int, data: st.DataObject
 ) -> None:
     """A thresholded plan costs at most 1 - ratio, and less than 0.0125 below that or it says why."""
     graph, costs = loop(*key), cost(*key)
@@ -179,11 +197,26 @@ def test_law_5_a_subnet_never_exceeds_its_budget(
     two = torch.zeros(graph.num_steps, len(graph.blocks), dtype=torch.bool)
     two[:2] = True
     scores = data.draw(tables(graph, 0, 1))
-    plan = at_ratio(Plan(graph.facts, two, backup_weights(two, backup), 0.0, scores), ratio, costs)
+    weights = data.draw(weight_tables(graph, two, order))
+    given_plan = Plan(graph.facts, two, weights, 0.0, scores)
+    plan = at_ratio(given_plan, ratio, costs)
     share = count_macs(build(graph, plan, costs)).total / costs.full.total
     assert share <= 1 - ratio + 0.5 / costs.full.total  # half a multiplication, for rounding
     assert plan.ratio == 1 - share
-    assert plan.backup in (backup, "reuse")
+    assert plan.order <= given_plan.order
+
+
+@given(key=keys, ratio=ratios, order=orders, data=st.data())
+def test_law_5_any_forecast_of_a_thresholded_table_is_within_the_budget(
+    key: tuple[Any, ...], ratio: float, order: int, data: st.DataObject
+) -> None:
+    """A table made for forecasts of `order` values costs at most 1 - ratio with whatever such weights."""
+    graph, costs = loop(*key), cost(*key)
+    assume(ratio <= 1 - costs.smallest_share)
+    keep = threshold(data.draw(tables(graph, 0, 1)), ratio, costs, order)
+    plan = Plan(graph.facts, keep, data.draw(weight_tables(graph, keep, order)), 0.0)
+    counted = count_macs(build(graph, plan, costs)).total
+    assert counted / costs.full.total <= 1 - ratio + 0.5 / costs.full.total
 
 
 @given(key=keys, ratio=ratios, data=st.data())
@@ -198,7 +231,8 @@ def test_law_5_a_miss_says_why(key: tuple[Any, ...], ratio: float, data: st.Data
     logger = logging.getLogger("dipgo_fx")
     logger.addHandler(handler)
     try:
-        plan = at_ratio(Plan(graph.facts, _all(graph), torch.ones(scores.shape), 0.0, scores), ratio, costs)
+        repeats = backup_weights(_all(graph), "reuse")
+        plan = at_ratio(Plan(graph.facts, _all(graph), repeats, 0.0, scores), ratio, costs)
     finally:
         logger.removeHandler(handler)
     assert bool(messages) == (plan.ratio - ratio >= TOLERANCE)
@@ -234,25 +268,38 @@ def test_law_6_a_subnet_holds_only_what_runs(key: tuple[Any, ...], data: st.Data
 
 @given(key=keys, data=st.data())
 def test_law_6_backup_edges_go_forward_within_a_block(key: tuple[Any, ...], data: st.DataObject) -> None:
-    """A SubNet's node reads what it read in the loop, or the same tensor of that block earlier."""
+    """A SubNet's node reads what it read in the loop, or what the plan says of that tensor's past."""
     graph = loop(*key)
     plan = data.draw(plans(graph))
     original = {node.name: node for node in graph.graph.nodes}
     outputs = _outputs(graph)
+    names = {place: name for name, place in outputs.items()}
     for node in build(graph, plan, cost(*key)).graph.nodes:
         if node.name not in original:
-            assert node.target is torch.lerp
-            block, index, step = _source(node, outputs)
-            kept = plan.keep[:step, plan.blocks.index(block)].nonzero().flatten().tolist()
-            sources = [(block, index, s) for s in kept[-2:]]
-            assert [outputs[read.name] for read in node.all_input_nodes] == sources
+            assert node.target in (torch.mul, torch.add)
             continue
         for now, before in zip(_reads(node), _reads(original[node.name]), strict=True):
-            if now.name != before.name:
+            expected = [(before.name, 1.0)]
+            if before.name in outputs:
                 block, index, step = outputs[before.name]
-                assert not plan.keep[step, plan.blocks.index(block)]
-                assert _source(now, outputs)[:2] == (block, index)
-                assert _source(now, outputs)[2] <= step
+                column = plan.blocks.index(block)
+                if not plan.keep[step, column]:
+                    past = plan.keep[:step, column].nonzero().flatten().tolist()[::-1]
+                    values = [names[block, index, s] for s in [*past, 0, 0][:ORDER]]
+                    weighted = list(zip(values, plan.weights[step, column].tolist(), strict=True))
+                    expected = [(name, w) for name, w in weighted if w != 0] or [(values[0], 0.0)]
+            assert _terms(now, original) == expected
+
+
+def _terms(node: Any, original: dict[str, fx.Node]) -> list[tuple[str, float]]:
+    """Return (tensor, weight) of what a node sums up; of a node of the loop, that node and 1."""
+    if node.name in original:
+        return [(node.name, 1.0)]
+    if node.target is torch.mul:
+        value, weight = node.args
+        return [(value.name, weight)]
+    total, value = node.args
+    return [*_terms(total, original), (value.name, node.kwargs["alpha"])]
 
 
 def _reads(node: fx.Node) -> list[fx.Node]:
@@ -272,14 +319,6 @@ def _outputs(graph: Loop) -> dict[str, tuple[str, int, int]]:
             index = sum((b, s) == (block, step) for b, _, s in found.values())
             found[node.name] = (block, index, step)
     return found
-
-
-def _source(node: fx.Node, outputs: dict[str, tuple[str, int, int]]) -> tuple[str, int, int]:
-    """Return whose tensor a node is: a block's own, or one extrapolated for the step it is at."""
-    if node.name in outputs:
-        return outputs[node.name]
-    block, index, _ = outputs[node.all_input_nodes[0].name]
-    return block, index, node.meta["custom"]["step"]
 
 
 @settings(max_examples=50)
@@ -311,7 +350,7 @@ def test_law_10_a_plan_read_back_is_the_plan_that_was_written(
     graph = loop(*key)
     drawn = data.draw(plans(graph))
     scores = data.draw(st.none() | tables(graph, -1e6, 1e6))
-    plan = Plan(drawn.facts, drawn.keep, drawn.weights, drawn.ratio, scores, origin)
+    plan = Plan(drawn.facts, drawn.keep, drawn.weights, drawn.ratio, scores, origin=origin)
     file = tmp_path_factory.mktemp("plan") / "plan.json"
     plan.save(file)
     read = Plan.load(file)

@@ -22,7 +22,7 @@ from dipgo_fx.api import build
 from dipgo_fx.macs import ATTENTION, UNCOUNTED_OPERATORS, Cost, LoopCost, count_macs, fvcore_count
 from dipgo_fx.plan import Plan, backup_weights
 from dipgo_fx.tracing import Loop, trace
-from loops import cost, inputs, loop
+from loops import cost, inputs, loop, scattered
 
 KEYS: tuple[tuple[Any, ...], ...] = (
     ("dit", "ddim", "branch", None),
@@ -95,7 +95,10 @@ def pruned(draw: st.DrawFn) -> tuple[tuple[Any, ...], Plan, Loop]:
     graph, share, seed = loop(*key), draw(st.floats(0, 1)), draw(st.integers(0, 99))
     keep = torch.rand(graph.num_steps, len(graph.blocks), generator=zoo.generator(seed)) <= share
     keep[0] = True
-    weights = backup_weights(keep, draw(st.sampled_from(("reuse", "linear"))))
+    weights, order = backup_weights(keep, draw(st.sampled_from(("reuse", "linear")))), draw(st.integers(1, 3))
+    if order > 1:
+        learned = scattered((graph.num_steps, len(graph.blocks)), order, seed)
+        weights = torch.where(keep[..., None], weights, learned)
     plan = Plan(graph.facts, keep, weights, 0.0)
     return key, plan, build(graph, plan, cost(*key))
 
@@ -243,3 +246,44 @@ def test_a_costly_call_shared_by_two_blocks_lives_as_long_as_one_of_them() -> No
     assert costs.of_plan([[True, True], [True, False], [True, True]]).total == (3 + 2 + 3) * 9
     assert costs.of_plan([[True, True], [False, False], [True, True]]).total == (3 + 0 + 3) * 9
     assert costs.smallest_share == 3 / 9
+
+
+@pytest.mark.parametrize(
+    ("entry", "runs"),
+    [
+        ((1, 0, 0), [0, 0, 1]),
+        ((0, 1, 0), [0, 1, 0]),
+        ((0, 0, 1), [1, 0, 0]),
+        ((2, -1, 0), [0, 1, 1]),
+        ((2, 0, -1), [1, 0, 1]),
+        ((0, 2, -1), [1, 1, 0]),
+        ((1, 1, 1), [1, 1, 1]),
+        ((0, 0, 0), [0, 0, 1]),  # the last value is read for its shape
+    ],
+    ids=str,
+)
+def test_what_a_forecast_reads_runs_for_it(entry: tuple[int, ...], runs: list[int]) -> None:
+    """Of a block that nobody else reads, those values are computed that have a weight."""
+
+    class Chain(toy.Stack):
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            return self.layers[1](self.layers[0](sample))
+
+    graph = trace(
+        Chain(nn.Linear(3, 3), nn.Linear(3, 3)),
+        toy.Step(),
+        5,
+        sample=toy.sample(),
+        conditioning={},
+        granularity="stage",
+    )
+    # The second block hides the first at steps 1 to 3, and reads it at step 4.
+    keep = torch.tensor([[1, 1], [1, 0], [1, 0], [1, 0], [0, 1]]).bool()
+    weights = torch.zeros(5, 2, 3)
+    weights[..., 0] = 1
+    weights[4, 0] = torch.tensor(entry)
+    plan = Plan.from_keep(graph, keep, weights=weights)
+    counted = count_macs(build(graph, plan))
+    assert counted.per_block[1:4, 0].tolist() == [9 * run for run in runs]
+    assert plan.ratio == 1 - counted.total / count_macs(graph).total
+    assert torch.equal(LoopCost.of(graph).live(keep.tolist(), plan.weights.tolist()), counted.per_block > 0)

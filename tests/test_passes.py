@@ -29,6 +29,7 @@ from dipgo_fx.passes import (
     PassRecord,
     Pipeline,
     find_blocks,
+    forecast,
     rules,
     split_steps,
 )
@@ -37,6 +38,7 @@ from dipgo_fx.tracing import Loop, trace
 from loops import inputs, loop, run
 
 ALL_KEPT = ((True, True), (True, True))
+REPEAT = (1.0, 0.0, 0.0)
 
 
 def show(gm: fx.GraphModule) -> str:
@@ -54,15 +56,21 @@ def _line(node: fx.Node) -> str:
     return f"{node.name} = {named}({', '.join(arguments)})"
 
 
-def supernet(backup: Any = "reuse", steps: int = 2) -> Loop:
+def supernet(order: int = 1, steps: int = 2) -> Loop:
     """Return the SuperNet of the toy loop."""
-    return cast(Loop, InsertGates(backup)(toy.loop(steps)).graph_module)
+    return cast(Loop, InsertGates(order)(toy.loop(steps)).graph_module)
 
 
-def bound(keep: Any, weights: Any = None) -> Loop:
+def bound(keep: Any, weights: Any = None, order: int = 2) -> Loop:
     """Return the toy loop with gates bound, dead blocks still in it."""
-    gated = supernet("reuse" if weights is None else "linear", len(keep))
+    gated = supernet(1 if weights is None else order, len(keep))
     return cast(Loop, BindGates(keep, weights)(gated).graph_module)
+
+
+def forecast_at_step_2() -> Loop:
+    """Return a bound loop whose first block is a forecast of two values at its last step."""
+    keep = ((True, True), (True, True), (False, True))
+    return bound(keep, ((REPEAT, REPEAT),) * 2 + (((2.0, -1.0), REPEAT),))
 
 
 # -- golden graphs
@@ -100,18 +108,17 @@ sample = placeholder
 generator = placeholder
 gates = placeholder
 _inputs = _inputs(sample)
-type_as = type_as(gates, _inputs)
 layers_0 = model.layers.0(_inputs)
 add = add(_inputs, layers_0)
 layers_1 = model.layers.1(add)
 add_1 = add(add, layers_1)
 sub = sub(_inputs, add_1)
 layers_2 = model.layers.0(sub)
-getitem = getitem(type_as, (1, 0))
+getitem = getitem(gates, (1, 0))
 gate = gate(layers_0, layers_2, getitem)
 add_2 = add(sub, gate)
 layers_3 = model.layers.1(add_2)
-getitem_1 = getitem(type_as, (1, 1))
+getitem_1 = getitem(gates, (1, 1))
 gate_1 = gate(layers_1, layers_3, getitem_1)
 add_3 = add(add_2, gate_1)
 sub_1 = sub(sub, add_3)
@@ -120,9 +127,9 @@ return sub_1
     )
 
 
-def test_linear_gates() -> None:
-    """A linear backup extrapolates two histories, which move on where the gate is open."""
-    gated = InsertGates("linear")(toy.loop(3, None, nn.Linear(3, 3))).graph_module
+def test_gates_of_two_values() -> None:
+    """A backup forecasts from two histories, which move on where the gate is open."""
+    gated = InsertGates(2)(toy.loop(3, None, nn.Linear(3, 3))).graph_module
     assert_expected_inline(
         show(gated),
         """\
@@ -131,28 +138,65 @@ generator = placeholder
 gates = placeholder
 weights = placeholder
 _inputs = _inputs(sample)
-type_as_1 = type_as(weights, _inputs)
-type_as = type_as(gates, _inputs)
 layers_0 = model.layers.0(_inputs)
 add = add(_inputs, layers_0)
 sub = sub(_inputs, add)
 layers_1 = model.layers.0(sub)
-getitem = getitem(type_as, (1, 0))
-getitem_1 = getitem(type_as_1, (1, 0))
-gate = gate(layers_0, layers_0, getitem_1)
-gate_1 = gate(gate, layers_1, getitem)
+getitem = getitem(gates, (1, 0))
+getitem_1 = getitem(weights, (1, 0))
+forecast = forecast(getitem_1, layers_0, layers_0)
+gate = gate(forecast, layers_1, getitem)
+gate_1 = gate(layers_0, layers_1, getitem)
 gate_2 = gate(layers_0, layers_0, getitem)
-gate_3 = gate(layers_0, layers_1, getitem)
-add_1 = add(sub, gate_1)
+add_1 = add(sub, gate)
 sub_1 = sub(sub, add_1)
 layers_2 = model.layers.0(sub_1)
-getitem_2 = getitem(type_as, (2, 0))
-getitem_3 = getitem(type_as_1, (2, 0))
-gate_4 = gate(gate_2, gate_3, getitem_3)
-gate_5 = gate(gate_4, layers_2, getitem_2)
-gate_6 = gate(gate_2, gate_3, getitem_2)
-gate_7 = gate(gate_3, layers_2, getitem_2)
-add_2 = add(sub_1, gate_5)
+getitem_2 = getitem(gates, (2, 0))
+getitem_3 = getitem(weights, (2, 0))
+forecast_1 = forecast(getitem_3, gate_1, gate_2)
+gate_3 = gate(forecast_1, layers_2, getitem_2)
+gate_4 = gate(gate_1, layers_2, getitem_2)
+gate_5 = gate(gate_2, gate_1, getitem_2)
+add_2 = add(sub_1, gate_3)
+sub_2 = sub(sub_1, add_2)
+return sub_2
+""",
+    )
+
+
+def test_gates_of_three_values() -> None:
+    """With a third value there is a third history, and nothing else changes."""
+    gated = InsertGates(3)(toy.loop(3, None, nn.Linear(3, 3))).graph_module
+    assert_expected_inline(
+        show(gated),
+        """\
+sample = placeholder
+generator = placeholder
+gates = placeholder
+weights = placeholder
+_inputs = _inputs(sample)
+layers_0 = model.layers.0(_inputs)
+add = add(_inputs, layers_0)
+sub = sub(_inputs, add)
+layers_1 = model.layers.0(sub)
+getitem = getitem(gates, (1, 0))
+getitem_1 = getitem(weights, (1, 0))
+forecast = forecast(getitem_1, layers_0, layers_0, layers_0)
+gate = gate(forecast, layers_1, getitem)
+gate_1 = gate(layers_0, layers_1, getitem)
+gate_2 = gate(layers_0, layers_0, getitem)
+gate_3 = gate(layers_0, layers_0, getitem)
+add_1 = add(sub, gate)
+sub_1 = sub(sub, add_1)
+layers_2 = model.layers.0(sub_1)
+getitem_2 = getitem(gates, (2, 0))
+getitem_3 = getitem(weights, (2, 0))
+forecast_1 = forecast(getitem_3, gate_1, gate_2, gate_3)
+gate_4 = gate(forecast_1, layers_2, getitem_2)
+gate_5 = gate(gate_1, layers_2, getitem_2)
+gate_6 = gate(gate_2, gate_1, getitem_2)
+gate_7 = gate(gate_3, gate_2, getitem_2)
+add_2 = add(sub_1, gate_4)
 sub_2 = sub(sub_1, add_2)
 return sub_2
 """,
@@ -182,11 +226,11 @@ return sub_1
     )
 
 
-def test_bound_linear_gates() -> None:
-    """A weight other than 1 leaves an extrapolation of the last two computed values."""
-    keep, weights = ((True, True), (True, True), (False, False)), ((1, 1), (1, 1), (2.0, 1.0))
+def test_bound_forecasts() -> None:
+    """Weights become products and sums over the last computed values; a lone 1 leaves nothing."""
+    keep = ((True, True), (True, True), (False, False))
     assert_expected_inline(
-        show(bound(keep, weights)),
+        show(bound(keep, ((REPEAT, REPEAT),) * 2 + (((2.0, -1.0), REPEAT),))),
         """\
 sample = placeholder
 generator = placeholder
@@ -202,8 +246,9 @@ layers_3 = model.layers.1(add_2)
 add_3 = add(add_2, layers_3)
 sub_1 = sub(sub, add_3)
 layers_4 = model.layers.0(sub_1)
-gate_4 = lerp(layers_0, layers_2, 2.0)
-add_4 = add(sub_1, gate_4)
+mul = mul(layers_2, 2.0)
+add_6 = add(mul, layers_0, alpha=-1.0)
+add_4 = add(sub_1, add_6)
 layers_5 = model.layers.1(add_4)
 add_5 = add(add_4, layers_3)
 sub_2 = sub(sub_1, add_5)
@@ -212,17 +257,16 @@ return sub_2
     )
 
 
-def test_gates_bound_without_weights() -> None:
-    """Where a plan gives no weights they stay an input, to be learned."""
-    keep = ((True, True), (True, True), (False, False))
+def test_bound_forecasts_of_three_values() -> None:
+    """A value whose weight is 0 is not read; without any weight the last one is read for its shape."""
+    keep = ((True, True),) * 3 + ((False, False), (False, False))
+    last = (((0.5, 0.25, -2.0), (0.0, 0.0, 1.0)), ((0.0, 3.0, 1.0), (0.0, 0.0, 0.0)))
     assert_expected_inline(
-        show(BindGates(keep)(supernet("linear", 3)).graph_module),
+        show(DropDeadBlocks()(bound(keep, ((REPEAT, REPEAT),) * 3 + last, 3)).graph_module),
         """\
 sample = placeholder
 generator = placeholder
-weights = placeholder
 _inputs = _inputs(sample)
-type_as_1 = type_as(weights, _inputs)
 layers_0 = model.layers.0(_inputs)
 add = add(_inputs, layers_0)
 layers_1 = model.layers.1(add)
@@ -234,13 +278,59 @@ layers_3 = model.layers.1(add_2)
 add_3 = add(add_2, layers_3)
 sub_1 = sub(sub, add_3)
 layers_4 = model.layers.0(sub_1)
-getitem_3 = getitem(type_as_1, (2, 0))
-gate_4 = gate(layers_0, layers_2, getitem_3)
-add_4 = add(sub_1, gate_4)
+add_4 = add(sub_1, layers_4)
 layers_5 = model.layers.1(add_4)
-getitem_7 = getitem(type_as_1, (2, 1))
-gate_12 = gate(layers_1, layers_3, getitem_7)
-add_5 = add(add_4, gate_12)
+add_5 = add(add_4, layers_5)
+sub_2 = sub(sub_1, add_5)
+mul = mul(layers_4, 0.5)
+add_10 = add(mul, layers_2, alpha=0.25)
+add_11 = add(add_10, layers_0, alpha=-2.0)
+add_6 = add(sub_2, add_11)
+add_7 = add(add_6, layers_1)
+sub_3 = sub(sub_2, add_7)
+mul_1 = mul(layers_2, 3.0)
+add_12 = add(mul_1, layers_0, alpha=1.0)
+add_8 = add(sub_3, add_12)
+mul_2 = mul(layers_5, 0.0)
+add_9 = add(add_8, mul_2)
+sub_4 = sub(sub_3, add_9)
+return sub_4
+""",
+    )
+
+
+def test_gates_bound_without_weights() -> None:
+    """Where a plan gives no weights they stay an input, to be learned."""
+    keep = ((True, True), (True, True), (False, False))
+    assert_expected_inline(
+        show(BindGates(keep)(supernet(2, 3)).graph_module),
+        """\
+sample = placeholder
+generator = placeholder
+weights = placeholder
+_inputs = _inputs(sample)
+layers_0 = model.layers.0(_inputs)
+add = add(_inputs, layers_0)
+layers_1 = model.layers.1(add)
+add_1 = add(add, layers_1)
+sub = sub(_inputs, add_1)
+layers_2 = model.layers.0(sub)
+getitem_1 = getitem(weights, (1, 0))
+forecast = forecast(getitem_1, layers_0, layers_0)
+add_2 = add(sub, layers_2)
+layers_3 = model.layers.1(add_2)
+getitem_5 = getitem(weights, (1, 1))
+forecast_2 = forecast(getitem_5, layers_1, layers_1)
+add_3 = add(add_2, layers_3)
+sub_1 = sub(sub, add_3)
+layers_4 = model.layers.0(sub_1)
+getitem_3 = getitem(weights, (2, 0))
+forecast_1 = forecast(getitem_3, layers_2, layers_0)
+add_4 = add(sub_1, forecast_1)
+layers_5 = model.layers.1(add_4)
+getitem_7 = getitem(weights, (2, 1))
+forecast_3 = forecast(getitem_7, layers_3, layers_1)
+add_5 = add(add_4, forecast_3)
 sub_2 = sub(sub_1, add_5)
 return sub_2
 """,
@@ -325,8 +415,17 @@ return sub_1
 
 PASSES: dict[str, tuple[GraphPass, Callable[[], fx.GraphModule]]] = {
     "insert-gates": (InsertGates(), toy.loop),
-    "insert-gates, linear": (InsertGates("linear"), lambda: toy.loop(3)),
+    "insert-gates, order 2": (InsertGates(2), lambda: toy.loop(3)),
+    "insert-gates, order 3": (InsertGates(3), lambda: toy.loop(3)),
     "bind-gates": (BindGates(((True, True), (False, True))), supernet),
+    "bind-gates, weights left": (
+        BindGates(((True, True), (False, True))),
+        lambda: supernet(3),
+    ),
+    "bind-gates, weights": (
+        BindGates(((True, True), (False, True)), ((REPEAT, REPEAT), ((0.5, 0.25), REPEAT))),
+        lambda: supernet(2),
+    ),
     "drop-dead-blocks": (DropDeadBlocks(), lambda: bound(((True, True), (False, False)))),
     "fold-constants": (FoldConstants(), embedded),
 }
@@ -521,12 +620,14 @@ def test_split_steps_computes_the_same() -> None:
         (BindGates(((True, True), (True,))), supernet, "gates must have 2 columns"),
         (BindGates(((True, True),)), supernet, "gates has 1 rows for 2 steps"),
         (
-            BindGates(ALL_KEPT, ((1.0,), (1.0,))),
-            lambda: supernet("linear"),
+            BindGates(ALL_KEPT, ((REPEAT,), (REPEAT,))),
+            lambda: supernet(2),
             "weights must have 2 columns",
         ),
-        (BindGates(ALL_KEPT, ((1.0, 1.0),)), lambda: supernet("linear"), "weights has 1 rows"),
-        (BindGates(ALL_KEPT, ((1.0, 1.0),) * 2), supernet, "reuse backups takes no weights"),
+        (BindGates(ALL_KEPT, ((REPEAT, REPEAT),)), lambda: supernet(3), "weights has 1 rows for 2 steps"),
+        (BindGates(ALL_KEPT, ((REPEAT, REPEAT),) * 2), supernet, "order 1 .* takes no weights"),
+        (InsertGates(0), toy.loop, "order must lie in 1 to 3, got 0"),
+        (InsertGates(4), toy.loop, "order must lie in 1 to 3, got 4"),
     ],
 )
 def test_a_pass_refuses_what_it_cannot_work_on(
@@ -676,6 +777,21 @@ def _mixes_blocks(gm: fx.GraphModule) -> None:
     gate.args = (_block(gm, 0, 1), *gate.args[1:])
 
 
+def _forecasts_another_block(gm: fx.GraphModule) -> None:
+    forecast = _gate(gm, "backup")
+    forecast.args = (forecast.args[0], _block(gm, 0, 1), *forecast.args[2:])
+
+
+def _sums_another_block(gm: fx.GraphModule) -> None:
+    total = _node(gm, lambda n: rules.tag(n, "role") == "backup" and n.target is torch.add)
+    total.args = (total.args[0], _block(gm, 0, 1))
+
+
+def _remembers_another_block(gm: fx.GraphModule) -> None:
+    history = _gate(gm, "history")
+    history.args = (history.args[0], _block(gm, 0, 1), history.args[2])
+
+
 def _passes_a_gate_by(gm: fx.GraphModule) -> None:
     gate = _gate(gm)
     reader = next(n for n in gate.users if rules.tag(n, "role") is None)
@@ -699,9 +815,20 @@ FAULTS: list[tuple[rules.Rule, Callable[[], fx.GraphModule], Callable[[fx.GraphM
     (rules.has_no_gate, toy.loop, _leaves_a_gate),
     (rules.has_no_gate, lambda: bound(ALL_KEPT), _leaves_a_gate),
     (rules.gates_stay_in_block, supernet, _mixes_blocks),
+    (rules.gates_stay_in_block, lambda: supernet(2), _mixes_blocks),
+    (rules.gates_stay_in_block, lambda: supernet(3, 4), _forecasts_another_block),
+    (rules.gates_stay_in_block, lambda: supernet(3, 4), _remembers_another_block),
+    (rules.gates_stay_in_block, forecast_at_step_2, _sums_another_block),
+    (
+        rules.gates_stay_in_block,
+        lambda: DropDeadBlocks()(forecast_at_step_2()).graph_module,
+        _sums_another_block,
+    ),
     (rules.outputs_are_gated, supernet, _passes_a_gate_by),
+    (rules.outputs_are_gated, lambda: supernet(3), _passes_a_gate_by),
     (rules.backups_are_declared, toy.loop, _reads_back_in_secret),
     (rules.backups_are_declared, lambda: bound(ALL_KEPT), _reads_back_in_secret),
+    (rules.backups_are_declared, forecast_at_step_2, _reads_back_in_secret),
     (
         rules.has_no_dead_node,
         lambda: DropDeadBlocks()(bound(ALL_KEPT)).graph_module,
@@ -760,7 +887,7 @@ class Curved(nn.Module):
         return torch.tanh(self.linear(x))
 
 
-def _curved(backup: Any, steps: int = 4) -> fx.GraphModule:
+def _curved(order: int, steps: int = 4) -> fx.GraphModule:
     """Return a SuperNet of two bent blocks in double precision."""
     graph = trace(
         toy.model(Curved(), Curved()).double(),
@@ -770,68 +897,158 @@ def _curved(backup: Any, steps: int = 4) -> fx.GraphModule:
         conditioning={},
         granularity="stage",
     )
-    return InsertGates(backup)(graph).graph_module.requires_grad_(False)
+    return InsertGates(order)(graph).graph_module.requires_grad_(False)
 
 
-def _table(low: float, high: float, seed: int, steps: int = 4) -> torch.Tensor:
-    table = low + (high - low) * torch.rand(steps, 2, dtype=torch.float64, generator=zoo.generator(seed))
+def _table(low: float, high: float, seed: int, *depth: int, steps: int = 4) -> torch.Tensor:
+    shape = (steps, 2, *depth)
+    table = low + (high - low) * torch.rand(shape, dtype=torch.float64, generator=zoo.generator(seed))
     return table.requires_grad_()
 
 
 def test_gradients_of_reuse_gates() -> None:
     """Gates of the SuperNet have the gradient that finite differences give."""
-    gated = _curved("reuse")
+    gated = _curved(1)
     x = toy.sample().double()
     assert torch.autograd.gradcheck(lambda gates: gated(x, gates=gates), _table(0.1, 0.9, 0))
 
 
-def test_gradients_of_linear_gates_and_weights() -> None:
-    """So have the gates and the weights of linear backups, together."""
-    gated = _curved("linear")
+@pytest.mark.parametrize("order", [2, 3])
+def test_gradients_of_gates_and_weights(order: int) -> None:
+    """So have the gates and the weights of forecasts, together."""
+    gated = _curved(order)
     x = toy.sample().double()
     assert torch.autograd.gradcheck(
         lambda gates, weights: gated(x, gates=gates, weights=weights),
-        (_table(0.1, 0.9, 0), _table(0.5, 2.5, 1)),
+        (_table(0.1, 0.9, 0), _table(-0.5, 1.5, 1, order)),
     )
 
 
-@pytest.mark.parametrize("backup", ["reuse", "linear"])
-def test_gradients_at_hard_gates(backup: Any) -> None:
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_gradients_at_hard_gates(order: int) -> None:
     """At gates of 0 and 1, where a search evaluates them, the gradients are right as well."""
-    gated = _curved(backup)
+    gated = _curved(order)
     x = toy.sample().double()
-    gates = (_table(0, 1, 3).detach() > 0.5).double().requires_grad_()
-    tables = {"gates": gates} if backup == "reuse" else {"gates": gates, "weights": _table(1.0, 3.0, 4)}
+    tables = {"gates": (_table(0, 1, 3).detach() > 0.5).double().requires_grad_()}
+    if order > 1:
+        tables["weights"] = _table(-1.0, 2.0, 4, order)
     assert torch.autograd.gradcheck(
         lambda *given: gated(x, **dict(zip(tables, given, strict=True))), tuple(tables.values())
     )
 
 
-def test_the_first_step_has_no_gate() -> None:
-    """No gradient reaches row 0 of the tables, and every other gate has one."""
-    gated = _curved("linear")
-    gates, weights = _table(0.1, 0.9, 0), _table(0.5, 2.5, 1)
+@pytest.mark.parametrize("order", [2, 3])
+def test_gradients_at_plain_weights(order: int) -> None:
+    """Where weights repeat a value or read none of it, as where a search starts, gradients are right too."""
+    gated = _curved(order)
+    x = toy.sample().double()
+    gates = torch.tensor([[1.0, 1], [0, 0], [1, 0], [0, 0]], dtype=torch.float64, requires_grad=True)
+    weights = torch.zeros(4, 2, order, dtype=torch.float64)
+    weights[..., 0] = 1
+    weights[3, 0], weights[3, 1] = torch.eye(order)[-1], 0
+    assert torch.autograd.gradcheck(
+        lambda gates, weights: gated(x, gates=gates, weights=weights), (gates, weights.requires_grad_())
+    )
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_the_first_step_has_no_gate(order: int) -> None:
+    """No gradient reaches row 0 of the tables, and every other gate and weight has one."""
+    gated = _curved(order)
+    gates, weights = _table(0.1, 0.9, 0), _table(0.5, 2.5, 1, 3)
     gated(toy.sample().double(), gates=gates, weights=weights).sum().backward()
     assert gates.grad is not None
     assert weights.grad is not None
     assert (gates.grad[0] == 0).all()
     assert (gates.grad[1:] != 0).all()
-    assert (weights.grad[:2] == 0).all()  # at step 1 only one value was computed
-    assert (weights.grad[2:] != 0).all()
+    assert (weights.grad[0] == 0).all()
+    assert (weights.grad[1:, :, :order] != 0).all()
+    assert (weights.grad[..., order:] == 0).all()  # further columns are not read
 
 
-def test_gradients_of_a_real_supernet() -> None:
+@pytest.mark.parametrize("order", [2, 3])
+def test_gradients_of_a_real_supernet(order: int) -> None:
     """Gates of a small U-Net in double precision agree with finite differences."""
     model = copy.deepcopy(zoo.model("unet")).double().requires_grad_(False)
     graph = trace(model, zoo.SCHEDULERS["ddim"](), 3, granularity="stage")
-    gated = InsertGates("linear")(graph).graph_module
+    gated = InsertGates(order)(graph).graph_module
     x, c = inputs("unet", 1)
     shape = (graph.num_steps, len(graph.blocks))
     gates = torch.full(shape, 0.7, dtype=torch.float64, requires_grad=True)
-    weights = torch.full(shape, 1.5, dtype=torch.float64, requires_grad=True)
+    entry = torch.tensor([1.5, -0.6, 0.2], dtype=torch.float64)[:order]
+    weights = entry.expand(*shape, order).clone().requires_grad_()
     assert torch.autograd.gradcheck(
         lambda g, w: gated(x.double(), **c, gates=g, weights=w), (gates, weights), fast_mode=True
     )
+
+
+# -- a forecast by itself
+
+
+def _values(count: int) -> list[torch.Tensor]:
+    generator = zoo.generator(7)
+    return [
+        torch.randn(2, 3, dtype=torch.float64, generator=generator, requires_grad=True) for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [(0.5, -1.25, 2.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0), (0.0, 2.0, 0.0), (1.0, 0.0, -1.0)],
+    ids=str,
+)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_gradients_of_a_forecast(weights: tuple[float, ...], count: int) -> None:
+    """All inputs have the gradient of the weighted sum, also where a weight is 0 or alone."""
+    table = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(forecast, (table, *_values(count)))
+
+
+def test_a_forecast_of_one_tensor_thrice() -> None:
+    """Where too few values were computed the same one stands there more than once; its gradients add."""
+    table = torch.tensor([0.5, -1.25, 2.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda w, v: forecast(w, v, v, v), (table, *_values(1)))
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.randn(1, 4, 8, 8).to(memory_format=torch.channels_last),
+        lambda: torch.randn(1, 1, 8, 8).to(memory_format=torch.channels_last),
+        lambda: torch.randn(3, 5).t(),
+        lambda: torch.randn(1, 6, 4)[:, ::2],
+        lambda: torch.randn(1, 3).expand(4, 3),
+    ],
+    ids=["channels last", "one channel", "transposed", "strided", "expanded"],
+)
+def test_a_lone_weight_of_one_passes_its_value(make: Callable[[], torch.Tensor], index: int) -> None:
+    """The value comes out bit for bit, stride for stride and without a copy, NaN elsewhere or not."""
+    values = [torch.full_like(make(), torch.nan) for _ in range(3)]
+    values[index] = make()
+    result = forecast(torch.eye(3)[index], *values)
+    assert torch.equal(result, values[index])
+    assert result.stride() == values[index].stride()
+    assert result.data_ptr() == values[index].data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "weights", [(0.5, -1.25, 2.0), (0.0, 0.3, 0.7), (0.1, 0.0, 0.7), (0.0, 0.0, 0.0)], ids=str
+)
+def test_a_forecast_is_the_plain_arithmetic(weights: tuple[float, ...], dtype: torch.dtype) -> None:
+    """A product and sums newest first, bit for bit, in the dtype of the values; weight 0 is not read."""
+    values = [torch.randn(4, 5, generator=zoo.generator(k)).to(dtype) for k in range(3)]
+    read = [(v, w) for v, w in zip(values, weights, strict=True) if w != 0] or [(values[0], 0.0)]
+    expected = torch.mul(*read[0])
+    for value, weight in read[1:]:
+        expected = torch.add(expected, value, alpha=weight)
+    values = [
+        v if w != 0 or k == 0 else v * torch.nan for k, (v, w) in enumerate(zip(values, weights, strict=True))
+    ]
+    result = forecast(torch.tensor(weights, dtype=torch.float64), *values)
+    assert result.dtype == dtype
+    assert torch.equal(result, expected)
 
 
 # -- which modules are blocks

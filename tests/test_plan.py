@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -18,9 +20,9 @@ from hypothesis import strategies as st
 import toy
 import zoo
 from dipgo_fx.api import build
-from dipgo_fx.plan import FILE_NAME, Plan, PlanError, backup_weights
+from dipgo_fx.plan import FILE_NAME, Plan, PlanError, Rung, backup_weights, order_of
 from dipgo_fx.tracing import Loop, LoopFacts, trace
-from loops import inputs, loop, run
+from loops import inputs, loop, run, scattered
 
 KEEP = torch.tensor(
     [
@@ -35,10 +37,11 @@ KEEP = torch.tensor(
 
 @cache
 def plan(backup: Any = "linear") -> Plan:
-    """Return a plan for the small DiT of the zoo."""
+    """Return a plan for the small DiT of the zoo, with all that a search adds to one."""
     scores = torch.rand(KEEP.shape, dtype=torch.float64, generator=zoo.generator())
+    rungs = tuple(Rung(steps, scattered((5, 1), 3, len(steps))) for steps in ((0,), (0, 2, 3)))
     origin = {"recipe": "by hand", "seed": 3, "curve": [1.5, 0.25]}
-    return replace(Plan.from_keep(loop("dit"), KEEP, backup), scores=scores, origin=origin)
+    return replace(Plan.from_keep(loop("dit"), KEEP, backup), scores=scores, rungs=rungs, origin=origin)
 
 
 # -- files
@@ -57,6 +60,10 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
     assert (read.keep.dtype, read.weights.dtype) == (torch.bool, torch.float64)
     assert read.blocks == loop("dit").blocks
     assert read.timesteps == loop("dit").facts.timesteps
+    for mine, theirs in zip(plan().rungs, read.rungs, strict=True):
+        assert mine.steps == theirs.steps
+        assert theirs.weights.dtype == torch.float64
+        assert torch.equal(mine.weights, theirs.weights)
     x, c = inputs("dit", 2)
     assert torch.equal(run(build(loop("dit"), read), x, c), run(build(loop("dit"), plan()), x, c))
 
@@ -104,15 +111,20 @@ def _facts(**changes: Any) -> Callable[[dict[str, Any]], Any]:
     return lambda values: {**values, "facts": {**values["facts"], **changes}}
 
 
+def _rung(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda values: {**values, "rungs": [{**values["rungs"][0], **changes}, *values["rungs"][1:]]}
+
+
 DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     **{
         f"no {key}": _without(key)
-        for key in ("format", "facts", "keep", "weights", "ratio", "scores", "origin")
+        for key in ("format", "facts", "keep", "weights", "ratio", "scores", "rungs", "origin")
     },
     "a list": lambda values: [values],
     "a number": lambda values: 3,
     "null": lambda values: None,
     "another format": _with(format=99),
+    "the format before": _with(format=1, weights=[[1.0] * 4] * 5),
     "facts a list": _with(facts=[1, 2]),
     "facts a text": _with(facts="DiT"),
     "facts null": _with(facts=None),
@@ -129,11 +141,33 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "keep null": _with(keep=None),
     "first row not kept": lambda values: {**values, "keep": ["1110", *values["keep"][1:]]},
     "weights ragged": lambda values: {**values, "weights": [*values["weights"][:-1], [1.0]]},
-    "weights of text": _with(weights=[["a"] * 4] * 5),
-    "weights infinite": _with(weights=[[1e999] * 4] * 5),
-    "weights not a number": _with(weights=[[float("nan")] * 4] * 5),
-    "weights huge": _with(weights=[[10**400] * 4] * 5),
+    "weights one number each": _with(weights=[[1.0] * 4] * 5),
+    "weights of two values": _with(weights=[[[1.0] * 2] * 4] * 5),
+    "weights of four values": _with(weights=[[[1.0] * 4] * 4] * 5),
+    "weights ragged within": lambda values: {
+        **values,
+        "weights": [*values["weights"][:-1], [[1.0, 0.0]] * 4],
+    },
+    "weights of text": _with(weights=[[["a"] * 3] * 4] * 5),
+    "weights infinite": _with(weights=[[[1e999] * 3] * 4] * 5),
+    "weights not a number": _with(weights=[[[float("nan")] * 3] * 4] * 5),
+    "weights huge": _with(weights=[[[10**400] * 3] * 4] * 5),
     "weights null": _with(weights=None),
+    "rungs null": _with(rungs=None),
+    "rungs a number": _with(rungs=2),
+    "rungs of numbers": _with(rungs=[1, 2]),
+    "a rung without steps": _rung(steps=[]),
+    "a rung without step 0": _rung(steps=[1, 2]),
+    "a rung of falling steps": _rung(steps=[0, 3, 2]),
+    "a rung with a step twice": _rung(steps=[0, 2, 2]),
+    "a rung beyond the loop": _rung(steps=[0, 5]),
+    "a rung before the loop": _rung(steps=[0, -1]),
+    "a rung's steps of text": _rung(steps=["a"]),
+    "a rung's weights of a row less": _rung(weights=[[[1.0] * 3]] * 4),
+    "a rung's weights of two values": _rung(weights=[[[1.0] * 2]] * 5),
+    "a rung's weights flat": _rung(weights=[[1.0] * 3] * 5),
+    "a rung's weights infinite": _rung(weights=[[[1e999] * 3]] * 5),
+    "a rung's weights null": _rung(weights=None),
     "scores of another shape": _with(scores=[[1.0]]),
     "scores not a number": _with(scores=[[float("nan")] * 4] * 5),
     "ratio above 1": _with(ratio=1.5),
@@ -190,8 +224,13 @@ def test_a_flipped_bit_is_refused_or_harmless(
     with suppress(PlanError):
         read = Plan.load(file)
         assert read.keep[0].all()
-        assert read.keep.shape == read.weights.shape == KEEP.shape
+        assert read.keep.shape == KEEP.shape
+        assert read.weights.shape == (*KEEP.shape, 3)
         assert read.weights.isfinite().all()
+        for rung in read.rungs:
+            assert rung.steps[0] == 0
+            assert rung.steps == tuple(sorted({*rung.steps} & {*range(5)}))
+            assert rung.weights.isfinite().all()
         assert 0 <= read.ratio < 1
         assert isinstance(read.facts, LoopFacts)
 
@@ -233,11 +272,14 @@ def test_a_plan_for_other_timesteps_is_refused() -> None:
     ("changes", "message"),
     [
         ({"keep": KEEP[1:]}, r"keep must have shape \(5, 4\) \(calls of the model, blocks\), got \(4, 4\)"),
-        ({"weights": torch.ones(5, 3)}, r"weights must have shape \(5, 4\)"),
+        ({"weights": torch.ones(5, 3)}, r"weights must have shape \(5, 4, 3\) .*, values\), got \(5, 3\)"),
+        ({"weights": torch.ones(5, 4)}, r"weights must have shape \(5, 4, 3\)"),
+        ({"weights": torch.ones(5, 4, 2)}, r"weights must have shape \(5, 4, 3\)"),
         ({"scores": torch.ones(4)}, r"scores must have shape \(5, 4\)"),
         ({"keep": KEEP.float()}, "keep must be a bool tensor, got torch.float32"),
         ({"keep": ~KEEP}, r"keep\[0\] must be true for every block"),
-        ({"weights": torch.full(KEEP.shape, torch.inf)}, "weights must be finite"),
+        ({"weights": torch.full((*KEEP.shape, 3), torch.inf)}, "weights must be finite"),
+        ({"scores": torch.full(KEEP.shape, torch.nan)}, "scores must be finite"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -263,10 +305,11 @@ def test_step_0_must_be_kept() -> None:
         Plan.from_keep(loop("dit"), keep)
 
 
-def test_weights_of_another_shape_are_refused() -> None:
-    """Hand-written weights have the shape of the keep table."""
-    with pytest.raises(PlanError, match=r"weights must have shape \(5, 4\), got \(5, 3\)"):
-        Plan.from_keep(loop("dit"), KEEP, weights=torch.ones(5, 3))
+@pytest.mark.parametrize("shape", [(5, 4), (5, 3), (5, 4, 2), (5, 3, 3), (1, 5, 4, 3), ()], ids=str)
+def test_weights_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    """Hand-written weights have the shape of the keep table, three values deep."""
+    with pytest.raises(PlanError, match=rf"weights must have shape \(5, 4, 3\), got {re.escape(str(shape))}"):
+        Plan.from_keep(loop("dit"), KEEP, weights=torch.ones(shape))
 
 
 def test_an_unknown_backup_is_refused() -> None:
@@ -279,21 +322,26 @@ def test_an_unknown_backup_is_refused() -> None:
 
 
 def test_linear_weights_by_hand() -> None:
-    """At step t, with s > r computed last: 1 + (t - s) / (s - r); 1 where only one was computed."""
+    """At step t, with s > r computed last, a = (t - s) / (s - r) ahead: 1 + a and -a.
+
+    Where only one step was computed that one repeats.
+    """
     keep = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]]).bool()
-    expected = torch.tensor(
+    ahead = torch.tensor(
         [
-            [1, 1, 1],
-            [1, 1, 1],  # only step 0 was computed
-            [2, 1, 1],  # steps 0, 1: one step on
-            [3, 1, 1.5],  # block 2: steps 0, 2
-            [1, 1 + 1 / 3, 2],  # block 1: steps 0, 3
-            [1 + 1 / 3, 1 + 2 / 3, 2.5],  # block 0: steps 1, 4
+            [0, 0, 0],
+            [0, 0, 0],  # only step 0 was computed
+            [1, 0, 0],  # steps 0, 1: one step on
+            [2, 0, 0.5],  # block 2: steps 0, 2
+            [0, 1 / 3, 1],  # block 1: steps 0, 3
+            [1 / 3, 2 / 3, 1.5],  # block 0: steps 1, 4
         ],
         dtype=torch.float64,
     )
-    assert torch.equal(backup_weights(keep, "linear"), expected)
-    assert torch.equal(backup_weights(keep, "reuse"), torch.ones_like(expected))
+    linear, reuse = backup_weights(keep, "linear"), backup_weights(keep, "reuse")
+    assert torch.equal(linear, torch.stack([1 + ahead, -ahead, 0 * ahead], -1))
+    assert torch.equal(reuse, torch.tensor([1.0, 0, 0], dtype=torch.float64).expand(6, 3, 3))
+    assert linear.dtype == reuse.dtype == torch.float64
 
 
 def test_a_linear_backup_goes_on_in_a_straight_line() -> None:
@@ -318,19 +366,48 @@ def test_a_linear_backup_goes_on_in_a_straight_line() -> None:
     assert not torch.allclose(reused, run(graph, toy.sample(), {}), atol=1e-3)
 
 
+@pytest.mark.parametrize("kept", [(0, 1, 2), (0, 2, 3), (0, 1, 4), (0, 1, 2, 4)], ids=str)
+def test_three_values_go_on_in_a_parabola(kept: tuple[int, ...]) -> None:
+    """Lagrange's weights of the last three values, newest first, hit whatever is quadratic in time."""
+
+    class Thrown(toy.Stack):
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            time = timestep[:, None].to(sample.dtype)
+            return self.layers[0](torch.cat([time**2, time], 1)) + 0 * sample
+
+    x = toy.sample().double()
+    last = toy.Step(lambda prediction, sample: prediction)
+    for steps in range(kept[-1] + 2, 8):
+        model = Thrown(torch.nn.Linear(2, 3)).double()
+        graph = trace(model, last, steps, sample=x, conditioning={}, granularity="stage")
+        newest = kept[:-4:-1]
+        weights = torch.zeros(steps, 1, 3, dtype=torch.float64)
+        for k, at in enumerate(newest):
+            others = [other for other in newest if other != at]
+            weights[-1, 0, k] = math.prod((steps - 1 - other) / (at - other) for other in others)
+        keep = torch.tensor([[t in kept] for t in range(steps)])
+        plan = Plan.from_keep(graph, keep, weights=weights)
+        assert plan.order == 3
+        torch.testing.assert_close(run(build(graph, plan), x, {}), run(graph, x, {}))
+
+
 def test_weights_mean_nothing_where_a_block_is_kept() -> None:
     """Two ways of writing one plan give equal tables."""
-    weights = torch.full(KEEP.shape, 1.7)
+    weights = torch.full((*KEEP.shape, 3), 1.7)
     written = Plan.from_keep(loop("dit"), KEEP, weights=weights)
-    assert (written.weights[KEEP] == 1).all()
+    assert (written.weights[KEEP] == torch.tensor([1.0, 0.0, 0.0])).all()
     assert torch.equal(written.weights[~KEEP], weights[~KEEP].double())
 
 
-def test_the_backup_is_read_off_the_weights() -> None:
-    """A plan without extrapolation is a reuse plan."""
-    assert plan("reuse").backup == "reuse"
-    assert plan("linear").backup == "linear"
-    assert Plan.from_keep(loop("dit"), torch.ones_like(KEEP), "linear").backup == "reuse"
+def test_the_order_is_read_off_the_weights() -> None:
+    """A plan that repeats everything reads one value, and one whose third weights are 0 reads two."""
+    assert plan("reuse").order == 1
+    assert plan("linear").order == 2
+    assert Plan.from_keep(loop("dit"), torch.ones_like(KEEP), "linear").order == 1
+    table = backup_weights(KEEP, "reuse")
+    for entry, order in [((1, 0, 0), 1), ((0.5, 0, 0), 2), ((0, 0, 0), 2), ((1, 0.5, 0), 2), ((1, 0, -2), 3)]:
+        table[4, 3] = torch.tensor(entry)
+        assert order_of(table) == order
 
 
 def test_the_ratio_is_that_of_the_subnet() -> None:

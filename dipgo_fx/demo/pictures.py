@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from ..plan import Plan
+from ..plan import Plan, repeats
 
 RUNS, REPEATS, EXTRAPOLATES = 0, 1, 2
 COLOURS = ("#1b4965", "#f2c14e", "#cfe8ef")
@@ -38,7 +38,7 @@ def draw_plan(plan: Plan, live: torch.Tensor, path: Path) -> None:
         live: `(T, N)` bool, the blocks that run.
         path: PNG file.
     """
-    kinds = torch.where(plan.weights == 1, REPEATS, EXTRAPOLATES)
+    kinds = torch.where(repeats(plan.weights), REPEATS, EXTRAPOLATES)
     kinds = torch.where(live, RUNS, kinds)
     steps, blocks = kinds.shape
     figure = Figure(figsize=(0.28 * steps + 2.8, 0.26 * blocks + 1.3), layout="constrained")

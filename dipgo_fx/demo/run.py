@@ -97,9 +97,9 @@ def _rows(
 def _plain_reuse(loop: Loop, cost: LoopCost, ratio: float) -> Plan:
     """Return the plan of every k-th step run whole, its features repeated in between."""
     budget = 1 - ratio
-    count = max(1, whole_steps(cost, (), budget, "reuse"))
+    count = max(1, whole_steps(cost, (), budget, 1))
     kept = tuple(index * loop.num_steps // count for index in range(count))
-    return Plan.from_keep(loop, torch.tensor(filled(keep_table(cost, kept), budget, cost, "reuse")))
+    return Plan.from_keep(loop, torch.tensor(filled(keep_table(cost, kept), budget, cost, 1)))
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def prune(model: nn.Module, embeds: torch.Tensor) -> torch.Tensor:
     plan: dipgo_fx.Plan = pruned.plan
     report: dipgo_fx.Report = pruned.report
     plan.save("plan.json")
-    print(graph_module.code, report.before.total, report.ratio, plan.keep.shape, plan.blocks)
+    print(graph_module.code, report.before.total, report.ratio, plan.keep.shape, plan.blocks, plan.order)
     latents: torch.Tensor = pruned(torch.zeros(1, 4, 64, 64), encoder_hidden_states=embeds)
     return latents
 
@@ -39,5 +39,8 @@ def by_hand(model: nn.Module) -> int:
     loop: dipgo_fx.Loop = dipgo_fx.trace(model, DDIMScheduler(), 50, granularity="stage")
     keep = torch.ones(loop.num_steps, len(loop.blocks), dtype=torch.bool)
     plan = dipgo_fx.Plan.from_keep(loop, keep, backup="linear")
+    order: int = plan.order
+    weights: torch.Tensor = torch.zeros(*plan.weights.shape[:2], 3) if order > 1 else plan.weights
+    plan = dipgo_fx.Plan.from_keep(loop, plan.keep, weights=weights)
     pruned = dipgo_fx.apply(model, DDIMScheduler(), plan, fold=True)
     return dipgo_fx.count_macs(pruned).without_attention

@@ -1,0 +1,126 @@
+"""One search, every ratio and step count: whole-step plans fitted once and kept with the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+
+from .arena import Arena, Draft
+from .calibration import Batch
+from .macs import LoopCost
+from .passes import ORDER
+from .plan import Rung, backup_weights
+from .schedules import filled, keep_table
+from .threshold import fits
+
+RUNGS = 20
+"""Most rungs of a ladder."""
+
+
+def climb(arena: Arena, found: Draft, batch: Batch) -> tuple[Rung, ...]:
+    """Fit a rung for every twentieth of the steps, spread over the loop like those of `found`.
+
+    Empty if skipping a step is not free in this loop.
+    """
+    cost, total = arena.cost, arena.cost.num_steps
+    read = cost.reads.read_by_output
+    rungs: dict[int, Rung] = {}
+    shares = [step / total for step in found.steps]
+    for count in _counts(total):
+        draft = whole_step_draft(cost, _spread_like(shares, total, count))
+        if not arena.skipped(draft):
+            return ()
+        rungs[count] = Rung(draft.steps, arena.steered(draft, batch).weights[:, read])
+    if len(arena.skipped(found)) == total - len(found.steps):
+        rungs[len(found.steps)] = Rung(found.steps, found.weights[:, read])
+    return tuple(rungs[count] for count in sorted(rungs))
+
+
+def ladder_cost(total: int) -> float:
+    """Return what fitting a ladder costs, in unpruned runs of its batch."""
+    return sum(_counts(total)) / total
+
+
+def highest(rungs: Sequence[Rung], cost: LoopCost, budget: float) -> Draft | None:
+    """Return the plan of the highest rung within a budget, what is left spent on the last steps.
+
+    `None` if even the lowest is too dear.
+    """
+    affordable = [r for r in rungs if fits(cost, keep_table(cost, r.steps), budget, ORDER)]
+    if not affordable:
+        return None
+    draft = whole_step_draft(cost, affordable[-1].steps, budget)
+    draft.weights[:, cost.reads.read_by_output] = affordable[-1].weights
+    return draft
+
+
+def whole_step_draft(cost: LoopCost, steps: tuple[int, ...], budget: float = 0.0) -> Draft:
+    """Return the plan that runs `steps` whole, and what a budget leaves over on the last steps."""
+    keep = torch.tensor(filled(keep_table(cost, steps), budget, cost, ORDER, by_step=True))
+    return Draft(keep, backup_weights(keep, "linear"), order=ORDER, steps=steps)
+
+
+def moved(
+    rungs: Sequence[Rung], old: Sequence[float], new: Sequence[float], cost: LoopCost
+) -> tuple[Rung, ...]:
+    """Return a ladder for a loop with other timesteps: the same evaluations, placed by noise level.
+
+    Rungs for more steps than were fitted extrapolate linearly.
+
+    Args:
+        rungs: made for the timesteps `old`, at least one.
+        old: noise levels of the steps of the loop that was searched, falling.
+        new: those of the loop to run.
+        cost: of the loop to run.
+    """
+    placed = [_placed(rung, old, new) for rung in rungs if len(rung.steps) < len(new)]
+    shares = [step / len(old) for step in rungs[-1].steps]
+    more = range(len(rungs[-1].steps) + 1, len(new))
+    drafts = [whole_step_draft(cost, _spread_like(shares, len(new), count)) for count in more]
+    read = cost.reads.read_by_output
+    return (*placed, *(Rung(draft.steps, draft.weights[:, read]) for draft in drafts))
+
+
+def _placed(rung: Rung, old: Sequence[float], new: Sequence[float]) -> Rung:
+    steps = _nearest((old[step] for step in rung.steps), new)
+    weights = torch.zeros(len(new), *rung.weights.shape[1:], dtype=torch.float64)
+    weights[..., 0] = 1
+    ends = zip(rung.steps, [*rung.steps[1:], len(old)], steps, [*steps[1:], len(new)], strict=True)
+    for start, stop, new_start, new_stop in ends:
+        known = rung.weights[start:stop].clone()
+        known[0] = torch.tensor([1.0, 0.0, 0.0])  # at its own step a value is itself
+        levels = [-old[t] for t in range(start, stop)]
+        for t in range(new_start + 1, new_stop):
+            for entry in np.ndindex(*known.shape[1:]):
+                column = known[(slice(None), *entry)].numpy()
+                weights[(t, *entry)] = float(np.interp(-new[t], levels, column))
+    return Rung(steps, weights)
+
+
+def _counts(total: int) -> list[int]:
+    return sorted({max(1, share * total // RUNGS) for share in range(1, RUNGS)})
+
+
+def _spread_like(shares: Sequence[float], total: int, count: int) -> tuple[int, ...]:
+    """Return `count` of `total` steps whose density follows that of steps at `shares` of a loop."""
+    known = [index / len(shares) for index in range(len(shares) + 1)]
+    quantiles = np.interp([index / count for index in range(count)], known, [*shares, 1.0])
+    return _distinct((quantiles * total).tolist(), range(total))
+
+
+def _nearest(levels: Iterable[float], new: Sequence[float]) -> tuple[int, ...]:
+    return _distinct(
+        [min(range(len(new)), key=lambda t: abs(new[t] - level)) for level in levels], range(len(new))
+    )
+
+
+def _distinct(positions: Iterable[float], pool: Iterable[int]) -> tuple[int, ...]:
+    """Give each position the nearest step of the pool that is still free; the first takes step 0."""
+    free, taken = set(pool), list[int]()
+    for index, position in enumerate(positions):
+        step = 0 if index == 0 else min(sorted(free), key=lambda s: abs(s - position))
+        free.discard(step)
+        taken.append(step)
+    return tuple(sorted(taken))
