@@ -1,0 +1,1 @@
+"""Measurements of dipgo_fx; run from a checkout, not part of the package."""

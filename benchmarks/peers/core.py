@@ -1,0 +1,324 @@
+"""How a peer's own package runs in the eager sampling loop, and what comes out of it."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from dipgo_fx.loop import denoise, prepared
+from dipgo_fx.losses import psnr
+from dipgo_fx.macs import Cost
+
+from .meter import MacMeter
+
+
+@dataclass(frozen=True)
+class Task:
+    """A sampling loop to make cheaper.
+
+    Attributes:
+        model: a diffusers denoiser; never touched, peers get a twin that shares its weights.
+        scheduler: a diffusers scheduler; left as found.
+        steps: what `set_timesteps` is given.
+        sample: initial noise for peers that calibrate, and for choosing settings.
+        conditioning: what `model.forward` takes besides; 2 * batch rows under guidance.
+        guidance_scale: classifier-free guidance, or `None`.
+        budgets: shares of the loop's MACs that searching peers aim at.
+        full_runs: how much a searching peer may spend for each budget, in unpruned runs of `sample`.
+    """
+
+    model: nn.Module
+    scheduler: Any
+    steps: int
+    sample: torch.Tensor
+    conditioning: Mapping[str, Any]
+    guidance_scale: float | None = None
+    budgets: tuple[float, ...] = (0.2, 0.3, 0.5, 0.7)
+    full_runs: float = 60.0
+
+    @cached_property
+    def full(self) -> Cost:
+        """MACs of the unpruned loop for one sample."""
+        rows = 1 if self.guidance_scale is None else 2
+        one = PeerSampler(self, NOTHING, Setting())
+        one(self.sample[:1], **_rows(self.conditioning, rows))
+        return one.macs
+
+    @cached_property
+    def target(self) -> torch.Tensor:
+        """The unpruned result of `sample`."""
+        return PeerSampler(self, NOTHING, Setting())(self.sample, **self.conditioning)
+
+
+class ActsOnNothing(RuntimeError):
+    """A package that hooks no module of a model and raises nothing; the message says what it does say."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a peer: `knobs` for the table, and `data` that a calibration found."""
+
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    data: Any = None
+
+    def __str__(self) -> str:
+        """Return the knobs in one line."""
+        return ", ".join(f"{name}={value}" for name, value in self.knobs.items()) or "-"
+
+
+@dataclass
+class Stage:
+    """What a peer installs itself on for one run; thrown away afterwards.
+
+    Attributes:
+        model: a twin of the task's model: its own modules, the same weights.
+        scheduler: a copy, timesteps set.
+        call: what the loop calls for a prediction; a peer may replace it.
+        step: index of the running step.
+    """
+
+    model: nn.Module
+    scheduler: Any
+    call: Callable[..., torch.Tensor]
+    step: int = 0
+
+    @property
+    def timestep(self) -> float:
+        """Noise level of the running step."""
+        return float(self.scheduler.timesteps[self.step])
+
+
+@dataclass(frozen=True)
+class Method:
+    """A peer.
+
+    Attributes:
+        name: for the table.
+        package: the distribution whose code runs.
+        settings: yields its settings; may calibrate, and raises what the package raises.
+        install: puts the package's hooks on a stage.
+        scheduler: gives the loop's scheduler, timesteps set, where it is not the task's own.
+    """
+
+    name: str
+    package: str
+    settings: Callable[[Task], Iterable[Setting]]
+    install: Callable[[Stage, Setting], None] = lambda stage, setting: None
+    scheduler: Callable[[Task, Setting], Any] = lambda task, setting: prepared(task.scheduler, task.steps)
+
+
+# In the peers' favour: with few steps their settings are far apart, and a solver's own products count.
+SLACK = 0.0125
+NOTHING = Method("unpruned", "diffusers", lambda task: [Setting()])
+
+
+class PeerSampler:
+    """`sampler(sample, **conditioning)` returns the final latents; `sampler.macs` is what that run cost.
+
+    Every call starts afresh: no state of a package outlives it.
+    """
+
+    def __init__(self, task: Task, method: Method, setting: Setting) -> None:
+        self.task, self.method, self.setting = task, method, setting
+        self.macs = Cost()
+
+    @torch.no_grad()
+    def __call__(self, sample: torch.Tensor, **conditioning: Any) -> torch.Tensor:
+        """Run the loop under a meter, which does not change its result."""
+        with quiet(), MacMeter() as meter:
+            stage = self._stage()
+            self.method.install(stage, self.setting)
+            latents = denoise(
+                _Caller(stage),
+                stage.scheduler,
+                sample,
+                conditioning,
+                guidance_scale=self.task.guidance_scale,
+                on_step=lambda step, *rest: setattr(stage, "step", step),
+            )
+        self.macs = meter.cost(len(sample))
+        release(stage.model)
+        return latents
+
+    def _stage(self) -> Stage:
+        model = twin(self.task.model)
+
+        def call(sample: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> torch.Tensor:
+            result: torch.Tensor = model(sample, timestep=timestep, **conditioning, return_dict=False)[0]
+            return result
+
+        return Stage(model, self.method.scheduler(self.task, self.setting), call)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run of one setting; `error` holds the package's own words where it could not run."""
+
+    method: str
+    setting: Setting
+    sampler: PeerSampler
+    latents: torch.Tensor | None = None
+    macs: Cost = field(default_factory=Cost)
+    kept: float = float("nan")
+    kept_without_attention: float = float("nan")
+    psnr: float = float("nan")
+    error: str = ""
+
+
+def outcome(sampler: PeerSampler, sample: torch.Tensor, conditioning: Any, target: torch.Tensor) -> Outcome:
+    """Run a sampler and compare its result with the unpruned one."""
+    name, full = sampler.method.name, sampler.task.full
+    try:
+        latents = sampler(sample, **conditioning)
+    except Exception as error:  # whatever a package raises is a finding
+        return Outcome(name, sampler.setting, sampler, error=_words(error))
+    macs = sampler.macs
+    return Outcome(
+        method=name,
+        setting=sampler.setting,
+        sampler=sampler,
+        latents=latents,
+        macs=macs,
+        kept=macs.total / full.total,
+        kept_without_attention=macs.without_attention / full.without_attention,
+        psnr=psnr(latents, target),
+    )
+
+
+def candidates(task: Task, methods: Iterable[Method]) -> Iterator[PeerSampler | Outcome]:
+    """Yield a sampler for every setting, or an `Outcome` with the error of a method that has none."""
+    for method in methods:
+        try:
+            with quiet():
+                settings = list(method.settings(task))
+        except Exception as error:
+            sampler = PeerSampler(task, method, Setting())
+            yield Outcome(method.name, sampler.setting, sampler, error=_words(error))
+            continue
+        yield from (PeerSampler(task, method, setting) for setting in settings)
+
+
+def sweep(task: Task, methods: Iterable[Method]) -> Iterator[Outcome]:
+    """Run every setting of every method on the task's own sample: curves of PSNR over MACs kept."""
+    for candidate in candidates(task, methods):
+        if isinstance(candidate, Outcome):
+            yield candidate
+        else:
+            yield outcome(candidate, task.sample, task.conditioning, task.target)
+
+
+def at_budget(outcomes: Iterable[Outcome], budget: float, slack: float = SLACK) -> Outcome | None:
+    """Return the outcome of highest PSNR among those that keep at most `budget + slack`, or `None`."""
+    return max(_within(outcomes, budget + slack), key=lambda o: (o.psnr, o.kept), default=None)
+
+
+def nearest(outcomes: Iterable[Outcome], budget: float, slack: float = SLACK) -> Outcome | None:
+    """Return the outcome that keeps most without keeping more than `budget + slack`, or `None`."""
+    return max(_within(outcomes, budget + slack), key=lambda o: (o.kept, o.psnr), default=None)
+
+
+def _within(outcomes: Iterable[Outcome], limit: float) -> list[Outcome]:
+    return [o for o in outcomes if not o.error and o.kept <= limit]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method's best setting for a budget, chosen on the task's sample and run on another.
+
+    Attributes:
+        method: its name.
+        budget: share of the loop's MACs that may be kept.
+        tried: how many settings were tried.
+        curve: all of them, on the task's sample.
+        outcome: the chosen setting on the other sample, or `None` if no setting keeps so little.
+    """
+
+    method: str
+    budget: float
+    tried: int
+    curve: tuple[Outcome, ...]
+    outcome: Outcome | None
+
+    @property
+    def remark(self) -> str:
+        """Say why there is no outcome, in the package's own words where it raised."""
+        if self.outcome is not None:
+            return self.outcome.error
+        ran = [o for o in self.curve if not o.error]
+        if not ran:
+            return self.curve[0].error if self.curve else "no settings"
+        least = min(o.kept for o in ran)
+        return "skips nothing" if least >= 1 else f"keeps {least:.3f} or more"
+
+
+def compete(
+    task: Task,
+    sample: torch.Tensor,
+    conditioning: Mapping[str, Any],
+    methods: Iterable[Method],
+    slack: float = SLACK,
+) -> Iterator[Choice]:
+    """Choose each method's setting for each of the task's budgets, and run it on inputs not seen before."""
+    target = PeerSampler(task, NOTHING, Setting())(sample, **conditioning)
+    for method in methods:
+        curve = tuple(sweep(task, [method]))
+        known: dict[int, Outcome] = {}
+        for budget in task.budgets:
+            best = at_budget(curve, budget, slack)
+            if best is not None and id(best) not in known:
+                known[id(best)] = outcome(best.sampler, sample, conditioning, target)
+            yield Choice(method.name, budget, len(curve), curve, known.get(id(best)))
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """Return a copy of a model that shares its weights, for packages that edit what they are given."""
+    shared = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+
+
+def release(model: nn.Module) -> None:
+    """Cut a used twin loose from its hooks, which hold cached features and would wait for the collector."""
+    for module in model.modules():
+        for name in ("forward", "_diffusers_hook"):
+            module.__dict__.pop(name, None)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow what packages print."""
+    with open(os.devnull, "w", encoding="utf-8") as sink, redirect_stdout(sink):
+        yield
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+class _Caller(nn.Module):
+    """A stage as the model of the eager loop."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self._stage = stage
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> torch.Tensor:
+        return self._stage.call(sample, timestep=timestep, **conditioning)
+
+
+def _rows(conditioning: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """Return conditioning for one sample: the first row, and the first of the conditional half."""
+
+    def first(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value[:: max(len(value) // rows, 1)][:rows]
+        return _rows(value, rows) if isinstance(value, Mapping) else value
+
+    return {name: first(value) for name, value in conditioning.items()}
