@@ -1,0 +1,193 @@
+"""Models with inputs of their own: what `benchmarks.quality` and `benchmarks.ablations` measure on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import diffusers
+import torch
+from torch import nn
+
+import dipgo_fx
+from benchmarks import metrics
+from benchmarks.reference import models as reference
+from dipgo_fx import PruneConfig
+from dipgo_fx.arena import Arena, frozen
+from dipgo_fx.calibration import Batch, calibrate
+from dipgo_fx.demo import models as demo
+from dipgo_fx.loop import prepared
+from dipgo_fx.macs import Cost, LoopCost
+from dipgo_fx.passes import Granularity
+from dipgo_fx.tracing import Loop
+
+CASES = ("digits-dit", "digits-unet", *reference.REFERENCE_MODELS)
+STORED = tuple(name for name in CASES if name.startswith("digits") or (reference.WEIGHTS / name).exists())
+SCHEDULERS = {
+    "DDIM": "DDIMScheduler",
+    "PNDM": "PNDMScheduler",
+    "DPM-Solver++": "DPMSolverMultistepScheduler",
+    "UniPC": "UniPCMultistepScheduler",
+    "Euler": "EulerDiscreteScheduler",
+    "Heun": "HeunDiscreteScheduler",
+    "LCM": "LCMScheduler",
+}
+# Models that are not distilled leave [-1, 1] under LCM.
+EXTRA: dict[str, dict[str, Any]] = {"LCM": {"clip_sample": True}}
+GUIDANCE = 2.0  # where training.json does not say what a model was tuned to
+CALIBRATION = 48  # samples of a search, and of a "full run" in every table
+HELD_OUT_SEED = 1000  # added to a seed: noise that no search sees
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs of a loop, n samples; under guidance conditioning has the n unconditional rows first."""
+
+    sample: torch.Tensor
+    conditioning: dict[str, torch.Tensor]
+    labels: torch.Tensor | None = None
+
+    def part(self, start: int, stop: int) -> Inputs:
+        """Return some of the samples."""
+        count, labels = len(self.sample), self.labels
+        conditioning = {
+            name: torch.cat([half[start:stop] for half in value.split(count)])
+            for name, value in self.conditioning.items()
+        }
+        return Inputs(self.sample[start:stop], conditioning, None if labels is None else labels[start:stop])
+
+
+class Case:
+    """One model, scheduler, step count and seed; what is costly is made once, when it is asked for.
+
+    Args:
+        name: one of `CASES`.
+        steps: steps as the scheduler counts them.
+        scheduler: one of `SCHEDULERS`, made from the config of the model's own.
+        seed: of calibration; held-out noise comes from another.
+        samples: of calibration.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        steps: int = 20,
+        scheduler: str = "DDIM",
+        seed: int = 0,
+        samples: int = CALIBRATION,
+    ) -> None:
+        if name not in CASES:
+            raise ValueError(f"expected a model named one of {CASES}, got {name!r}")
+        self.name, self.steps, self.seed, self.samples = name, steps, seed, samples
+        self.scheduler_name = scheduler
+        self.family, _, short = name.partition("-")
+        digits = self.family == "digits"
+        loaded = demo.load(cast(demo.DigitModel, short)) if digits else reference.load(name)
+        self.model: nn.Module = loaded[0]
+        kind = getattr(diffusers, SCHEDULERS[scheduler])
+        self.scheduler: Any = kind.from_config(loaded[1].config, **EXTRA.get(scheduler, {}))
+        self.guidance = None if digits else _guidance(name)
+        self.shape = demo.SAMPLE_SHAPE if digits else reference.SAMPLE_SHAPE[name]
+        self.trained: dict[str, Any] = {}  # plans that serve several ratios, by what made them
+        self._loops: dict[str, Loop] = {}
+        self._batches: dict[str, Batch] = {}
+
+    # -- inputs
+
+    def inputs(self, samples: int, held_out: bool) -> Inputs:
+        """Return noise and what to draw.
+
+        Held-out noise is another than that of calibration; held-out emoji are also other emoji.
+        """
+        seed = self.seed + HELD_OUT_SEED * held_out
+        noise = torch.randn((samples, *self.shape), generator=torch.Generator().manual_seed(seed))
+        sample = noise * float(prepared(self.scheduler, self.steps).init_noise_sigma)
+        if self.family == "emoji":
+            return Inputs(sample, {"encoder_hidden_states": self._prompts(samples, held_out)})
+        labels = torch.arange(samples) % len(reference.CLASSES)
+        null = torch.full_like(labels, reference.NULL_CLASS)
+        rows = labels if self.guidance is None else torch.cat([null, labels])
+        return Inputs(sample, {"class_labels": rows}, labels)
+
+    @cached_property
+    def calibration(self) -> dict[str, torch.Tensor] | None:
+        """Conditioning for a search, or `None` where random classes do."""
+        return self.inputs(self.samples, held_out=False).conditioning if self.family == "emoji" else None
+
+    def _prompts(self, samples: int, held_out: bool) -> torch.Tensor:
+        """Return every second name's token states, after as many of the empty prompt under guidance."""
+        _, states, nothing = reference.prompt_states()
+        chosen = states[int(held_out) :: 2].float()
+        rows = chosen[torch.arange(samples) % len(chosen)]
+        return rows if self.guidance is None else torch.cat([nothing.float().expand_as(rows), rows])
+
+    # -- loops
+
+    def loop(self, granularity: Granularity = "block") -> Loop:
+        """Return the unpruned loop."""
+        if granularity not in self._loops:
+            self._loops[granularity] = dipgo_fx.trace(
+                self.model,
+                self.scheduler,
+                self.steps,
+                conditioning=self.calibration,
+                guidance_scale=self.guidance,
+                granularity=granularity,
+            )
+        return self._loops[granularity]
+
+    @property
+    def full(self) -> Cost:
+        """MACs of the unpruned loop for one sample."""
+        return LoopCost.of(self.loop()).full
+
+    def arena(self, granularity: Granularity = "block", config: PruneConfig | None = None) -> Arena:
+        """Return a new place to judge plans, with an account of its own, on calibration inputs."""
+        loop = self.loop(granularity)
+        if granularity not in self._batches:
+            scale = float(getattr(self.scheduler, "init_noise_sigma", 1.0))
+            with frozen(self.model):
+                self._batches[granularity] = calibrate(
+                    loop, self.model, self.calibration, self.samples, scale, self._generator()
+                )
+        config = config or PruneConfig(samples=self.samples, checkpoint=False)
+        return Arena(loop, LoopCost.of(loop), self._batches[granularity], config, self._generator())
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)
+
+    # -- judges
+
+    @cached_property
+    def classifier(self) -> metrics.Classifier | None:
+        """What tells the classes apart, where there is one."""
+        if self.family == "digits":
+            return demo.load_classifier()
+        if self.family == "fashion" and (reference.WEIGHTS / reference.CLASSIFIER_FILE).exists():
+            return reference.load_classifier()
+        return None
+
+    @cached_property
+    def features(self) -> metrics.Features | None:
+        """The feature extractor, for images large enough."""
+        return None if self.family == "digits" else metrics.Features.lite0()
+
+    @cached_property
+    def reference(self) -> torch.Tensor | None:
+        """Features of real images."""
+        if self.family == "digits":
+            return None
+        return metrics.load_features(metrics.WEIGHTS / f"{self.family}-features.safetensors")
+
+    def quality(self, result: torch.Tensor, target: torch.Tensor, inputs: Inputs) -> metrics.Quality:
+        """Measure images against the unpruned ones of the same noise, and against real ones."""
+        judges = (self.classifier, self.features, self.reference)
+        return metrics.measure(result, target, inputs.labels, *judges)
+
+
+def _guidance(name: str) -> float:
+    file = reference.WEIGHTS / "training.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return float(known.get(name, {}).get("guidance", GUIDANCE))

@@ -1,0 +1,177 @@
+"""Draw samples of the reference models and measure how many the classifier recognises.
+
+Run from the root of a checkout, after training:
+
+    python -m benchmarks.reference.samples --model fashion-dit --guidance 2
+
+Writes a grid of samples to `benchmarks/results/reference-<model>.png`, and the measured shares and
+the guidance to `training.json`, from which it draws `README.md` anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from benchmarks.reference import data
+from benchmarks.reference.models import (
+    CLASSES,
+    NULL_CLASS,
+    REFERENCE_MODELS,
+    SAMPLE_SHAPE,
+    WEIGHTS,
+    load,
+    load_classifier,
+    prompt_states,
+)
+from benchmarks.reference.report import write
+from benchmarks.reference.train import CLASSIFIER, predict
+
+logger = logging.getLogger("reference.samples")
+
+RESULTS = Path(__file__).parents[1] / "results"
+DDIM_STEPS = 50
+PER_CLASS = 20
+GRID_ROWS = 6
+EMOJI_SHOWN = 48
+
+
+@torch.no_grad()
+def sample(
+    model: nn.Module,
+    scheduler: Any,
+    conditions: torch.Tensor,
+    nothing: torch.Tensor,
+    *,
+    shape: tuple[int, int, int],
+    guidance: float,
+    steps: int = DDIM_STEPS,
+    seed: int = 0,
+) -> torch.Tensor:
+    """Draw one image per condition with DDIM, `(n, *shape)` in about [-1, 1].
+
+    Args:
+        conditions: labels `(n,)` or token states `(n, 16, 384)`.
+        nothing: the label, `()`, or states, `(16, 384)`, of the unconditional half.
+        guidance: 1 calls the model once per step, all else twice.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn((len(conditions), *shape), generator=generator)
+    empty = nothing.expand_as(conditions)
+    scheduler.set_timesteps(steps)
+    for time_step in tqdm(scheduler.timesteps, leave=False):
+        times = time_step.expand(len(conditions))
+        noise = predict(model, images, times, conditions)
+        if guidance != 1.0:
+            plain = predict(model, images, times, empty)
+            noise = plain + guidance * (noise - plain)
+        images = scheduler.step(noise, time_step, images).prev_sample
+    return images
+
+
+def draw_fashion(name: str, guidance: float, weights: Path, per_class: int) -> torch.Tensor:
+    """Draw `per_class` images of each class, class by class within each round of ten."""
+    model, scheduler = load(name, weights)
+    labels = torch.arange(per_class * len(CLASSES)) % len(CLASSES)
+    nothing = torch.tensor(NULL_CLASS)
+    return sample(model, scheduler, labels, nothing, shape=SAMPLE_SHAPE[name], guidance=guidance)
+
+
+def recognised(images: torch.Tensor, weights: Path) -> dict[str, float]:
+    """Return, per class and over all, the share of `draw_fashion`'s images named as asked."""
+    with torch.no_grad():
+        named = load_classifier(weights)(images.clamp(-1, 1)).argmax(1)
+    right = (named == torch.arange(len(images)) % len(CLASSES)).float().view(-1, len(CLASSES)).mean(0)
+    shares = {name: round(share, 4) for name, share in zip(CLASSES, right.tolist(), strict=True)}
+    return {"all": round(right.mean().item(), 4), **shares}
+
+
+def classifier_accuracy(folder: Path, weights: Path) -> float:
+    """Return the share of the 10,000 test images that the stored classifier names rightly."""
+    images, labels = data.fashion("test", folder)
+    classifier = load_classifier(weights)
+    right = 0
+    for start in range(0, len(images), 500):
+        batch = images[start : start + 500, None].float() / 127.5 - 1
+        with torch.no_grad():
+            right += int((classifier(batch).argmax(1) == labels[start : start + 500]).sum())
+    return right / len(images)
+
+
+def draw_emoji(guidance: float, weights: Path) -> tuple[list[str], torch.Tensor]:
+    """Draw one emoji for 24 of the names trained on and 24 of those held out."""
+    names, states, nothing = prompt_states(weights)
+    half, shown = len(names) // 2, EMOJI_SHOWN // 2
+    chosen = [*range(shown), *range(half, half + shown)]
+    model, scheduler = load("emoji-unet", weights)
+    images = sample(
+        model, scheduler, states[chosen], nothing[0], shape=SAMPLE_SHAPE["emoji-unet"], guidance=guidance
+    )
+    return [names[index] for index in chosen], images
+
+
+def save_grid(images: torch.Tensor, titles: list[str], columns: int, file: Path) -> None:
+    """Write `images` row by row; `titles` stand above the first row, or above all."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.25 * columns, 1.4 * rows), layout="constrained")
+    pixels = ((images.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1)
+    for index, axis in enumerate(figure.subplots(rows, columns).flat):
+        axis.imshow(pixels[index], cmap="gray", vmin=0, vmax=1)
+        axis.set_axis_off()
+        if index < len(titles):
+            axis.set_title(titles[index], fontsize=6, wrap=True)
+    figure.savefig(file, dpi=80)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=(*REFERENCE_MODELS, CLASSIFIER), required=True)
+    parser.add_argument("--guidance", type=float, default=2.0, help="of the grid, and of later use")
+    parser.add_argument("--data", type=Path, help="where the images are, for the classifier's accuracy")
+    parser.add_argument("--per-class", type=int, default=PER_CLASS)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Draw, write the grid, and return what the README tells about it."""
+    file = options.results / f"reference-{options.model}.png"
+    if options.model == CLASSIFIER:
+        return {"test_accuracy": classifier_accuracy(options.data, options.weights)}
+    if options.model == "emoji-unet":
+        names, images = draw_emoji(options.guidance, options.weights)
+        save_grid(images, names, 8, file)
+        return {"guidance": options.guidance}
+    images = draw_fashion(options.model, options.guidance, options.weights, options.per_class)
+    save_grid(images[: GRID_ROWS * len(CLASSES)], list(CLASSES), len(CLASSES), file)
+    return {
+        "guidance": options.guidance,
+        "drawn": len(images),
+        "recognised": recognised(images, options.weights),
+    }
+
+
+def main() -> None:
+    """Measure the asked model and write down what came out."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    measured = measure(options)
+    logger.info("%s: %s", options.model, json.dumps(measured))
+    write(options.weights, options.model, measured)
+
+
+if __name__ == "__main__":
+    main()
