@@ -12,7 +12,7 @@ from .calibration import Batch
 from .macs import LoopCost
 from .passes import ORDER
 from .plan import Rung, backup_weights
-from .schedules import filled, keep_table
+from .schedules import filled, keep_table, step_sets
 from .threshold import fits
 
 RUNGS = 20
@@ -20,7 +20,7 @@ RUNGS = 20
 
 
 def climb(arena: Arena, found: Draft, batch: Batch) -> tuple[Rung, ...]:
-    """Fit a rung for every twentieth of the steps, spread over the loop like those of `found`.
+    """Fit a rung for every twentieth of the steps: the better of even steps and steps spread like `found`'s.
 
     Empty if skipping a step is not free in this loop.
     """
@@ -29,18 +29,20 @@ def climb(arena: Arena, found: Draft, batch: Batch) -> tuple[Rung, ...]:
     rungs: dict[int, Rung] = {}
     shares = [step / total for step in found.steps]
     for count in _counts(total):
-        draft = whole_step_draft(cost, _spread_like(shares, total, count))
-        if not arena.skipped(draft):
+        spreads = dict.fromkeys([_spread_like(shares, total, count), next(step_sets(total, count))])
+        drafts = [whole_step_draft(cost, steps) for steps in spreads]
+        if not arena.skipped(drafts[0]):
             return ()
-        rungs[count] = Rung(draft.steps, arena.steered(draft, batch).weights[:, read])
+        best = min((arena.steered(draft, batch) for draft in drafts), key=lambda draft: draft.loss)
+        rungs[count] = Rung(best.steps, best.weights[:, read])
     if len(arena.skipped(found)) == total - len(found.steps):
         rungs[len(found.steps)] = Rung(found.steps, found.weights[:, read])
     return tuple(rungs[count] for count in sorted(rungs))
 
 
 def ladder_cost(total: int) -> float:
-    """Return what fitting a ladder costs, in unpruned runs of its batch."""
-    return sum(_counts(total)) / total
+    """Return what fitting a ladder costs at most, in unpruned runs of its batch."""
+    return 2 * sum(_counts(total)) / total
 
 
 def highest(rungs: Sequence[Rung], cost: LoopCost, budget: float) -> Draft | None:
@@ -52,7 +54,9 @@ def highest(rungs: Sequence[Rung], cost: LoopCost, budget: float) -> Draft | Non
     if not affordable:
         return None
     draft = whole_step_draft(cost, affordable[-1].steps, budget)
-    draft.weights[:, cost.reads.read_by_output] = affordable[-1].weights
+    read = cost.reads.read_by_output
+    closed = ~draft.keep[:, read, None]
+    draft.weights[:, read] = torch.where(closed, affordable[-1].weights, draft.weights[:, read])
     return draft
 
 

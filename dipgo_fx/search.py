@@ -36,8 +36,8 @@ def refine(arena: Arena, ratio: float, progress: bool) -> tuple[Draft, tuple[Run
        through the whole SubNet improve the weights of the winner.
     4. Fit whole-step plans like the winner for other ratios: the ladder, see `climb`.
 
-    Every candidate fits the budget, and the best on all calibration samples is returned: no uniform
-    plan that was judged beats it.
+    Every candidate fits the budget. What is returned is the best on all calibration samples of the last
+    few, the best uniform plan among them.
     """
     search = _Search(arena, 1 - ratio, progress)
     search.starts()
@@ -63,7 +63,8 @@ class _Search:
             self._try(draft)
             if self.arena.spent > STARTS_END * self.limit:
                 break
-        self.arena.notes.update(start=self.drafts[0].name, start_loss=self.drafts[0].loss)
+        self.start = self.drafts[0]
+        self.arena.notes.update(start=self.start.name, start_loss=self.start.loss)
 
     def moves(self) -> None:
         """Try random neighbours of the best draft; its successor is whichever is better."""
@@ -79,7 +80,8 @@ class _Search:
     def finalists(self) -> Draft:
         """Fit the best drafts on most samples, judge them on all and return the best."""
         chosen: list[Draft] = []
-        for draft in self.drafts[:FINALISTS]:
+        moved = [draft for draft in self.drafts[:FINALISTS] if draft is not self.start]
+        for draft in [self.start, *moved]:
             chosen.append(self.arena.judged(self._fitted(draft, self.most)))
             self._show()
             if self.arena.spent > TRIALS_END * self.limit:

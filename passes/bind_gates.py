@@ -40,9 +40,11 @@ class BindGates(GraphPass):
                 raise InvariantError(f"{name} must have {expected[1]} columns")
             if table is not None and len(table) != expected[0]:
                 raise InvariantError(f"{name} has {len(table)} rows for {expected[0]} steps")
-        longest = max((len(entry) for row in self.weights or () for entry in row), default=0)
-        if longest and gm.meta["order"] == 1:
+        order = gm.meta["order"]
+        if self.weights is not None and order == 1:
             raise InvariantError("a SuperNet of order 1 repeats the last value and takes no weights")
+        if any(any(entry[order:]) for row in self.weights or () for entry in row):
+            raise InvariantError(f"weights read more than the {order} values that this SuperNet keeps")
 
     def rewrite(self, gm: fx.GraphModule) -> bool:
         """Resolve in graph order, so that a backup's inputs are resolved before it."""

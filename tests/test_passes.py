@@ -626,6 +626,11 @@ def test_split_steps_computes_the_same() -> None:
         ),
         (BindGates(ALL_KEPT, ((REPEAT, REPEAT),)), lambda: supernet(3), "weights has 1 rows for 2 steps"),
         (BindGates(ALL_KEPT, ((REPEAT, REPEAT),) * 2), supernet, "order 1 .* takes no weights"),
+        (
+            BindGates(ALL_KEPT, (((0.0, 0.0, 1.0), REPEAT),) * 2),
+            lambda: supernet(2),
+            "more than the 2 values",
+        ),
         (InsertGates(0), toy.loop, "order must lie in 1 to 3, got 0"),
         (InsertGates(4), toy.loop, "order must lie in 1 to 3, got 4"),
     ],
