@@ -15,12 +15,16 @@ from .calibration import Batch
 from .config import PruneConfig
 from .losses import consistency_loss
 from .macs import LoopCost
+from .newton import directions, newton_step
 from .passes import BindGates, DropDeadBlocks, InsertGates, Pipeline
-from .passes.insert_gates import WEIGHTS
 from .passes.split_steps import split_steps
 from .plan import order_of
 from .steps import run_checkpointed, steer
+from .threshold import any_weights
 from .tracing import Loop
+
+FEWEST = 8
+"""Samples of a Gauss-Newton step, at least: fewer say little about others."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,31 @@ class Arena:
         split = split_steps(self.learnable(draft))
         weights, result = steer(split, draft.weights, self.skipped(draft), draft.keep, chosen)
         return self._with_loss(replace(draft, weights=weights), result, chosen)
+
+    @torch.no_grad()
+    def improved(self, draft: Draft, batch: Batch | None = None, most: float = math.inf) -> Draft:
+        """Return the draft after a Gauss-Newton step on its weights, or as it is if its loss does not fall.
+
+        Args:
+            draft: judged on the batch.
+            batch: all calibration samples if omitted.
+            most: what the step may cost, in full runs: it goes by fewer samples of the batch if need be,
+                and is left out where those would be too few.
+        """
+        chosen = batch or self.batch
+        keep, read_by_all = draft.keep.tolist(), any_weights(self.cost, draft.order)
+        read = [closed for _, closed in self.cost.reads.walk(keep, read_by_all)]
+        unknowns = list(directions(keep, read, draft.order))
+        costs = self.cost.shares_by_step(keep, read_by_all)
+        price = sum(costs) + sum(sum(costs[unknown.steps[0] :]) for unknown in unknowns)
+        count = int(min(len(chosen.sample), most * len(self.batch.sample) / price))
+        if not unknowns or count < FEWEST:
+            return draft
+        few = chosen.part(torch.arange(count))
+        split = split_steps(self.learnable(draft))
+        weights = newton_step(split, draft.weights, unknowns, few, self.config.chunk)
+        self._charge(price, few)
+        return min(draft, self.judged(replace(draft, weights=weights), chosen), key=lambda d: d.loss)
 
     def skipped(self, draft: Draft) -> dict[int, list[int]]:
         """Return the steps at which nothing of the model runs, and the gates that are read there."""
@@ -175,11 +204,6 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.training = mode
         for parameter in wanted:
             parameter.requires_grad_(True)
-
-
-def takes_weights(net: fx.GraphModule) -> bool:
-    """Tell whether a net reads the input `weights`."""
-    return any(node.op == "placeholder" and node.target == WEIGHTS for node in net.graph.nodes)
 
 
 def _rows(table: list[Any]) -> tuple[Any, ...]:

@@ -22,10 +22,11 @@ class PruneConfig:
         recipe: `refine` improves the best uniform plan under an exact budget; `pruner` trains the
             paper's network on the SuperNet and thresholds its scores.
         samples: calibration samples, at least 2.
-        batch_size: samples of one gradient step, at least 1.
+        batch_size: samples of one gradient step of `pruner`, at least 1.
+        chunk: samples of a Gauss-Newton step of `refine` that run together, at least 1.
         full_runs: what `refine` may spend, in unpruned runs of the calibration samples, above 0.
         iterations: gradient steps of `pruner`, at least 1.
-        learning_rate: of Adam on backup weights (`refine`) or of SGD on the network (`pruner`).
+        learning_rate: of SGD on the network.
         weight_decay: of SGD.
         loss: distance of a pruned result to the unpruned one.
         decode: maps final samples to what the loss compares (a VAE's decoder); `None` compares samples.
@@ -40,9 +41,10 @@ class PruneConfig:
     recipe: Recipe = "refine"
     samples: int = 48
     batch_size: int = 8
+    chunk: int = 16
     full_runs: float = 30.0
     iterations: int = 1000
-    learning_rate: float = 0.01
+    learning_rate: float = 0.1
     weight_decay: float = 1e-4
     loss: Consistency = "l2"
     decode: Callable[[torch.Tensor], torch.Tensor] | None = None
@@ -57,7 +59,7 @@ class PruneConfig:
         """Raise `ValueError` for an option outside its range."""
         if self.recipe not in get_args(Recipe):
             raise ValueError(f"recipe must be one of {get_args(Recipe)}, got {self.recipe!r}")
-        for name, low in (("samples", 2), ("batch_size", 1), ("iterations", 1)):
+        for name, low in (("samples", 2), ("batch_size", 1), ("chunk", 1), ("iterations", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
         for name in ("full_runs", "learning_rate"):

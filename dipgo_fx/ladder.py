@@ -17,32 +17,45 @@ from .threshold import fits
 
 RUNGS = 20
 """Most rungs of a ladder."""
+LOW = 0.35
+"""Share of the steps up to which a rung is fitted with care."""
+NEWTON_RUNS = 1.0
+"""What a Gauss-Newton step on a rung may cost, in full runs."""
 
 
-def climb(arena: Arena, found: Draft, batch: Batch) -> tuple[Rung, ...]:
-    """Fit a rung for every twentieth of the steps: the better of even steps and steps spread like `found`'s.
+def climb(arena: Arena, found: Draft, few: Batch) -> tuple[Rung, ...]:
+    """Fit rungs from few to nearly all steps: the better of even steps and steps spread like `found`'s.
 
-    Empty if skipping a step is not free in this loop.
+    Low rungs are cheap and hard to fit: they go by all samples and get a Gauss-Newton step. The others go
+    by `few`. Empty if skipping a step is not free in this loop.
     """
     cost, total = arena.cost, arena.cost.num_steps
     read = cost.reads.read_by_output
     rungs: dict[int, Rung] = {}
     shares = [step / total for step in found.steps]
     for count in _counts(total):
+        low = count <= LOW * total
         spreads = dict.fromkeys([_spread_like(shares, total, count), next(step_sets(total, count))])
         drafts = [whole_step_draft(cost, steps) for steps in spreads]
         if not arena.skipped(drafts[0]):
             return ()
-        best = min((arena.steered(draft, batch) for draft in drafts), key=lambda draft: draft.loss)
+        fitted = [arena.steered(draft, arena.batch if low else few) for draft in drafts]
+        if low:
+            fitted = [arena.improved(draft, most=NEWTON_RUNS) for draft in fitted]
+        best = min(fitted, key=lambda draft: draft.loss)
         rungs[count] = Rung(best.steps, best.weights[:, read])
     if len(arena.skipped(found)) == total - len(found.steps):
         rungs[len(found.steps)] = Rung(found.steps, found.weights[:, read])
     return tuple(rungs[count] for count in sorted(rungs))
 
 
-def ladder_cost(total: int) -> float:
-    """Return what fitting a ladder costs at most, in unpruned runs of its batch."""
-    return 2 * sum(_counts(total)) / total
+def ladder_cost(arena: Arena) -> float:
+    """Return about what fitting a ladder costs, in full runs."""
+    total = arena.cost.num_steps
+    low = [count for count in _counts(total) if count <= LOW * total]
+    high = [count for count in _counts(total) if count > LOW * total]
+    newton = sum(min(NEWTON_RUNS, 1.5 * count**2 / total) for count in low)
+    return 2 * (2 * sum(low) / total + newton + sum(high) / total / 3)
 
 
 def highest(rungs: Sequence[Rung], cost: LoopCost, budget: float) -> Draft | None:
@@ -104,7 +117,8 @@ def _placed(rung: Rung, old: Sequence[float], new: Sequence[float]) -> Rung:
 
 
 def _counts(total: int) -> list[int]:
-    return sorted({max(1, share * total // RUNGS) for share in range(1, RUNGS)})
+    shares = (*range(1, RUNGS // 2 + 1), *range(RUNGS // 2 + 2, RUNGS, 2))
+    return sorted({max(1, share * total // RUNGS) for share in shares})
 
 
 def _spread_like(shares: Sequence[float], total: int, count: int) -> tuple[int, ...]:

@@ -146,6 +146,12 @@ class LoopCost:
         """Return the share of the loop's MACs that a keep table leaves, in [0, 1]."""
         return self.of_plan(keep, weights).total / self.full.total
 
+    def shares_by_step(self, keep: Keep, weights: Weights | None = None) -> list[float]:
+        """Return what each step of the SubNet costs, as a share of the loop."""
+        masks = self.reads.live(keep, weights)
+        totals = [sum(c.total for u, c in enumerate(self.units) if mask >> u & 1) for mask in masks]
+        return [total / self.full.total for total in totals]
+
     def live(self, keep: Keep, weights: Weights | None = None) -> torch.Tensor:
         """Return the `(T, N)` table of the blocks that really run."""
         return self.reads.table(self.reads.live(keep, weights))

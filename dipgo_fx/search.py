@@ -10,7 +10,7 @@ from itertools import islice
 import torch
 from tqdm.auto import tqdm
 
-from .arena import Arena, Draft, takes_weights
+from .arena import Arena, Draft
 from .calibration import Batch
 from .ladder import climb, ladder_cost
 from .passes import ORDER
@@ -18,12 +18,11 @@ from .plan import Rung, backup_weights
 from .schedules import KeepTable, filled, keep_table, shells, spread_order, step_sets, whole_steps
 from .threshold import fits
 
-# Shares of the budget after which a phase ends; measured on the digits models, see benchmarks/.
-STARTS_END, MOVES_END, TRIALS_END = 0.2, 0.6, 0.75
+# Shares of the budget after which a phase ends, and what one Gauss-Newton step may take of it.
+STARTS_END, MOVES_END, NEWTON_SHARE = 0.15, 0.3, 0.1
 # Caps on the number of candidates: where runs are cheap, building their graphs is what takes time.
 MAX_STARTS, MAX_MOVES = 40, 120
 FINALISTS = 4
-JUDGEMENTS = 5
 
 
 def refine(arena: Arena, ratio: float, progress: bool) -> tuple[Draft, tuple[Rung, ...]]:
@@ -32,17 +31,17 @@ def refine(arena: Arena, ratio: float, progress: bool) -> tuple[Draft, tuple[Run
     1. Judge uniform plans: evenly placed whole steps, with and without outer blocks at the other
        steps. Skipped steps get their weights by least squares, in the run that judges them.
     2. Move kept steps and trade single blocks; keep what lowers the loss.
-    3. Fit the best tables anew on three quarters of the samples, judge them on all, and let gradients
-       through the whole SubNet improve the weights of the winner.
+    3. Give the best tables the weights that are best for the final samples, by Gauss-Newton: which steps
+       run is better chosen after that than before. Go on from the winner until the budget is spent.
     4. Fit whole-step plans like the winner for other ratios: the ladder, see `climb`.
 
-    Every candidate fits the budget. What is returned is the best on all calibration samples of the last
-    few, the best uniform plan among them.
+    The first two go by a third of the samples, the others by all. Every candidate fits the budget. What
+    is returned is the best on all calibration samples, the best uniform plan among them.
     """
     search = _Search(arena, 1 - ratio, progress)
     search.starts()
     search.moves()
-    best = search.learned(search.finalists())
+    best = search.improved()
     return best, climb(arena, best, search.few)
 
 
@@ -53,7 +52,7 @@ class _Search:
         self.arena, self.budget = arena, budget
         self.limit = arena.config.full_runs
         self.few = arena.batch.part(torch.arange(max(1, len(arena.batch.sample) // 3)))
-        self.most = arena.batch.part(torch.arange(max(1, 3 * len(arena.batch.sample) // 4)))
+        self.rng = random.Random(arena.generator.initial_seed())
         self.bar = tqdm(total=round(self.limit), desc="search", unit="run", disable=not progress)
         self.drafts: list[Draft] = []
 
@@ -68,58 +67,44 @@ class _Search:
 
     def moves(self) -> None:
         """Try random neighbours of the best draft; its successor is whichever is better."""
-        rng = random.Random(self.arena.generator.initial_seed())
         for _ in range(MAX_MOVES):
-            best = self.drafts[0]
-            neighbour = _neighbour(self.arena, best, self.budget, rng)
+            neighbour = _neighbour(self.arena, self.drafts[0], self.budget, self.rng)
             if neighbour is None or self.arena.spent >= MOVES_END * self.limit:
                 break
-            if not any(torch.equal(neighbour.keep, known.keep) for known in self.drafts):
+            if not _known(neighbour, self.drafts):
                 self._try(neighbour)
 
-    def finalists(self) -> Draft:
-        """Fit the best drafts on most samples, judge them on all and return the best."""
-        chosen: list[Draft] = []
+    def improved(self) -> Draft:
+        """Fit the best drafts on all samples, then neighbours of the best of those; return the winner."""
+        arena, rng = self.arena, self.rng
         moved = [draft for draft in self.drafts[:FINALISTS] if draft is not self.start]
-        for draft in [self.start, *moved]:
-            chosen.append(self.arena.judged(self._fitted(draft, self.most)))
-            self._show()
-            if self.arena.spent > TRIALS_END * self.limit:
+        done = [self._best_weights(self.start)]
+        until = self.limit - ladder_cost(arena)
+        for draft in moved:
+            if arena.spent < until:
+                done.append(self._best_weights(draft))
+        for _ in range(MAX_MOVES):
+            neighbour = _neighbour(arena, min(done, key=_loss), self.budget, rng)
+            if neighbour is None or arena.spent >= until:
                 break
-        return min(chosen, key=lambda draft: draft.loss)
+            if not _known(neighbour, done):
+                done.append(self._best_weights(neighbour))
+        return min(done, key=_loss)
 
-    def learned(self, draft: Draft) -> Draft:
-        """Descend on the weights until the budget of the search is spent; return the best that was judged."""
+    def _best_weights(self, draft: Draft) -> Draft:
+        """Return the draft judged on all samples, with the best weights a Gauss-Newton step finds."""
         arena = self.arena
+        fitted = self._fitted(draft, arena.batch)
         # A forecast keeps more values alive than a repeat: not every table of repeats can afford it.
-        if draft.order == 1 and not fits(arena.cost, draft.keep.tolist(), self.budget, 2):
-            return draft
-        draft = replace(draft, order=max(draft.order, 2))
-        net, share = arena.learnable(draft), arena.share(draft)
-        price = share * (arena.runs_per_gradient * arena.config.batch_size / len(arena.batch.sample))
-        ladder = ladder_cost(arena.cost.num_steps) * len(self.few.sample) / len(arena.batch.sample)
-        iterations = int((self.limit - arena.spent - ladder - JUDGEMENTS * share) / price)
-        if not takes_weights(net) or iterations < JUDGEMENTS:
-            return draft
-        weights = torch.nn.Parameter(draft.weights.to(arena.batch.sample.device, torch.float32))
-        optimizer = torch.optim.Adam([weights], lr=arena.config.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
-        best = draft
-        for index in range(1, iterations + 1):
-            optimizer.zero_grad()
-            arena.backward(net, share, arena.minibatch(len(self.most.sample)), weights=weights)
-            optimizer.step()
-            schedule.step()
-            if index % (iterations // JUDGEMENTS) == 0:
-                table = torch.where(draft.keep[..., None], draft.weights, weights.detach().double().cpu())
-                judged = arena.judged(replace(draft, weights=table, name=f"{draft.name}, learned"))
-                best = min(best, judged, key=lambda d: d.loss)
-            self._show()
-        return best
+        if draft.order > 1 or fits(arena.cost, draft.keep.tolist(), self.budget, 2):
+            fitted = replace(fitted, order=max(draft.order, 2))
+            fitted = arena.improved(fitted, most=NEWTON_SHARE * self.limit)
+        self._show()
+        return fitted
 
     def _try(self, draft: Draft) -> None:
         self.drafts.append(self._fitted(draft, self.few))
-        self.drafts.sort(key=lambda d: d.loss)
+        self.drafts.sort(key=_loss)
         self._show()
 
     def _fitted(self, draft: Draft, batch: Batch) -> Draft:
@@ -132,6 +117,14 @@ class _Search:
         self.bar.n = round(min(self.arena.spent, self.bar.total), 1)
         self.bar.set_postfix(loss=f"{self.arena.best:.2e}", refresh=False)
         self.bar.refresh()
+
+
+def _loss(draft: Draft) -> float:
+    return draft.loss
+
+
+def _known(draft: Draft, others: list[Draft]) -> bool:
+    return any(torch.equal(draft.keep, other.keep) for other in others)
 
 
 def scores_of(draft: Draft) -> torch.Tensor:

@@ -59,11 +59,11 @@ def steer(
     return steps.weights.double().cpu(), result
 
 
-class _Steps(fx.Interpreter):
+class Steps(fx.Interpreter):
     """Runs a split net; a subclass says how a step is called."""
 
-    def __init__(self, split: fx.GraphModule, batch: Batch) -> None:
-        super().__init__(split)
+    def __init__(self, split: fx.GraphModule, batch: Batch, **options: Any) -> None:
+        super().__init__(split, **options)
         self.split = split
         self.generator = torch.Generator().manual_seed(batch.seed)
 
@@ -77,16 +77,20 @@ class _Steps(fx.Interpreter):
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Call the step of one submodule."""
+        return self.call_step(self.step_of(target), self.fetch_attr(target), args)
+
+    def step_of(self, target: str) -> int:
+        """Return which step a submodule computes."""
         step: fx.GraphModule = self.fetch_attr(target)
         first = next(n for n in step.graph.nodes if n.op not in ("placeholder", "get_attr"))
-        return self.call_step(tag(first, "step"), step, args)
+        return int(tag(first, "step"))
 
     def call_step(self, index: int, step: fx.GraphModule, args: Any) -> Any:
         """Run step `index` on what earlier steps hand to it."""
         raise NotImplementedError
 
 
-class _Checkpointed(_Steps):
+class _Checkpointed(Steps):
     """Recomputes every step in the backward pass, with the same noise."""
 
     def call_step(self, index: int, step: fx.GraphModule, args: Any) -> Any:
@@ -102,7 +106,7 @@ class _Checkpointed(_Steps):
         return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False)
 
 
-class _Recorded(_Steps):
+class _Recorded(Steps):
     """Keeps the sample after every step."""
 
     def __init__(self, split: fx.GraphModule, batch: Batch) -> None:
@@ -115,7 +119,7 @@ class _Recorded(_Steps):
         return result
 
 
-class _Steered(_Steps):
+class _Steered(Steps):
     """Fits the weights of a skipped step before it runs; the table is edited in place."""
 
     def __init__(

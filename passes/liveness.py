@@ -69,7 +69,11 @@ class StepReads:
         return [n for n in range(self.num_blocks) if self.output >> n & 1]
 
     def live(self, keep: Keep, weights: Weights | None = None) -> list[int]:
-        """Return for each step the set of units that still run.
+        """Return for each step the set of units that still run, see `walk`."""
+        return [running for running, _ in self.walk(keep, weights)]
+
+    def walk(self, keep: Keep, weights: Weights | None = None) -> list[tuple[int, int]]:
+        """Return for each step the set of units that still run and that of the closed blocks that are read.
 
         Walks back from the last step: a closed gate that is read makes those of the block's last computed
         values needed whose weight is not 0, or the last one if none has; without `weights` the last one.
@@ -77,10 +81,10 @@ class StepReads:
         steps = len(keep)
         wanted = [0] * steps
         history = last_kept(keep)
-        result = [0] * steps
+        result = [(0, 0)] * steps
         for t in range(steps - 1, -1, -1):
             pending = self.output | wanted[t]
-            running = 0
+            running = closed = 0
             for unit in reversed(self.order):
                 bit = 1 << unit
                 if not pending & bit:
@@ -89,10 +93,11 @@ class StepReads:
                     running |= bit
                     pending |= self.reads[unit]
                     continue
+                closed |= bit
                 read = [(0, 1.0)] if weights is None else terms(weights[t][unit], ORDER)
                 for k, _ in read:
                     wanted[history[t][unit][k]] |= bit
-            result[t] = running
+            result[t] = (running, closed)
         return result
 
     def table(self, live: Sequence[int]) -> torch.Tensor:
