@@ -1,14 +1,15 @@
-"""What a search costs: unpruned runs spent, and how the memory of one gradient step grows with the steps.
+"""What a search costs: unpruned runs spent, and how the memory of its dearest step grows with the steps.
 
 `python -m benchmarks.search_cost` writes results/search_cost.md. Memory is the peak of live tensor bytes
-during one gradient step through the SuperNet, counted storage by storage, less what was there before.
+during one step of a search, counted storage by storage, less what was there before: a Gauss-Newton step of
+the default search, a gradient step through the SuperNet of the paper's, with and without recomputation.
 """
 
 from __future__ import annotations
 
 import argparse
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from dipgo_fx import PruneConfig
 from dipgo_fx.arena import Arena, frozen
 from dipgo_fx.calibration import calibrate
 from dipgo_fx.demo.models import DigitModel, load
+from dipgo_fx.ladder import whole_step_draft
 from dipgo_fx.macs import LoopCost
 
 
@@ -54,30 +56,41 @@ class LiveBytes(TorchDispatchMode):
         self.current -= self._seen.pop(key, 0)
 
 
-def gradient_step(model: Any, scheduler: Any, steps: int, checkpoint: bool, samples: int) -> Row:
-    """Measure one gradient step through the SuperNet of `reuse` backups, all gates half open."""
-    config = PruneConfig(samples=samples, batch_size=samples, checkpoint=checkpoint)
+def arena(model: Any, scheduler: Any, steps: int, samples: int, checkpoint: bool = True) -> Arena:
+    """Return where a search of `samples` samples would judge plans."""
+    config = PruneConfig(samples=samples, batch_size=samples, chunk=samples, checkpoint=checkpoint)
+    loop = dipgo_fx.trace(model, scheduler, steps)
+    generator = torch.Generator().manual_seed(0)
+    batch = calibrate(loop, model, None, samples, 1.0, generator)
+    return Arena(loop, LoopCost.of(loop), batch, config, generator)
+
+
+def gradient_step(court: Arena) -> None:
+    """Go one step down the loss through the SuperNet of `reuse` backups, all gates half open."""
+    gates = torch.full((court.cost.num_steps, len(court.loop.blocks)), 0.5, requires_grad=True)
+    court.backward(court.supernet(1), 1.0, court.batch, gates=gates)
+
+
+def newton_step(court: Arena) -> None:
+    """Move the weights of a plan that runs every fifth step."""
+    court.improved(whole_step_draft(court.cost, tuple(range(0, court.cost.num_steps, 5))))
+
+
+STEPS_OF_A_SEARCH: dict[str, tuple[Callable[[Arena], None], bool]] = {
+    "Gauss-Newton (default)": (newton_step, True),
+    "gradient, recomputed (paper)": (gradient_step, True),
+    "gradient, all kept": (gradient_step, False),
+}
+
+
+def memory(model: Any, scheduler: Any, name: str, steps: int, samples: int) -> Row:
+    """Measure the peak of one step of a search."""
+    step, checkpoint = STEPS_OF_A_SEARCH[name]
     with frozen(model):
-        loop = dipgo_fx.trace(model, scheduler, steps)
-        generator = torch.Generator().manual_seed(0)
-        batch = calibrate(loop, model, None, samples, 1.0, generator)
-        arena = Arena(loop, LoopCost.of(loop), batch, config, generator)
-        net = arena.supernet(1)
-        gates = torch.full((steps, len(loop.blocks)), 0.5, requires_grad=True)
+        court = arena(model, scheduler, steps, samples, checkpoint)
         with LiveBytes() as live:
-            arena.backward(net, 1.0, batch, gates=gates)
-    features = sum(
-        node.meta["val"][:1].numel() * samples * 4
-        for node in loop.graph.nodes
-        if node.op == "call_module" and node.meta["custom"]["block"] is not None
-    )
-    return {
-        "steps": steps,
-        "checkpoint": checkpoint,
-        "peak_MiB": live.peak / 2**20,
-        "peak_MiB_per_step": live.peak / 2**20 / steps,
-        "block_outputs_MiB": features / 2**20,
-    }
+            step(court)
+    return {"step of a search": name, "T": steps, "peak_MiB": live.peak / 2**20}
 
 
 def search(model: Any, scheduler: Any, steps: int, ratio: float, seed: int) -> Row:
@@ -98,13 +111,13 @@ def search(model: Any, scheduler: Any, steps: int, ratio: float, seed: int) -> R
 
 
 def tables(name: DigitModel, steps: Iterable[int], samples: int, seed: int) -> list[Table]:
-    """Measure memory with and without checkpoints, then searches, for every step count."""
+    """Measure memory, then searches, for every step count."""
     model, scheduler = load(name)
-    cases = [(count, checkpoint) for count in steps for checkpoint in (True, False)]
-    memory = [gradient_step(model, scheduler, *case, samples) for case in tqdm(cases, desc="memory")]
+    cases = [(kind, count) for kind in STEPS_OF_A_SEARCH for count in steps]
+    peaks = [memory(model, scheduler, *case, samples) for case in tqdm(cases, desc="memory")]
     runs = [search(model, scheduler, count, 0.8, seed) for count in tqdm(steps, desc="searches")]
     return [
-        Table("memory", f"Memory of a gradient step, digits {name}, {samples} samples", memory),
+        Table("memory", f"Memory of one step of a search, digits {name}, {samples} samples", peaks),
         Table("runs", f"Default searches, digits {name}", runs),
     ]
 

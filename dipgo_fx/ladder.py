@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -32,6 +33,7 @@ def climb(arena: Arena, found: Draft, few: Batch) -> tuple[Rung, ...]:
     cost, total = arena.cost, arena.cost.num_steps
     read = cost.reads.read_by_output
     rungs: dict[int, Rung] = {}
+    lowest = math.inf
     shares = [step / total for step in found.steps]
     for count in _counts(total):
         low = count <= LOW * total
@@ -43,7 +45,9 @@ def climb(arena: Arena, found: Draft, few: Batch) -> tuple[Rung, ...]:
         if low:
             fitted = [arena.improved(draft, most=NEWTON_RUNS) for draft in fitted]
         best = min(fitted, key=lambda draft: draft.loss)
-        rungs[count] = Rung(best.steps, best.weights[:, read])
+        if best.loss < lowest:  # else a lower rung, with what is left spent on the last steps, serves better
+            lowest = best.loss
+            rungs[count] = Rung(best.steps, best.weights[:, read])
     if len(arena.skipped(found)) == total - len(found.steps):
         rungs[len(found.steps)] = Rung(found.steps, found.weights[:, read])
     return tuple(rungs[count] for count in sorted(rungs))

@@ -95,4 +95,3 @@ def test_losses_only_fall_and_are_paid_for(scheduler: str) -> None:
     assert court.spent - before == pytest.approx((3 + 2 + 2 + 3) / 7, rel=1e-2)
     assert better.loss < steered.loss
     assert court.judged(better).loss == pytest.approx(better.loss)
-

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def save_grid(images: torch.Tensor, titles: list[str], columns: int, file: Path)
         axis.imshow(pixels[index], cmap="gray", vmin=0, vmax=1)
         axis.set_axis_off()
         if index < len(titles):
-            axis.set_title(titles[index], fontsize=6, wrap=True)
+            axis.set_title(textwrap.shorten(titles[index], 22, placeholder=" ..."), fontsize=6)
     figure.savefig(file, dpi=80)
 
 
