@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,53 +13,55 @@ from .calibration import Batch
 from .macs import LoopCost
 from .passes import ORDER
 from .plan import Rung, backup_weights
-from .schedules import filled, keep_table, step_sets
+from .schedules import distinct, filled, keep_table, spread
 from .threshold import fits
 
 RUNGS = 20
 """Most rungs of a ladder."""
 LOW = 0.35
 """Share of the steps up to which a rung is fitted with care."""
-NEWTON_RUNS = 1.0
+NEWTON_RUNS = 0.6
 """What a Gauss-Newton step on a rung may cost, in full runs."""
+EXPONENTS = (0.0, 0.15, 0.25, 0.35, 0.5)
+"""How strongly the density of steps follows their sensitivity, see `spread`."""
 
 
-def climb(arena: Arena, found: Draft, few: Batch) -> tuple[Rung, ...]:
-    """Fit rungs from few to nearly all steps: the better of even steps and steps spread like `found`'s.
+def climb(arena: Arena, found: Draft, sensitivity: Sequence[float], few: Batch) -> tuple[Rung, ...]:
+    """Fit rungs from few to nearly all steps, each with its steps spread by sensitivity.
 
-    Low rungs are cheap and hard to fit: they go by all samples and get a Gauss-Newton step. The others go
-    by `few`. Empty if skipping a step is not free in this loop.
+    How strongly goes by the rung below. Low rungs are cheap and hard to fit: they go by all samples and get
+    a Gauss-Newton step. The others go by `few`. Empty if skipping a step is not free in this loop.
     """
     cost, total = arena.cost, arena.cost.num_steps
     read = cost.reads.read_by_output
     rungs: dict[int, Rung] = {}
-    lowest = math.inf
-    shares = [step / total for step in found.steps]
+    lowest, middle = math.inf, len(EXPONENTS) // 2
     for count in _counts(total):
-        low = count <= LOW * total
-        spreads = dict.fromkeys([_spread_like(shares, total, count), next(step_sets(total, count))])
-        drafts = [whole_step_draft(cost, steps) for steps in spreads]
-        if not arena.skipped(drafts[0]):
+        near = EXPONENTS[max(middle - 1, 0) : middle + 2]
+        drafts = {e: whole_step_draft(cost, spread(sensitivity, count, e)) for e in near}
+        if not all(map(arena.skipped, drafts.values())):
             return ()
-        fitted = [arena.steered(draft, arena.batch if low else few) for draft in drafts]
-        if low:
-            fitted = [arena.improved(draft, most=NEWTON_RUNS) for draft in fitted]
-        best = min(fitted, key=lambda draft: draft.loss)
-        if best.loss < lowest:  # else a lower rung, with what is left spent on the last steps, serves better
-            lowest = best.loss
-            rungs[count] = Rung(best.steps, best.weights[:, read])
+        fitted = {e: arena.steered(draft, few) for e, draft in drafts.items()}
+        exponent = min(fitted, key=lambda e: fitted[e].loss)
+        middle, best = EXPONENTS.index(exponent), fitted[exponent]
+        if best.loss >= lowest:  # a lower rung, with what is left spent on the last steps, serves better
+            continue
+        lowest = best.loss
+        if count <= LOW * total:
+            best = arena.improved(arena.steered(drafts[exponent]), most=NEWTON_RUNS)
+        rungs[count] = Rung(best.steps, best.weights[:, read])
     if len(arena.skipped(found)) == total - len(found.steps):
         rungs[len(found.steps)] = Rung(found.steps, found.weights[:, read])
     return tuple(rungs[count] for count in sorted(rungs))
 
 
-def ladder_cost(arena: Arena) -> float:
+def ladder_cost(arena: Arena, few: Batch) -> float:
     """Return about what fitting a ladder costs, in full runs."""
     total = arena.cost.num_steps
     low = [count for count in _counts(total) if count <= LOW * total]
-    high = [count for count in _counts(total) if count > LOW * total]
     newton = sum(min(NEWTON_RUNS, 1.5 * count**2 / total) for count in low)
-    return 2 * (2 * sum(low) / total + newton + sum(high) / total / 3)
+    tried = 3 * sum(_counts(total)) / total * len(few.sample) / len(arena.batch.sample)
+    return tried + 2 * sum(low) / total + newton
 
 
 def highest(rungs: Sequence[Rung], cost: LoopCost, budget: float) -> Draft | None:
@@ -105,7 +107,7 @@ def moved(
 
 
 def _placed(rung: Rung, old: Sequence[float], new: Sequence[float]) -> Rung:
-    steps = _nearest((old[step] for step in rung.steps), new)
+    steps = _nearest([old[step] for step in rung.steps], new)
     weights = torch.zeros(len(new), *rung.weights.shape[1:], dtype=torch.float64)
     weights[..., 0] = 1
     ends = zip(rung.steps, [*rung.steps[1:], len(old)], steps, [*steps[1:], len(new)], strict=True)
@@ -129,20 +131,10 @@ def _spread_like(shares: Sequence[float], total: int, count: int) -> tuple[int, 
     """Return `count` of `total` steps whose density follows that of steps at `shares` of a loop."""
     known = [index / len(shares) for index in range(len(shares) + 1)]
     quantiles = np.interp([index / count for index in range(count)], known, [*shares, 1.0])
-    return _distinct((quantiles * total).tolist(), range(total))
+    return distinct((quantiles * total).tolist(), total)
 
 
-def _nearest(levels: Iterable[float], new: Sequence[float]) -> tuple[int, ...]:
-    return _distinct(
-        [min(range(len(new)), key=lambda t: abs(new[t] - level)) for level in levels], range(len(new))
-    )
-
-
-def _distinct(positions: Iterable[float], pool: Iterable[int]) -> tuple[int, ...]:
-    """Give each position the nearest step of the pool that is still free; the first takes step 0."""
-    free, taken = set(pool), list[int]()
-    for index, position in enumerate(positions):
-        step = 0 if index == 0 else min(sorted(free), key=lambda s: abs(s - position))
-        free.discard(step)
-        taken.append(step)
-    return tuple(sorted(taken))
+def _nearest(levels: Sequence[float], new: Sequence[float]) -> tuple[int, ...]:
+    """Return the steps whose noise levels are nearest to `levels`, step 0 for the first."""
+    places = [min(range(len(new)), key=lambda t: abs(new[t] - level)) for level in levels[1:]]
+    return distinct([0, *places], len(new))

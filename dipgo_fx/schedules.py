@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from .macs import LoopCost
 from .threshold import fill, fits
@@ -21,14 +23,29 @@ def step_sets(steps: int, count: int) -> Iterator[tuple[int, ...]]:
         *([steps * (i / count) ** power for i in range(count)] for power in (1.25, 0.8)),
     ]
     for span in spans:
-        chosen = _distinct([0, *(round(position) for position in span[1:])], steps)
+        chosen = distinct([0, *(round(position) for position in span[1:])], steps)
         if chosen not in seen:
             seen.add(chosen)
             yield chosen
 
 
-def _distinct(positions: list[int], steps: int) -> tuple[int, ...]:
-    """Move positions that coincide to the nearest free step."""
+def spread(sensitivity: Sequence[float], count: int, exponent: float) -> tuple[int, ...]:
+    """Return `count` steps as dense as the sensitivity to the power of `exponent`; 0 spreads them evenly.
+
+    If forecasting over a gap of g steps costs an error of c g^p, gaps that go like c^(-1/p) cost the least.
+
+    Args:
+        sensitivity: of each of the T steps, above 0.
+        count: 1 to T.
+        exponent: 1/p.
+    """
+    mass = np.concatenate([[0.0], np.cumsum(np.power(sensitivity, exponent))])
+    shares = [index / count for index in range(count)]
+    return distinct(np.interp(shares, mass / mass[-1], range(len(mass))).tolist(), len(sensitivity))
+
+
+def distinct(positions: Sequence[float], steps: int) -> tuple[int, ...]:
+    """Return for each position the nearest step that is still free, the first one's first; sorted."""
     taken: set[int] = set()
     for position in positions:
         free = (step for step in range(steps) if step not in taken)

@@ -12,14 +12,16 @@ from tqdm.auto import tqdm
 
 from .arena import Arena, Draft
 from .calibration import Batch
-from .ladder import climb, ladder_cost
+from .ladder import EXPONENTS, climb, ladder_cost
 from .passes import ORDER
 from .plan import Rung, backup_weights
-from .schedules import KeepTable, filled, keep_table, shells, spread_order, step_sets, whole_steps
+from .schedules import KeepTable, filled, keep_table, shells, spread, spread_order, step_sets, whole_steps
+from .sensitivity import sensitivities
 from .threshold import fits
 
-# Shares of the budget after which a phase ends, and what one Gauss-Newton step may take of it.
-STARTS_END, MOVES_END, NEWTON_SHARE = 0.15, 0.3, 0.1
+# Shares of the budget after which a phase ends, and what single parts may take of it.
+STARTS_END, MOVES_END = 0.25, 0.35
+SENSITIVITY_SHARE, NEWTON_SHARE = 0.12, 0.05
 # Caps on the number of candidates: where runs are cheap, building their graphs is what takes time.
 MAX_STARTS, MAX_MOVES = 40, 120
 FINALISTS = 4
@@ -28,8 +30,9 @@ FINALISTS = 4
 def refine(arena: Arena, ratio: float, progress: bool) -> tuple[Draft, tuple[Rung, ...]]:
     """Return the best plan found that keeps at most `1 - ratio` of the loop's MACs, and a ladder.
 
-    1. Judge uniform plans: evenly placed whole steps, with and without outer blocks at the other
-       steps. Skipped steps get their weights by least squares, in the run that judges them.
+    1. Measure how much each step matters, see `sensitivities`. Judge plans of whole steps, evenly spread
+       and spread by that, with and without outer blocks at the other steps. Skipped steps get their
+       weights by least squares, in the run that judges them.
     2. Move kept steps and trade single blocks; keep what lowers the loss.
     3. Give the best tables the weights that are best for the final samples, by Gauss-Newton: which steps
        run is better chosen after that than before. Go on from the winner until the budget is spent.
@@ -42,7 +45,7 @@ def refine(arena: Arena, ratio: float, progress: bool) -> tuple[Draft, tuple[Run
     search.starts()
     search.moves()
     best = search.improved()
-    return best, climb(arena, best, search.few)
+    return best, climb(arena, best, search.sensitivity, search.few)
 
 
 class _Search:
@@ -57,8 +60,9 @@ class _Search:
         self.drafts: list[Draft] = []
 
     def starts(self) -> None:
-        """Judge uniform plans on a third of the samples."""
-        for draft in islice(_uniform(self.arena, self.budget), MAX_STARTS):
+        """Judge plans of whole steps on a third of the samples."""
+        self.sensitivity = sensitivities(self.arena, SENSITIVITY_SHARE * self.limit)
+        for draft in islice(_starts(self.arena, self.budget, self.sensitivity), MAX_STARTS):
             self._try(draft)
             if self.arena.spent > STARTS_END * self.limit:
                 break
@@ -79,7 +83,7 @@ class _Search:
         arena, rng = self.arena, self.rng
         moved = [draft for draft in self.drafts[:FINALISTS] if draft is not self.start]
         done = [self._best_weights(self.start)]
-        until = self.limit - ladder_cost(arena)
+        until = self.limit - ladder_cost(arena, self.few)
         for draft in moved:
             if arena.spent < until:
                 done.append(self._best_weights(draft))
@@ -138,13 +142,16 @@ def scores_of(draft: Draft) -> torch.Tensor:
     return draft.keep.double() + (rows + columns) / 2
 
 
-def _uniform(arena: Arena, budget: float) -> Iterator[Draft]:
+def _starts(arena: Arena, budget: float, sensitivity: list[float]) -> Iterator[Draft]:
     """Yield whole-step plans, then plans that also run outer blocks at the other steps."""
     cost = arena.cost
     for shell in shells(cost.reads.num_blocks):
         for order in (2, 1) if shell else (ORDER,):
             count = whole_steps(cost, shell, budget, order)
-            for steps in step_sets(cost.num_steps, count) if count else ():
+            if not count:
+                continue
+            weighed = (spread(sensitivity, count, exponent) for exponent in EXPONENTS)
+            for steps in dict.fromkeys([*step_sets(cost.num_steps, count), *weighed]):
                 yield _draft(arena, keep_table(cost, steps, shell), budget, order, steps, shell)
 
 
