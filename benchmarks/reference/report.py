@@ -33,11 +33,11 @@ trained from scratch with Muon for the hidden weights and AdamW for the rest, a 
 falls linearly to 0, min-SNR weights with limit 5 and a moving average of the weights (0.995). All
 weights are stored in float16.
 
-**They saw few images**, far fewer than such models are usually given, so their samples are rough:
-they are here to measure how far a pruned model departs from the model it was made of.
+They saw fewer images than such models are usually given: they are here to measure how far a pruned
+model departs from the model it was made of.
 
-The emoji model knows the 1,720 emoji it was trained on and few others: use it for how close a pruned
-model stays to it under cross-attention, and claim nothing else.
+The emoji model saw 1,720 names about 40 times: it draws their kind (a face, a flag, a sign), often in
+wrong colours. Use it for how close a pruned model stays to it under cross-attention, nothing else.
 
 | model | seed | steps | batch | images seen | final loss | parameters | minutes of training | guidance |
 |---|---|---|---|---|---|---|---|---|
