@@ -30,7 +30,7 @@ def climb(arena: Arena, found: Draft, sensitivity: Sequence[float], few: Batch) 
     """Fit rungs from few to nearly all steps, each with its steps spread by sensitivity.
 
     How strongly goes by the rung below. Low rungs are cheap and hard to fit: they go by all samples and get
-    a Gauss-Newton step. The others go by `few`. Empty if skipping a step is not free in this loop.
+    a Gauss-Newton step and a calm end. The others go by `few`. Empty if skipping a step is not free.
     """
     cost, total = arena.cost, arena.cost.num_steps
     read = cost.reads.read_by_output
@@ -48,7 +48,7 @@ def climb(arena: Arena, found: Draft, sensitivity: Sequence[float], few: Batch) 
             continue
         lowest = best.loss
         if count <= LOW * total:
-            best = arena.improved(arena.steered(drafts[exponent]), most=NEWTON_RUNS)
+            best = arena.calmed(arena.improved(arena.steered(drafts[exponent]), most=NEWTON_RUNS))
         rungs[count] = Rung(best.steps, best.weights[:, read])
     if len(arena.skipped(found)) == total - len(found.steps):
         rungs[len(found.steps)] = Rung(found.steps, found.weights[:, read])
@@ -61,7 +61,7 @@ def ladder_cost(arena: Arena, few: Batch) -> float:
     low = [count for count in _counts(total) if count <= LOW * total]
     newton = sum(min(NEWTON_RUNS, 1.5 * count**2 / total) for count in low)
     tried = 3 * sum(_counts(total)) / total * len(few.sample) / len(arena.batch.sample)
-    return tried + 2 * sum(low) / total + newton
+    return tried + 3 * sum(low) / total + newton
 
 
 def highest(rungs: Sequence[Rung], cost: LoopCost, budget: float) -> Draft | None:

@@ -74,7 +74,7 @@ def newton_step(
     curvature, slope = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
     for indices in torch.split(torch.arange(len(batch.sample)), chunk):
         part = batch.part(indices)
-        run = _Resumable(split, part)
+        run = Resumable(split, part)
         result = run.run_on(part, {WEIGHTS: table})
         run.remember()
         effects = torch.stack(
@@ -101,7 +101,7 @@ def _moved(weights: torch.Tensor, direction: Direction, amount: float) -> torch.
     return moved
 
 
-class _Resumable(Steps):
+class Resumable(Steps):
     """Remembers what steps handed on in its first run, so that another may begin in the middle."""
 
     def __init__(self, split: fx.GraphModule, batch: Batch) -> None:
@@ -109,6 +109,7 @@ class _Resumable(Steps):
         self.noise: dict[int, torch.Tensor] = {}
 
     def call_step(self, index: int, step: fx.GraphModule, args: Any) -> Any:
+        """Run a step; the first time note where the noise it draws begins."""
         self.noise.setdefault(index, self.generator.get_state())
         return step(*args)
 

@@ -35,7 +35,8 @@ def refine(arena: Arena, ratio: float, progress: bool) -> tuple[Draft, tuple[Run
        weights by least squares, in the run that judges them.
     2. Move kept steps and trade single blocks; keep what lowers the loss.
     3. Give the best tables the weights that are best for the final samples, by Gauss-Newton: which steps
-       run is better chosen after that than before. Go on from the winner until the budget is spent.
+       run is better chosen after that than before. Go on from the winner until the budget is spent, then
+       calm its end, see `Arena.calmed`.
     4. Fit whole-step plans like the winner for other ratios: the ladder, see `climb`.
 
     The first two go by a third of the samples, the others by all. Every candidate fits the budget. What
@@ -93,7 +94,12 @@ class _Search:
                 break
             if not _known(neighbour, done):
                 done.append(self._best_weights(neighbour))
-        return min(done, key=_loss)
+        return arena.calmed(min(done, key=_loss), most=self._plain())
+
+    def _plain(self) -> float:
+        """Return the loss of the plan that the search started from, its backups plain."""
+        weights = backup_weights(self.start.keep, "reuse" if self.start.order == 1 else "linear")
+        return self.arena.judged(replace(self.start, weights=weights)).loss
 
     def _best_weights(self, draft: Draft) -> Draft:
         """Return the draft judged on all samples, with the best weights a Gauss-Newton step finds."""

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zoo
-from dipgo_fx.arena import Arena
+from dipgo_fx.arena import SLACK, Arena
 from dipgo_fx.calibration import calibrate
 from dipgo_fx.config import PruneConfig
+from dipgo_fx.losses import ssim
 from dipgo_fx.macs import LoopCost
-from dipgo_fx.newton import _Resumable, directions, newton_step
+from dipgo_fx.newton import Resumable, directions, newton_step
 from dipgo_fx.passes import ORDER, split_steps
 from dipgo_fx.passes.insert_gates import WEIGHTS
 from dipgo_fx.threshold import any_weights
@@ -51,14 +52,14 @@ def test_a_resumed_run_is_the_whole_run(scheduler: str, guidance_scale: float | 
     _, batch = case(scheduler, guidance_scale)
     court, found = arena(scheduler, guidance_scale), draft(case(scheduler, guidance_scale)[0], (0, 1, 4))
     split = split_steps(court.learnable(found))
-    first = _Resumable(split, batch)
+    first = Resumable(split, batch)
     with torch.no_grad():
         first.run_on(batch, {WEIGHTS: found.weights.float()})
         first.remember()
         for step in sorted(court.skipped(found)):
             changed = found.weights.float().clone()
             changed[step:, :, 0] += 0.25
-            whole = _Resumable(split, batch).run_on(batch, {WEIGHTS: changed})
+            whole = Resumable(split, batch).run_on(batch, {WEIGHTS: changed})
             assert torch.equal(first.again(step, changed), whole)
 
 
@@ -95,3 +96,25 @@ def test_losses_only_fall_and_are_paid_for(scheduler: str) -> None:
     assert court.spent - before == pytest.approx((3 + 2 + 2 + 3) / 7, rel=1e-2)
     assert better.loss < steered.loss
     assert court.judged(better).loss == pytest.approx(better.loss)
+
+
+def test_a_calm_end_looks_better_or_stays() -> None:
+    """Weights change after the last running step only, towards repeating; SSIM rises, the loss stays near."""
+    graph = loop("dit", "ddim", "block", None, 7)
+    batch = calibrate(graph, zoo.model("dit"), None, 4, 1.0, zoo.generator(1))
+    court = Arena(graph, cost("dit", "ddim", "block", None, 7), batch, PruneConfig(), zoo.generator())
+    (read,) = court.cost.reads.read_by_output
+    wild = draft(graph, (0, 2, 4))
+    wild.weights[5:, read] = torch.tensor([3.0, -1.5, -0.5], dtype=torch.float64)
+    wild = court.judged(wild)
+    for most in (1e9, wild.loss, 0.0):
+        calm = court.calmed(wild, most=most)
+        assert court.judged(calm).loss == pytest.approx(calm.loss)
+        assert calm.loss <= min(most, SLACK * wild.loss) or torch.equal(calm.weights, wild.weights)
+        assert torch.equal(calm.weights[:5], wild.weights[:5])
+        with torch.no_grad():
+            looks = [ssim(batch.run(court.subnet(d)), batch.target).item() for d in (wild, calm)]
+        assert looks[1] >= looks[0]
+    assert not torch.equal(court.calmed(wild).weights, wild.weights)
+    ends_running = court.judged(draft(graph, (0, 2, 6)))
+    assert court.calmed(ends_running) is ends_running
