@@ -19,6 +19,7 @@ import argparse
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ from dipgo_fx.macs import Cost
 
 RATIOS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 SCHEDULERS = ("DDIM", "PNDM", "DPM-Solver++", "UniPC", "Euler", "Heun")  # those that draw no noise
-UNPRUNED = "unpruned"
+UNPRUNED, OURS = "unpruned", "dipgo_fx"
 OUT_OF_REACH = OutOfReachError.__name__
 PICTURED = 8  # samples of every measurement that are kept for the pictures
 SMOKE = {
@@ -437,7 +438,7 @@ def draw(book: Book[Row], out: Path) -> None:
             if lines:
                 base = mean(getattr(r, name) for r in rows if r.method == UNPRUNED) if best is min else None
                 file = out / f"quality-{stem}-{name.replace('_db', '').replace('_', '-')}.png"
-                pictures.pareto(lines, label, group, file, DEFAULT.name, base)
+                pictures.pareto(lines, label, group, file, _ours(rows), base)
         samples = _samples_file(out, rows[0])
         if samples.exists():
             pictures.sample_grid(
@@ -464,8 +465,9 @@ def _strips(samples: dict[str, torch.Tensor], rows: Sequence[Row]) -> list[tuple
     at = 0.8
     scored = [row for row in rows if row.ratio_asked == at and row.psnr_db is not None]
     others = sorted(scored, key=lambda row: -(row.psnr_db or 0))
-    names = list(dict.fromkeys(row.method for row in others if row.method != DEFAULT.name))
-    wanted = [(UNPRUNED, 0.0), (DEFAULT.name, 0.5), (DEFAULT.name, at), *((name, at) for name in names[:5])]
+    ours = _ours(rows)
+    names = list(dict.fromkeys(row.method for row in others if not row.method.startswith(OURS)))
+    wanted = [(UNPRUNED, 0.0), (ours, 0.5), (ours, at), *((name, at) for name in names[:5])]
     told = {(row.method, row.ratio_asked): row.psnr_db for row in rows}
     strips = []
     for method, ratio in wanted:
@@ -474,6 +476,12 @@ def _strips(samples: dict[str, torch.Tensor], rows: Sequence[Row]) -> list[tuple
             detail = "" if score is None or method == UNPRUNED else f"\n{1 - ratio:.0%} kept, {score:.1f} dB"
             strips.append((f"{method}{detail}", samples[key]))
     return strips
+
+
+def _ours(rows: Sequence[Row]) -> str:
+    """Return which of our own methods was measured at most ratios."""
+    counts = Counter(row.method for row in rows if row.method.startswith(OURS))
+    return counts.most_common(1)[0][0] if counts else DEFAULT.name
 
 
 def _stem(row: Row) -> str:
