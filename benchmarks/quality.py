@@ -341,11 +341,15 @@ def markdown(rows: Sequence[Row]) -> str:
     about = machine()
     versions = ", ".join(f"{key} {value}" for key, value in about.items() if key != "machine")
     parts = ["# Quality at matched cost", "", f"{about['machine']}; {versions}.", "", GUIDE, ""]
-    for group, chosen in _groups(rows).items():
+    for group, every in _groups(rows).items():
+        chosen = _first_seed(every)
         parts += [f"## {group}", "", _model_text(chosen)]
         for name, title, best in SCORES:
             if any(getattr(row, name) is not None and row.ratio_asked for row in chosen):
                 parts += [Table("", title, _pivot(chosen, name, best)).markdown().replace("## ", "### ", 1)]
+        if spread := _over_seeds(every):
+            title = "PSNR in dB over seeds: mean (lowest to highest)"
+            parts += [Table("", title, spread).markdown().replace("## ", "### ", 1)]
     errors = sorted(
         {
             (row.model, row.method, row.error)
@@ -362,8 +366,8 @@ def markdown(rows: Sequence[Row]) -> str:
 GUIDE = """Columns are shares of the unpruned loop's MACs that were asked for, at most; the best of a column
 is bold. A package may exceed it by 0.0125, and where it skips by what it sees, by more: `macs_kept` in
 quality.csv says what ran. PSNR is to the unpruned result of the same noise, FID-like to real images
-(EfficientNet-Lite0 features; comparable only inside this file). Several seeds are averaged. Empty: no setting
-keeps so little, or the method does not run on the model (last table)."""
+(EfficientNet-Lite0 features; comparable only inside this file). Of several seeds the first. Empty: no
+setting keeps so little, it was not measured, or the method does not run on the model (last table)."""
 SCORES = (
     ("psnr_db", "PSNR in dB, higher is better", max),
     ("fid_like", "FID-like, lower is better", min),
@@ -412,6 +416,29 @@ def _pivot(rows: Sequence[Row], name: str, best: Callable[..., float]) -> list[d
     ]
 
 
+def _first_seed(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of the lowest seed: some noise is harder, and not all seeds have all methods."""
+    lowest = min(row.seed for row in rows)
+    return [row for row in rows if row.seed == lowest]
+
+
+def _over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return mean and range of PSNR where several seeds were measured."""
+    several = {key: own for key, own in _measured(rows, "psnr_db").items() if len(own) > 1}
+    ratios = sorted({ratio for _, ratio in several})
+
+    def cell(own: list[float] | None) -> str:
+        return f"{sum(own) / len(own):.1f} ({min(own):.1f} to {max(own):.1f})" if own else ""
+
+    return [
+        {
+            "method": method,
+            **{f"{1 - ratio:.0%} kept": cell(several.get((method, ratio))) for ratio in ratios},
+        }
+        for method in dict.fromkeys(method for method, _ in several)
+    ]
+
+
 def _measured(rows: Sequence[Row], name: str) -> dict[tuple[str, float], list[float]]:
     """Return the finite values of a score by method and ratio, one a seed."""
     found: dict[tuple[str, float], list[float]] = {}
@@ -430,7 +457,8 @@ def mean(values: Iterator[float | None] | Any) -> float | None:
 
 def draw(book: Book[Row], out: Path) -> None:
     """Draw the Pareto plots and the sample grids of all measured models."""
-    for group, rows in _groups(book.rows()).items():
+    for group, every in _groups(book.rows()).items():
+        rows = _first_seed(every)
         stem = _stem(rows[0])
         own = [row for row in rows if row.macs_kept is not None and row.method != UNPRUNED]
         for name, label, best in SCORES[:2]:

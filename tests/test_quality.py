@@ -172,3 +172,16 @@ def test_block_outputs_are_like_themselves(case: Case) -> None:
         torch.testing.assert_close(values, values.T)
         torch.testing.assert_close(values.diagonal(), torch.ones(STEPS))
     assert not any(module._forward_hooks for module in case.model.modules())
+
+
+def test_seeds_are_not_mixed() -> None:
+    """Tables compare methods on one seed's noise; the spread over seeds stands apart."""
+    rows = [
+        quality.Row("m", "DDIM", 20, method, 0.5, macs_kept=0.5, psnr_db=psnr, seed=seed)
+        for method, psnr, seed in (("ours", 30.0, 0), ("theirs", 29.0, 0), ("ours", 40.0, 1))
+    ]
+    text = quality.markdown(rows)
+    assert "| ours | **30.00** |" in text
+    assert "| theirs | 29.00 |" in text
+    assert "| ours | 35.0 (30.0 to 40.0) |" in text
+    assert "| theirs | 29.0" not in text.split("over seeds")[1]
