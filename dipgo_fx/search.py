@@ -125,7 +125,9 @@ class _Search:
 
     def _show(self) -> None:
         self.bar.n = round(min(self.arena.spent, self.bar.total), 1)
-        self.bar.set_postfix(loss=f"{self.arena.best:.2e}", refresh=False)
+        # Nothing is judged on all samples before the last phase.
+        loss = self.arena.best if self.arena.best < float("inf") else self.drafts[0].loss
+        self.bar.set_postfix(loss=f"{loss:.2e}", refresh=False)
         self.bar.refresh()
 
 
