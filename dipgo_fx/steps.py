@@ -94,6 +94,7 @@ class _Checkpointed(Steps):
     """Recomputes every step in the backward pass, with the same noise."""
 
     def call_step(self, index: int, step: fx.GraphModule, args: Any) -> Any:
+        """Run a step so that its inner values are made anew when they are needed."""
         state: list[torch.Tensor] = []
 
         def run(*inputs: Any) -> Any:
