@@ -104,32 +104,30 @@ class Arena:
         return self._with_loss(replace(draft, weights=weights), result, chosen)
 
     @torch.no_grad()
-    def improved(self, draft: Draft, batch: Batch | None = None, most: float = math.inf) -> Draft:
+    def improved(self, draft: Draft, most: float = math.inf) -> Draft:
         """Return the draft after a Gauss-Newton step on its weights, or as it is if its loss does not fall.
 
         Args:
-            draft: judged on the batch.
-            batch: all calibration samples if omitted.
-            most: what the step may cost, in full runs: it goes by fewer samples of the batch if need be,
+            draft: judged on all calibration samples.
+            most: what the step may cost, in full runs: it goes by fewer samples if need be,
                 and is left out where those would be too few.
         """
-        chosen = batch or self.batch
         keep, read_by_all = draft.keep.tolist(), any_weights(self.cost, draft.order)
         read = [closed for _, closed in self.cost.reads.walk(keep, read_by_all)]
         unknowns = list(directions(keep, read, draft.order))
         costs = self.cost.shares_by_step(keep, read_by_all)
         price = sum(costs) + sum(sum(costs[unknown.steps[0] :]) for unknown in unknowns)
-        count = int(min(len(chosen.sample), most * len(self.batch.sample) / price))
+        count = int(min(len(self.batch.sample), most * len(self.batch.sample) / price))
         if not unknowns or count < FEWEST:
             return draft
-        few = chosen.part(torch.arange(count))
+        few = self.batch.part(torch.arange(count))
         split = split_steps(self.learnable(draft))
         weights = newton_step(split, draft.weights, unknowns, few, self.config.chunk)
         self._charge(price, few)
-        return min(draft, self.judged(replace(draft, weights=weights), chosen), key=lambda d: d.loss)
+        return min(draft, self.judged(replace(draft, weights=weights)), key=lambda d: d.loss)
 
     @torch.no_grad()
-    def calmed(self, draft: Draft, batch: Batch | None = None, most: float = math.inf) -> Draft:
+    def calmed(self, draft: Draft, most: float = math.inf) -> Draft:
         """Return the draft with calmer weights after the last running step, if the samples then look better.
 
         Nothing that runs later removes the noise a forecast adds there, and least squares takes noise in
@@ -138,19 +136,17 @@ class Arena:
         all cost one run.
 
         Args:
-            draft: judged on the batch.
-            batch: all calibration samples if omitted.
+            draft: judged on all calibration samples.
             most: highest loss.
         """
-        chosen = batch or self.batch
         tail = list(range(self._last_running(draft) + 1, self.cost.num_steps))
-        if not tail or chosen.target.dim() != 4:  # SSIM is for images
+        if not tail or self.batch.target.dim() != 4:  # SSIM is for images
             return draft
-        target = self._seen(chosen.target)
-        run = Resumable(split_steps(self.learnable(draft)), chosen)
-        run.run_on(chosen, {WEIGHTS: draft.weights.to(target.device, torch.float32)})
+        target = self._seen(self.batch.target)
+        run = Resumable(split_steps(self.learnable(draft)), self.batch)
+        run.run_on(self.batch, {WEIGHTS: draft.weights.to(target.device, torch.float32)})
         run.remember()
-        self._charge(self.share(draft), chosen)
+        self._charge(self.share(draft), self.batch)
         ranked = []
         for share in CALMED:
             weights = draft.weights.clone()
