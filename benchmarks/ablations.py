@@ -184,7 +184,7 @@ class Lab:
                 f"{variant.scheduler} {changes}",
                 lambda: plans.train_paper(case, self.effort, **variant.changes),
             )
-            cost = LoopCost.of(case.loop(plan.facts.granularity))
+            cost = LoopCost.of(case.loop_of(plan))
             return Found(at_ratio(plan, ratio, cost), plans.full_runs_of(plan)), seconds
         if variant.recipe == REFINE:
             config = PruneConfig(samples=self.calibration, full_runs=self.effort.full_runs, **variant.changes)
@@ -320,7 +320,7 @@ def _spread(names: Sequence[str], count: int) -> list[str]:
 
 def kinds(case: Case, plan: Plan) -> torch.Tensor:
     """Return `(T, N)` indices into `pictures.KINDS`: what a plan does with each block at each step."""
-    cost = LoopCost.of(case.loop(plan.facts.granularity))
+    cost = LoopCost.of(case.loop_of(plan))
     keep, weights = plan.keep.tolist(), plan.weights.tolist()
     live, table = cost.reads.live(keep, weights), cost.live(keep, weights)
     result = torch.zeros(plan.keep.shape, dtype=torch.int64)

@@ -14,7 +14,7 @@ from torch import nn
 import dipgo_fx
 from benchmarks import metrics
 from benchmarks.reference import models as reference
-from dipgo_fx import PruneConfig
+from dipgo_fx import Plan, PruneConfig
 from dipgo_fx.arena import Arena, frozen
 from dipgo_fx.calibration import Batch, calibrate
 from dipgo_fx.demo import models as demo
@@ -91,7 +91,7 @@ class Case:
         self.guidance = None if digits else _guidance(name)
         self.shape = demo.SAMPLE_SHAPE if digits else reference.SAMPLE_SHAPE[name]
         self.trained: dict[str, Any] = {}  # plans that serve several ratios, by what made them
-        self._loops: dict[str, Loop] = {}
+        self._loops: dict[tuple[Granularity, bool], Loop] = {}
         self._batches: dict[str, Batch] = {}
 
     # -- inputs
@@ -125,18 +125,24 @@ class Case:
 
     # -- loops
 
-    def loop(self, granularity: Granularity = "block") -> Loop:
+    def loop_of(self, plan: Plan) -> Loop:
+        """Return the unpruned loop that a plan is for."""
+        return self.loop(plan.facts.granularity, plan.facts.split_guidance)
+
+    def loop(self, granularity: Granularity = "block", split_guidance: bool = False) -> Loop:
         """Return the unpruned loop."""
-        if granularity not in self._loops:
-            self._loops[granularity] = dipgo_fx.trace(
+        key = (granularity, split_guidance)
+        if key not in self._loops:
+            self._loops[key] = dipgo_fx.trace(
                 self.model,
                 self.scheduler,
                 self.steps,
                 conditioning=self.calibration,
                 guidance_scale=self.guidance,
+                split_guidance=split_guidance,
                 granularity=granularity,
             )
-        return self._loops[granularity]
+        return self._loops[key]
 
     @property
     def full(self) -> Cost:

@@ -21,7 +21,7 @@ from dipgo_fx.importers import CROSS_ATTENTION, deepcache, tgate
 from dipgo_fx.macs import LoopCost
 from dipgo_fx.passes import Backup, Granularity
 from dipgo_fx.plan import ORDERS, backup_weights
-from dipgo_fx.schedules import filled, keep_table, step_sets, whole_steps
+from dipgo_fx.schedules import filled, keep_table, most_steps, step_sets, whole
 from dipgo_fx.threshold import check_ratio, threshold
 from dipgo_fx.tracing import Loop
 
@@ -72,7 +72,7 @@ class PlanMethod:
 
 def compiled(case: Case, plan: Plan) -> Loop:
     """Return the SubNet of a plan on a case."""
-    return build(case.loop(plan.facts.granularity), plan)
+    return build(case.loop_of(plan), plan)
 
 
 # -- evenly spaced steps
@@ -83,8 +83,10 @@ def uniform(case: Case, ratio: float, backup: Backup) -> Found:
     arena = case.arena()
     order = ORDERS[backup]
     budget = _checked(ratio, arena)
-    count = max(1, whole_steps(arena.cost, (), budget, order))
-    tables = [keep_table(arena.cost, chosen) for chosen in step_sets(arena.cost.num_steps, count)]
+    count = max(1, most_steps(arena.cost, (), budget, order)[-1])
+    tables = [
+        keep_table(arena.cost, whole(chosen, arena.cost)) for chosen in step_sets(arena.cost.num_steps, count)
+    ]
     drafts = [
         draft_of(torch.tensor(filled(table, budget, arena.cost, order, by_step=True)), backup)
         for table in tables
@@ -186,7 +188,7 @@ def _best_plan(case: Case, ratio: float, granularity: Granularity, plans: Iterat
 def one_search(case: Case, ratio: float, effort: Effort) -> Found:
     """Return what a single search at `prune`'s default ratio leaves for another one."""
     found = default(case, DEFAULT_RATIO, effort)
-    return Found(at_ratio(found.plan, ratio, LoopCost.of(case.loop())), found.full_runs)
+    return Found(at_ratio(found.plan, ratio, LoopCost.of(case.loop_of(found.plan))), found.full_runs)
 
 
 def papers_recipe(case: Case, ratio: float, effort: Effort) -> Found:
@@ -194,7 +196,7 @@ def papers_recipe(case: Case, ratio: float, effort: Effort) -> Found:
     if "paper" not in case.trained:
         case.trained["paper"] = train_paper(case, effort)
     plan: Plan = case.trained["paper"]
-    cost = LoopCost.of(case.loop(plan.facts.granularity))
+    cost = LoopCost.of(case.loop_of(plan))
     return Found(at_ratio(plan, ratio, cost), full_runs_of(plan))
 
 

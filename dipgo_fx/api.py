@@ -42,6 +42,7 @@ def prune(
     num_inference_steps: int = 50,
     calibration: Conditioning | None = None,
     guidance_scale: float | None = None,
+    split_guidance: bool | None = None,
     granularity: Granularity = "block",
     backup: Backup = "linear",
     sample: torch.Tensor | None = None,
@@ -62,6 +63,9 @@ def prune(
             (n, 77, 768)}`), or an iterable of such mappings; made up if omitted.
         guidance_scale: classifier-free guidance; conditioning then has 2 * batch rows, unconditional
             first.
+        split_guidance: let the two halves of guidance run at steps of their own, see `trace`; by default
+            where guidance is given, something is to be removed and the recipe is `refine`, but not
+            for stages.
         granularity: which modules are blocks.
         backup: what a closed gate of the `pruner` recipe reads; `refine` chooses by itself.
         sample: example of the initial noise where `model.config` does not give its shape.
@@ -82,6 +86,9 @@ def prune(
     config, generator = config or PruneConfig(), generator or torch.Generator().manual_seed(0)
     if calibration is not None and not isinstance(calibration, Mapping):
         calibration = list(calibration)
+    if split_guidance is None:
+        searched = ratio > 0 and config.recipe == "refine" and granularity != "stage"
+        split_guidance = guidance_scale is not None and searched
     with frozen(model), torch.enable_grad():
         loop = trace(
             model,
@@ -90,6 +97,7 @@ def prune(
             sample=sample,
             conditioning=conditioning if conditioning is not None else _first(calibration),
             guidance_scale=guidance_scale,
+            split_guidance=split_guidance,
             granularity=granularity,
         )
         cost = LoopCost.of(loop)
@@ -138,6 +146,7 @@ def apply(
         sample=sample,
         conditioning=conditioning,
         guidance_scale=plan.facts.guidance_scale,
+        split_guidance=plan.facts.split_guidance,
         granularity=plan.facts.granularity,
     )
     cost = LoopCost.of(loop)

@@ -20,6 +20,7 @@ from .passes import BindGates, DropDeadBlocks, InsertGates, Pipeline
 from .passes.insert_gates import WEIGHTS
 from .passes.split_steps import split_steps
 from .plan import backup_weights, order_of
+from .schedules import Runs, keep_table
 from .steps import run_checkpointed, steer
 from .threshold import any_weights
 from .tracing import Loop
@@ -34,7 +35,8 @@ CALMED, SLACK = (0.0, 0.25, 0.5, 0.75, 1.0), 1.25
 class Draft:
     """A candidate plan: keep table `(T, N)`, weights `(T, N, 3)`, its loss; how it was made.
 
-    `order` is how many computed values its gates may read when weights are fitted or learned.
+    `order` is how many computed values its gates may read when weights are fitted or learned, `runs` and
+    `shell` what the keep table was made from, see `keep_table`.
     """
 
     keep: torch.Tensor
@@ -42,7 +44,7 @@ class Draft:
     loss: float = math.inf
     name: str = ""
     order: int = 2
-    steps: tuple[int, ...] = field(default=(), compare=False)
+    runs: Runs = field(default=(), compare=False)
     shell: tuple[int, ...] = field(default=(), compare=False)
 
 
@@ -100,7 +102,7 @@ class Arena:
         """Return the draft with weights fitted by `steer` on a batch, and its loss there, in one run."""
         chosen = batch or self.batch
         split = split_steps(self.learnable(draft))
-        weights, result = steer(split, draft.weights, self.skipped(draft), draft.keep, chosen)
+        weights, result = steer(split, draft.weights, self.free(draft), draft.keep, chosen)
         return self._with_loss(replace(draft, weights=weights), result, chosen)
 
     @torch.no_grad()
@@ -158,13 +160,23 @@ class Arena:
         return max(ranked, key=lambda pair: pair[0])[1]
 
     def _last_running(self, draft: Draft) -> int:
-        skipped = self.skipped(draft)
-        return max(step for step in range(self.cost.num_steps) if step not in skipped)
-
-    def skipped(self, draft: Draft) -> dict[int, list[int]]:
-        """Return the steps at which nothing of the model runs, and the gates that are read there."""
         live = self.cost.reads.live(draft.keep.tolist(), draft.weights.tolist())
-        return {t: self.cost.reads.read_by_output for t, running in enumerate(live) if not running}
+        return max(step for step, running in enumerate(live) if running)
+
+    def free(self, draft: Draft) -> dict[int, list[int]]:
+        """Return the steps at which a prediction is a backup, and the closed gates that give it."""
+        walked = self.cost.reads.walk(draft.keep.tolist(), draft.weights.tolist())
+        heads = self.cost.reads.read_by_output
+        found = {t: [n for n in heads if closed >> n & 1] for t, (_, closed) in enumerate(walked)}
+        return {t: closed for t, closed in found.items() if closed}
+
+    def has_free_steps(self, draft: Draft) -> bool:
+        """Tell whether a draft is its `runs` and nothing else runs at the other steps."""
+        if draft.keep.tolist() != keep_table(self.cost, draft.runs):
+            return False
+        heads = sum(1 << n for n in self.cost.reads.read_by_output)
+        walked = self.cost.reads.walk(draft.keep.tolist(), draft.weights.tolist())
+        return not any(closed & ~heads for _, closed in walked)
 
     def _with_loss(self, draft: Draft, result: torch.Tensor, batch: Batch) -> Draft:
         loss = self.loss(result, batch.target).item()

@@ -1,9 +1,9 @@
-"""One search, every ratio and step count: whole-step plans fitted once and kept with the plan."""
+"""One search, every ratio and step count: plans of whole steps and halves, fitted once and kept."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from .calibration import Batch
 from .macs import LoopCost
 from .passes import ORDER
 from .plan import Rung, backup_weights
-from .schedules import distinct, filled, keep_table, spread
+from .schedules import Runs, Sensitivity, distinct, filled, keep_table, most_steps, spread_runs
 from .threshold import fits
 
 RUNGS = 20
@@ -22,46 +22,77 @@ LOW = 0.35
 """Share of the steps up to which a rung is fitted with care."""
 NEWTON_RUNS = 0.6
 """What a Gauss-Newton step on a rung may cost, in full runs."""
+JUDGES = 12
+"""Samples by which the shape of a rung is chosen."""
 EXPONENTS = (0.0, 0.15, 0.25, 0.35, 0.5)
 """How strongly the density of steps follows their sensitivity, see `spread`."""
+SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)
+"""How many unconditional runs there are to a conditional one, see `most_steps`."""
+Shape = tuple[int, int]
+"""Which of `EXPONENTS` and of `SHARES`."""
 
 
-def climb(arena: Arena, found: Draft, sensitivity: Sequence[float], few: Batch) -> tuple[Rung, ...]:
+def climb(arena: Arena, found: Draft, sensitivity: Sensitivity) -> tuple[Rung, ...]:
     """Fit rungs from few to nearly all steps, each with its steps spread by sensitivity.
 
-    How strongly goes by the rung below. Low rungs are cheap and hard to fit: they go by all samples and get
-    a Gauss-Newton step and a calm end. The others go by `few`. Empty if skipping a step is not free.
+    How strongly, and how many of them unconditional, goes by the rung below. Low rungs are cheap and hard
+    to fit: they go by all samples and get a Gauss-Newton step and a calm end. The others go by few.
+    Empty if skipping a step is not free.
     """
-    cost, total = arena.cost, arena.cost.num_steps
+    cost, few = arena.cost, _judges(arena)
     read = cost.reads.read_by_output
     rungs: dict[int, Rung] = {}
-    lowest, middle = math.inf, len(EXPONENTS) // 2
-    for count in _counts(total):
-        near = EXPONENTS[max(middle - 1, 0) : middle + 2]
-        drafts = {e: whole_step_draft(cost, spread(sensitivity, count, e)) for e in near}
-        if not all(map(arena.skipped, drafts.values())):
+    lowest, shape = math.inf, (len(EXPONENTS) // 2, 0)
+    for count in _counts(cost.num_steps):
+        drafts = {near: _draft(cost, sensitivity, count, near) for near in _shapes_near(shape, cost.halves)}
+        if not all(map(arena.has_free_steps, drafts.values())):
             return ()
-        fitted = {e: arena.steered(draft, few) for e, draft in drafts.items()}
-        exponent = min(fitted, key=lambda e: fitted[e].loss)
-        middle, best = EXPONENTS.index(exponent), fitted[exponent]
+        fitted = {near: arena.steered(draft, few) for near, draft in drafts.items()}
+        shape = min(fitted, key=lambda near: fitted[near].loss)
+        best = fitted[shape]
         if best.loss >= lowest:  # a lower rung, with what is left spent on the last steps, serves better
             continue
         lowest = best.loss
-        if count <= LOW * total:
-            best = arena.calmed(arena.improved(arena.steered(drafts[exponent]), most=NEWTON_RUNS))
-        rungs[count] = Rung(best.steps, best.weights[:, read])
-    if len(arena.skipped(found)) == total - len(found.steps):
-        rungs[len(found.steps)] = Rung(found.steps, found.weights[:, read])
-    return tuple(rungs[count] for count in sorted(rungs))
+        if count <= LOW * cost.num_steps:
+            best = arena.calmed(arena.improved(arena.steered(drafts[shape]), most=NEWTON_RUNS))
+        rungs[_size(best.runs)] = Rung(best.runs, best.weights[:, read])
+    if arena.has_free_steps(found):
+        rungs[_size(found.runs)] = Rung(found.runs, found.weights[:, read])
+    return tuple(rungs[size] for size in sorted(rungs))
 
 
-def ladder_cost(arena: Arena, few: Batch) -> float:
+def ladder_cost(arena: Arena) -> float:
     """Return about what fitting a ladder costs, in full runs."""
     total = arena.cost.num_steps
     low = [count for count in _counts(total) if count <= LOW * total]
     newton = sum(min(NEWTON_RUNS, 1.5 * count**2 / total) for count in low)
-    tried = 3 * sum(_counts(total)) / total * len(few.sample) / len(arena.batch.sample)
-    return tried + 3 * sum(low) / total + newton
+    shapes = 3 if arena.cost.halves == 1 else 5
+    tried = shapes * sum(_counts(total)) / total
+    return tried * len(_judges(arena).sample) / len(arena.batch.sample) + 3 * sum(low) / total + newton
+
+
+def _judges(arena: Arena) -> Batch:
+    return arena.batch.part(torch.arange(min(JUDGES, len(arena.batch.sample))))
+
+
+def _draft(cost: LoopCost, sensitivity: Sensitivity, count: int, shape: Shape) -> Draft:
+    """Return the draft of a shape that costs as much as `count` whole steps."""
+    budget = cost.share(keep_table(cost, (tuple(range(count)),) * cost.halves))
+    counts = most_steps(cost, (), budget, ORDER, SHARES[shape[1]])
+    return rung_draft(cost, spread_runs(sensitivity, counts, EXPONENTS[shape[0]]))
+
+
+def _shapes_near(shape: Shape, halves: int) -> Iterator[Shape]:
+    """Yield a shape and those with the next exponent or the next share."""
+    exponent, share = shape
+    yield shape
+    yield from ((near, share) for near in (exponent - 1, exponent + 1) if 0 <= near < len(EXPONENTS))
+    if halves > 1:
+        yield from ((exponent, near) for near in (share - 1, share + 1) if 0 <= near < len(SHARES))
+
+
+def _size(runs: Runs) -> int:
+    return sum(map(len, runs))
 
 
 def highest(rungs: Sequence[Rung], cost: LoopCost, budget: float) -> Draft | None:
@@ -69,20 +100,20 @@ def highest(rungs: Sequence[Rung], cost: LoopCost, budget: float) -> Draft | Non
 
     `None` if even the lowest is too dear.
     """
-    affordable = [r for r in rungs if fits(cost, keep_table(cost, r.steps), budget, ORDER)]
+    affordable = [r for r in rungs if fits(cost, keep_table(cost, r.runs), budget, ORDER)]
     if not affordable:
         return None
-    draft = whole_step_draft(cost, affordable[-1].steps, budget)
+    draft = rung_draft(cost, affordable[-1].runs, budget)
     read = cost.reads.read_by_output
     closed = ~draft.keep[:, read, None]
     draft.weights[:, read] = torch.where(closed, affordable[-1].weights, draft.weights[:, read])
     return draft
 
 
-def whole_step_draft(cost: LoopCost, steps: tuple[int, ...], budget: float = 0.0) -> Draft:
-    """Return the plan that runs `steps` whole, and what a budget leaves over on the last steps."""
-    keep = torch.tensor(filled(keep_table(cost, steps), budget, cost, ORDER, by_step=True))
-    return Draft(keep, backup_weights(keep, "linear"), order=ORDER, steps=steps)
+def rung_draft(cost: LoopCost, runs: Runs, budget: float = 0.0) -> Draft:
+    """Return the plan that runs each half at its steps, and what a budget leaves over on the last steps."""
+    keep = torch.tensor(filled(keep_table(cost, runs), budget, cost, ORDER, by_step=True))
+    return Draft(keep, backup_weights(keep, "linear"), order=ORDER, runs=runs)
 
 
 def moved(
@@ -98,28 +129,42 @@ def moved(
         new: those of the loop to run.
         cost: of the loop to run.
     """
-    placed = [_placed(rung, old, new) for rung in rungs if len(rung.steps) < len(new)]
-    shares = [step / len(old) for step in rungs[-1].steps]
-    more = range(len(rungs[-1].steps) + 1, len(new))
-    drafts = [whole_step_draft(cost, _spread_like(shares, len(new), count)) for count in more]
+    placed = [_placed(rung, old, new) for rung in rungs if len(rung.runs[-1]) < len(new)]
     read = cost.reads.read_by_output
-    return (*placed, *(Rung(draft.steps, draft.weights[:, read]) for draft in drafts))
+    top = rungs[-1].runs
+    drafts = (rung_draft(cost, _more(top, len(old), len(new), n)) for n in range(len(top[-1]) + 1, len(new)))
+    return (*placed, *(Rung(draft.runs, draft.weights[:, read]) for draft in drafts))
 
 
 def _placed(rung: Rung, old: Sequence[float], new: Sequence[float]) -> Rung:
-    steps = _nearest([old[step] for step in rung.steps], new)
-    weights = torch.zeros(len(new), *rung.weights.shape[1:], dtype=torch.float64)
-    weights[..., 0] = 1
-    ends = zip(rung.steps, [*rung.steps[1:], len(old)], steps, [*steps[1:], len(new)], strict=True)
+    every = sorted({step for steps in rung.runs for step in steps})
+    place = dict(zip(every, _nearest([old[step] for step in every], new), strict=True))
+    runs = tuple(tuple(place[step] for step in steps) for steps in rung.runs)
+    heads = zip(rung.weights.chunk(len(runs), 1), rung.runs, runs, strict=True)
+    placed = [_interpolated(weights, before, after, old, new) for weights, before, after in heads]
+    return Rung(runs, torch.cat(placed, 1))
+
+
+def _interpolated(
+    weights: torch.Tensor,
+    before: tuple[int, ...],
+    after: tuple[int, ...],
+    old: Sequence[float],
+    new: Sequence[float],
+) -> torch.Tensor:
+    """Return weights `(T, R, 3)` of a half, read off at the noise levels of a loop with other steps."""
+    placed = torch.zeros(len(new), *weights.shape[1:], dtype=torch.float64)
+    placed[..., 0] = 1
+    ends = zip(before, [*before[1:], len(old)], after, [*after[1:], len(new)], strict=True)
     for start, stop, new_start, new_stop in ends:
-        known = rung.weights[start:stop].clone()
+        known = weights[start:stop].clone()
         known[0] = torch.tensor([1.0, 0.0, 0.0])  # at its own step a value is itself
         levels = [-old[t] for t in range(start, stop)]
         for t in range(new_start + 1, new_stop):
             for entry in np.ndindex(*known.shape[1:]):
                 column = known[(slice(None), *entry)].numpy()
-                weights[(t, *entry)] = float(np.interp(-new[t], levels, column))
-    return Rung(steps, weights)
+                placed[(t, *entry)] = float(np.interp(-new[t], levels, column))
+    return placed
 
 
 def _counts(total: int) -> list[int]:
@@ -127,14 +172,21 @@ def _counts(total: int) -> list[int]:
     return sorted({max(1, share * total // RUNGS) for share in shares})
 
 
-def _spread_like(shares: Sequence[float], total: int, count: int) -> tuple[int, ...]:
-    """Return `count` of `total` steps whose density follows that of steps at `shares` of a loop."""
-    known = [index / len(shares) for index in range(len(shares) + 1)]
-    quantiles = np.interp([index / count for index in range(count)], known, [*shares, 1.0])
-    return distinct((quantiles * total).tolist(), total)
+def _more(top: Runs, old: int, new: int, count: int) -> Runs:
+    """Return runs of `count` of `new` steps whose density follows that of `top`, of `old` steps."""
+    conditional: tuple[int, ...] | None = None
+    made: list[tuple[int, ...]] = []
+    for steps in reversed(top):
+        wanted = max(1, round(count * len(steps) / len(top[-1])))
+        known = [index / len(steps) for index in range(len(steps) + 1)]
+        places = [*(step / old for step in steps), 1.0]
+        quantiles = np.interp([index / wanted for index in range(wanted)], known, places)
+        made.append(distinct((quantiles * new).tolist(), conditional or range(new)))
+        conditional = made[0]
+    return tuple(reversed(made))
 
 
 def _nearest(levels: Sequence[float], new: Sequence[float]) -> tuple[int, ...]:
     """Return the steps whose noise levels are nearest to `levels`, step 0 for the first."""
     places = [min(range(len(new)), key=lambda t: abs(new[t] - level)) for level in levels[1:]]
-    return distinct([0, *places], len(new))
+    return distinct([0, *places], range(len(new)))

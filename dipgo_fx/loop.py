@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 
 def denoise(
@@ -18,6 +19,7 @@ def denoise(
     conditioning: Mapping[str, Any],
     *,
     guidance_scale: float | None = None,
+    split_guidance: bool = False,
     generator: torch.Generator | None = None,
     on_step: Callable[[int, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
@@ -27,21 +29,26 @@ def denoise(
         sample: `(batch, ...)`, already scaled by `scheduler.init_noise_sigma`.
         conditioning: keyword arguments of `model.forward`; 2 * batch rows, unconditional first, if
             `guidance_scale` is given, else batch rows.
+        split_guidance: call the model once for the unconditional rows and once for the conditional ones.
         on_step: called before each step with its index and the sample it starts from.
     """
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     noise = {"generator": generator} if takes_generator else {}
+    calls = halves(conditioning, sample.shape[0]) if split_guidance else (conditioning,)
     for index, t in enumerate(scheduler.timesteps):
         if on_step is not None:
             on_step(index, sample)
-        latents = sample if guidance_scale is None else torch.cat([sample, sample])
+        doubled = guidance_scale is not None and not split_guidance
+        latents = torch.cat([sample, sample]) if doubled else sample
         if hasattr(scheduler, "scale_model_input"):  # flow matching has none
             latents = scheduler.scale_model_input(latents, t)
         # One row a sample: DiT-like models want it so, U-Nets take either form.
         timestep = torch.full((latents.shape[0],), t.item(), dtype=t.dtype, device=latents.device)
-        prediction = predict(model, latents, timestep, conditioning)
+        predictions = [predict(model, latents, timestep, given) for given in calls]
+        prediction = predictions[0]
         if guidance_scale is not None:
-            prediction = guide(prediction, sample.shape[1], guidance_scale)
+            unconditional, conditional = predictions if split_guidance else prediction.chunk(2)
+            prediction = guide(unconditional, conditional, sample.shape[1], guidance_scale)
         if drops_variance(scheduler) and prediction.shape[1] == 2 * sample.shape[1]:
             prediction = prediction[:, : sample.shape[1]]
         sample = scheduler.step(prediction, t, sample, **noise, return_dict=False)[0]
@@ -58,10 +65,24 @@ def predict(
     return prediction
 
 
-def guide(prediction: torch.Tensor, channels: int, scale: float) -> torch.Tensor:
+def halves(conditioning: Mapping[str, Any], rows: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the first `rows` rows of every tensor, the unconditional ones, and the others."""
+
+    def half(index: int) -> Mapping[str, Any]:
+        def part(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.reshape(2, rows, *tensor.shape[1:])[index]
+
+        taken: Mapping[str, Any] = pytree.tree_map_only(torch.Tensor, part, dict(conditioning))
+        return taken
+
+    return half(0), half(1)
+
+
+def guide(
+    unconditional: torch.Tensor, conditional: torch.Tensor, channels: int, scale: float
+) -> torch.Tensor:
     """Classifier-free guidance of the first `channels`; a predicted variance is the conditional's."""
-    unconditional, conditional = prediction.chunk(2)
-    if prediction.shape[1] == channels:
+    if conditional.shape[1] == channels:
         return unconditional + scale * (conditional - unconditional)
     rest = conditional[:, channels:]
     unconditional, conditional = unconditional[:, :channels], conditional[:, :channels]

@@ -100,6 +100,7 @@ class LoopCost:
         units: what each unit of `reads` costs at one step.
         fixed: what the loop costs outside the model (most schedulers: nothing).
         full: the unpruned loop.
+        halves: how many calls of the model a step makes, see `LoopFacts`.
     """
 
     reads: StepReads
@@ -107,6 +108,7 @@ class LoopCost:
     fixed: Cost
     full: Cost
     num_steps: int
+    halves: int = 1
 
     @classmethod
     def of(cls, loop: fx.GraphModule) -> LoopCost:
@@ -127,7 +129,7 @@ class LoopCost:
         units = tuple(costs[node] for node in reads.units)
         fixed = sum((costs[n] for n in costly if not tag(n, "in_model")), Cost())
         full = sum(costs.values(), Cost())
-        return cls(reads, units, fixed, full, len(facts.timesteps))
+        return cls(reads, units, fixed, full, len(facts.timesteps), facts.halves)
 
     def of_plan(self, keep: Keep, weights: Weights | None = None) -> Cost:
         """Return what the SubNet of a keep table costs, dead code removed."""

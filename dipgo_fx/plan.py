@@ -13,10 +13,11 @@ import torch
 from .macs import LoopCost
 from .passes import ORDER, Backup
 from .passes.liveness import last_kept
+from .schedules import Runs
 from .tracing import Loop, LoopFacts
 
 FILE_NAME = "plan.json"
-FORMAT = 2
+FORMAT = 3
 ORDERS: dict[Backup, int] = {"reuse": 1, "linear": 2}
 """How many computed values each kind of backup reads."""
 
@@ -27,13 +28,14 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True)
 class Rung:
-    """A whole-step plan of the ladder that a search leaves: which steps run, and what the others read.
+    """A plan of the ladder that a search leaves: which steps run, and what the others read.
 
-    `weights` is `(T, R, 3)`: of the R blocks that the model's prediction reads (mostly one, the output
-    head), which are all that a skipped step reads.
+    `runs` are the steps at which each half of a step runs whole (one half, unless guidance is split).
+    `weights` is `(T, R, 3)`: of the R blocks that the model's predictions read (mostly one a half, the
+    output head), which are all that a skipped half reads.
     """
 
-    steps: tuple[int, ...]
+    runs: Runs
     weights: torch.Tensor
 
 
@@ -198,7 +200,7 @@ class Plan:
             "keep": ["".join("01"[kept] for kept in row) for row in self.keep.tolist()],
             "weights": self.weights.tolist(),
             "scores": None if self.scores is None else self.scores.tolist(),
-            "rungs": [{"steps": r.steps, "weights": r.weights.tolist()} for r in self.rungs],
+            "rungs": [{"runs": r.runs, "weights": r.weights.tolist()} for r in self.rungs],
             "origin": self.origin,
         }
 
@@ -214,27 +216,31 @@ class Plan:
         scores, ratio = values["scores"], float(values["ratio"])
         if not (math.isfinite(ratio) and 0 <= ratio < 1):
             raise PlanError(f"ratio must lie in [0, 1), got {ratio}")
+        made = LoopFacts(**facts)
         return cls(
-            facts=LoopFacts(**facts),
+            facts=made,
             keep=torch.tensor([[char == "1" for char in row] for row in values["keep"]]),
             weights=torch.tensor(values["weights"], dtype=torch.float64),
             ratio=ratio,
             scores=None if scores is None else torch.tensor(scores, dtype=torch.float64),
-            rungs=tuple(_rung(rung, len(facts["timesteps"])) for rung in values["rungs"]),
+            rungs=tuple(_rung(rung, len(made.timesteps), made.halves) for rung in values["rungs"]),
             origin=dict(values["origin"]),
         )
 
 
-def _rung(values: dict[str, Any], num_steps: int) -> Rung:
-    steps = tuple(int(step) for step in values["steps"])
+def _rung(values: dict[str, Any], num_steps: int, halves: int) -> Rung:
+    runs = tuple(tuple(int(step) for step in steps) for steps in values["runs"])
     weights = torch.tensor(values["weights"], dtype=torch.float64)
-    if not steps or steps[0] != 0 or list(steps) != sorted({*steps}) or steps[-1] >= num_steps:
-        raise PlanError(f"a rung's steps must rise from 0 within {num_steps} steps, got {steps}")
+    if len(runs) != halves:
+        raise PlanError(f"a rung's runs must be {halves} lists of steps, got {len(runs)}")
+    for steps in runs:
+        if not steps or steps[0] != 0 or list(steps) != sorted({*steps}) or steps[-1] >= num_steps:
+            raise PlanError(f"a rung's steps must rise from 0 within {num_steps} steps, got {steps}")
     if weights.dim() != 3 or (len(weights), weights.shape[2]) != (num_steps, ORDER):
         raise PlanError(f"a rung's weights must be ({num_steps}, R, {ORDER}), got {tuple(weights.shape)}")
     if not bool(torch.isfinite(weights).all()):
         raise PlanError("a rung's weights must be finite")
-    return Rung(steps, weights)
+    return Rung(runs, weights)
 
 
 def backup_weights(keep: torch.Tensor, backup: Backup) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Uniform plans: which steps run whole, and which outer blocks run at the others."""
+"""Uniform plans: which steps run whole or in half, and which outer blocks run at the others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from .macs import LoopCost
 from .threshold import fill, fits
 
 KeepTable = list[list[bool]]
+Runs = tuple[tuple[int, ...], ...]
+"""For each half of a step (see `LoopFacts.halves`) the steps that run it, rising from 0."""
+Sensitivity = Sequence[Sequence[float]]
+"""For each half how much each of the T steps matters, above 0."""
 
 
 def step_sets(steps: int, count: int) -> Iterator[tuple[int, ...]]:
@@ -23,58 +27,102 @@ def step_sets(steps: int, count: int) -> Iterator[tuple[int, ...]]:
         *([steps * (i / count) ** power for i in range(count)] for power in (1.25, 0.8)),
     ]
     for span in spans:
-        chosen = distinct([0, *(round(position) for position in span[1:])], steps)
+        chosen = distinct([0, *(round(position) for position in span[1:])], range(steps))
         if chosen not in seen:
             seen.add(chosen)
             yield chosen
 
 
-def spread(sensitivity: Sequence[float], count: int, exponent: float) -> tuple[int, ...]:
+def whole(steps: tuple[int, ...], cost: LoopCost) -> Runs:
+    """Return that all halves run at `steps`."""
+    return (steps,) * cost.halves
+
+
+def spread_runs(sensitivity: Sensitivity, counts: Sequence[int], exponent: float) -> Runs:
+    """Return `counts` steps for each half, spread by its own sensitivity; all are steps of the last half."""
+    *first, last = zip(sensitivity, counts, strict=True)
+    conditional = spread(*last, exponent)
+    return (*(spread(*half, exponent, conditional) for half in first), conditional)
+
+
+def spread(
+    sensitivity: Sequence[float], count: int, exponent: float, among: Sequence[int] | None = None
+) -> tuple[int, ...]:
     """Return `count` steps as dense as the sensitivity to the power of `exponent`; 0 spreads them evenly.
 
     If forecasting over a gap of g steps costs an error of c g^p, gaps that go like c^(-1/p) cost the least.
 
     Args:
         sensitivity: of each of the T steps, above 0.
-        count: 1 to T.
+        count: 1 to T, or as many as `among` has.
         exponent: 1/p.
+        among: the steps to choose from, all if omitted.
     """
     mass = np.concatenate([[0.0], np.cumsum(np.power(sensitivity, exponent))])
     shares = [index / count for index in range(count)]
-    return distinct(np.interp(shares, mass / mass[-1], range(len(mass))).tolist(), len(sensitivity))
+    free = range(len(sensitivity)) if among is None else among
+    return distinct(np.interp(shares, mass / mass[-1], range(len(mass))).tolist(), free)
 
 
-def distinct(positions: Sequence[float], steps: int) -> tuple[int, ...]:
-    """Return for each position the nearest step that is still free, the first one's first; sorted."""
+def distinct(positions: Sequence[float], among: Sequence[int]) -> tuple[int, ...]:
+    """Return for each position the nearest of `among` that is still free, the first one's first; sorted."""
     taken: set[int] = set()
     for position in positions:
-        free = (step for step in range(steps) if step not in taken)
+        free = (step for step in among if step not in taken)
         taken.add(min(free, key=lambda step: abs(step - position)))
     return tuple(sorted(taken))
 
 
 def shells(blocks: int) -> Iterator[tuple[int, ...]]:
-    """Yield sets of outer blocks, from none to a third of each end, as DeepCache keeps them."""
+    """Yield sets of outer blocks of a call, from none to a third of each end, as DeepCache keeps them."""
     yield ()
     for depth in range(1, max(blocks // 3, 1) + 1):
         yield tuple(n for n in range(blocks) if n < depth or n >= blocks - depth - 1)
 
 
-def whole_steps(cost: LoopCost, shell: tuple[int, ...], budget: float, order: int) -> int:
-    """Return how many steps can run whole if the blocks of `shell` run at all the others."""
-    count = 0
-    while count < cost.num_steps and fits(
-        cost, keep_table(cost, tuple(range(count + 1)), shell), budget, order
-    ):
-        count += 1
-    return count
+def most_steps(
+    cost: LoopCost, shell: tuple[int, ...], budget: float, order: int, share: float = 1.0
+) -> tuple[int, ...]:
+    """Return how many steps can run each half if the blocks of `shell` run at all the others.
+
+    Args:
+        cost: of the loop.
+        shell: see `shells`.
+        budget: share of the loop's MACs.
+        order: how many computed values a closed gate may read.
+        share: how many unconditional steps there are to a conditional one, at least one; what is left
+            goes to more of them.
+
+    Returns one number a half, all 0 if nothing fits.
+    """
+
+    def fitting(counts: tuple[int, ...]) -> bool:
+        runs = tuple(tuple(range(count)) for count in counts)
+        return fits(cost, keep_table(cost, runs, shell), budget, order)
+
+    def split(count: int) -> tuple[int, ...]:
+        return (*[max(1, round(share * count))] * (cost.halves - 1), count)
+
+    low, high = 0, cost.num_steps
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fitting(split(middle)) else (low, middle - 1)
+    if not low:
+        return (0,) * cost.halves
+    counts = split(low)
+    while counts[0] < counts[-1] and fitting((counts[0] + 1, *counts[1:])):
+        counts = (counts[0] + 1, *counts[1:])
+    return counts
 
 
-def keep_table(cost: LoopCost, steps: tuple[int, ...], shell: tuple[int, ...] = ()) -> KeepTable:
-    """Return the `(T, N)` table that runs `steps` whole and `shell` at the other steps."""
-    blocks = cost.reads.num_blocks
+def keep_table(cost: LoopCost, runs: Runs, shell: tuple[int, ...] = ()) -> KeepTable:
+    """Return the `(T, N)` table that runs each half at its steps, and `shell` of it at the other steps."""
+    blocks = cost.reads.num_blocks // cost.halves
     outer = [n in shell for n in range(blocks)]
-    return [[True] * blocks if t in steps else list(outer) for t in range(cost.num_steps)]
+    return [
+        [kept for steps in runs for kept in ([True] * blocks if t in steps else outer)]
+        for t in range(cost.num_steps)
+    ]
 
 
 def filled(keep: KeepTable, budget: float, cost: LoopCost, order: int, by_step: bool = False) -> KeepTable:

@@ -1,4 +1,4 @@
-"""The default search: the best uniform plan, improved under an exact budget by moves and gradients."""
+"""The default search: the best uniform plan, improved under an exact budget by moves and fits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,23 @@ from tqdm.auto import tqdm
 
 from .arena import Arena, Draft
 from .calibration import Batch
-from .ladder import EXPONENTS, climb, ladder_cost
+from .ladder import EXPONENTS, SHARES, climb, ladder_cost
+from .moves import moved
 from .passes import ORDER
 from .plan import Rung, backup_weights
-from .schedules import KeepTable, filled, keep_table, shells, spread, spread_order, step_sets, whole_steps
+from .schedules import (
+    KeepTable,
+    Runs,
+    Sensitivity,
+    filled,
+    keep_table,
+    most_steps,
+    shells,
+    spread_order,
+    spread_runs,
+    step_sets,
+    whole,
+)
 from .sensitivity import sensitivities
 from .threshold import fits
 
@@ -31,13 +44,14 @@ def refine(arena: Arena, ratio: float, progress: bool) -> tuple[Draft, tuple[Run
     """Return the best plan found that keeps at most `1 - ratio` of the loop's MACs, and a ladder.
 
     1. Measure how much each step matters, see `sensitivities`. Judge plans of whole steps, evenly spread
-       and spread by that, with and without outer blocks at the other steps. Skipped steps get their
-       weights by least squares, in the run that judges them.
+       and spread by that, with and without outer blocks at the other steps; where guidance is split, also
+       with fewer unconditional steps. Skipped steps get their weights by least squares, in the run that
+       judges them.
     2. Move kept steps and trade single blocks; keep what lowers the loss.
     3. Give the best tables the weights that are best for the final samples, by Gauss-Newton: which steps
        run is better chosen after that than before. Go on from the winner until the budget is spent, then
        calm its end, see `Arena.calmed`.
-    4. Fit whole-step plans like the winner for other ratios: the ladder, see `climb`.
+    4. Fit such plans for other ratios: the ladder, see `climb`.
 
     The first two go by a third of the samples, the others by all. Every candidate fits the budget. What
     is returned is the best on all calibration samples, the best uniform plan among them.
@@ -46,7 +60,7 @@ def refine(arena: Arena, ratio: float, progress: bool) -> tuple[Draft, tuple[Run
     search.starts()
     search.moves()
     best = search.improved()
-    return best, climb(arena, best, search.sensitivity, search.few)
+    return best, climb(arena, best, search.sensitivity)
 
 
 class _Search:
@@ -84,7 +98,7 @@ class _Search:
         arena, rng = self.arena, self.rng
         moved = [draft for draft in self.drafts[:FINALISTS] if draft is not self.start]
         done = [self._best_weights(self.start)]
-        until = self.limit - ladder_cost(arena, self.few)
+        until = self.limit - ladder_cost(arena)
         for draft in moved:
             if arena.spent < until:
                 done.append(self._best_weights(draft))
@@ -142,53 +156,55 @@ def _known(draft: Draft, others: list[Draft]) -> bool:
 def scores_of(draft: Draft) -> torch.Tensor:
     """Return `(T, N)` scores whose threshold is the draft at its budget and evenly placed at others."""
     steps, blocks = draft.keep.shape
-    whole = tuple(t for t in range(steps) if bool(draft.keep[t].all()))
-    ranks = {step: 1 - index / steps for index, step in enumerate(spread_order(steps, whole))}
+    whole_ones = tuple(t for t in range(steps) if bool(draft.keep[t].all()))
+    ranks = {step: 1 - index / steps for index, step in enumerate(spread_order(steps, whole_ones))}
     rows = torch.tensor([ranks[t] for t in range(steps)], dtype=torch.float64)[:, None]
     # Within a step the blocks next to the output first: the others are dead without them.
     columns = torch.arange(1, blocks + 1, dtype=torch.float64)[None] / (steps * (blocks + 1))
     return draft.keep.double() + (rows + columns) / 2
 
 
-def _starts(arena: Arena, budget: float, sensitivity: list[float]) -> Iterator[Draft]:
+def _starts(arena: Arena, budget: float, sensitivity: Sensitivity) -> Iterator[Draft]:
     """Yield whole-step plans, then plans that also run outer blocks at the other steps."""
     cost = arena.cost
-    for shell in shells(cost.reads.num_blocks):
+    for shell in shells(cost.reads.num_blocks // cost.halves):
         for order in (2, 1) if shell else (ORDER,):
-            count = whole_steps(cost, shell, budget, order)
-            if not count:
-                continue
-            weighed = (spread(sensitivity, count, exponent) for exponent in EXPONENTS)
-            for steps in dict.fromkeys([*step_sets(cost.num_steps, count), *weighed]):
-                yield _draft(arena, keep_table(cost, steps, shell), budget, order, steps, shell)
+            for runs in dict.fromkeys(_start_runs(arena, shell, budget, order, sensitivity)):
+                yield _draft(arena, keep_table(cost, runs, shell), budget, order, runs, shell)
+
+
+def _start_runs(
+    arena: Arena, shell: tuple[int, ...], budget: float, order: int, sensitivity: Sensitivity
+) -> Iterator[Runs]:
+    """Yield whole steps, evenly spread and by sensitivity, then the same with fewer unconditional ones."""
+    cost = arena.cost
+    for share in SHARES[: 1 if shell or cost.halves == 1 else None]:
+        counts = most_steps(cost, shell, budget, order, share)
+        if not counts[-1]:
+            continue
+        if share == 1 and counts[0] == counts[-1]:
+            yield from (whole(steps, cost) for steps in step_sets(cost.num_steps, counts[-1]))
+        yield from (spread_runs(sensitivity, counts, exponent) for exponent in EXPONENTS)
 
 
 def _draft(
-    arena: Arena, keep: KeepTable, budget: float, order: int, steps: tuple[int, ...], shell: tuple[int, ...]
+    arena: Arena, keep: KeepTable, budget: float, order: int, runs: Runs, shell: tuple[int, ...]
 ) -> Draft:
     table = torch.tensor(filled(keep, budget, arena.cost, order, by_step=not shell))
     kind = "repeated" if order == 1 else "forecast"
-    name = f"{len(steps)} whole steps, {len(shell)} outer blocks elsewhere, {kind}"
+    half = f", {len(runs[0])} of them unconditional" if len(runs) > 1 else ""
+    name = f"{len(runs[-1])} whole steps{half}, {len(shell)} outer blocks elsewhere, {kind}"
     weights = backup_weights(table, "reuse" if order == 1 else "linear")
-    return Draft(table, weights, name=name, order=order, steps=steps, shell=shell)
+    return Draft(table, weights, name=name, order=order, runs=runs, shell=shell)
 
 
 def _neighbour(arena: Arena, draft: Draft, budget: float, rng: random.Random) -> Draft | None:
-    """Move a whole step, or give up one block of one; what that frees goes to blocks by the output."""
+    """Move a run, or give up one block of one; what that frees goes to blocks by the output."""
     for _ in range(20):
-        steps = _moved(draft.steps, arena.cost.num_steps, rng)
-        keep = keep_table(arena.cost, steps, draft.shell)
-        if rng.random() < 0.2 and len(steps) > 1:
-            keep[rng.choice(steps[1:])][rng.randrange(len(keep[0]))] = False
+        runs = moved(draft.runs, arena.cost.num_steps, rng)
+        keep = keep_table(arena.cost, runs, draft.shell)
+        if rng.random() < 0.2 and len(runs[-1]) > 1:
+            keep[rng.choice(runs[-1][1:])][rng.randrange(len(keep[0]))] = False
         if fits(arena.cost, keep, budget, draft.order):
-            return _draft(arena, keep, budget, draft.order, steps, draft.shell)
+            return _draft(arena, keep, budget, draft.order, runs, draft.shell)
     return None
-
-
-def _moved(steps: tuple[int, ...], total: int, rng: random.Random) -> tuple[int, ...]:
-    free = [t for t in range(1, total) if t not in steps]
-    if len(steps) < 2 or not free:
-        return steps
-    gone = rng.choice(steps[1:])
-    near = [t for t in free if abs(t - gone) <= 2] or free
-    return tuple(sorted({*steps} - {gone} | {rng.choice(near)}))

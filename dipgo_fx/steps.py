@@ -36,25 +36,25 @@ def run_checkpointed(split: fx.GraphModule, batch: Batch, tables: dict[str, torc
 def steer(
     split: fx.GraphModule,
     weights: torch.Tensor,
-    skipped: dict[int, list[int]],
+    free: dict[int, list[int]],
     keep: torch.Tensor,
     batch: Batch,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fit the weights of skipped steps by least squares; return them and the final samples.
+    """Fit the weights of the model's predictions by least squares; return them and the final samples.
 
-    Where nothing of the model runs, the next sample is affine in the weights (all but, if the scheduler
-    clips). Going through the loop once, each skipped step gets the weights that bring its sample closest
+    Where a prediction is a backup, the next sample is affine in its weights (all but, if the scheduler
+    clips). Going through the loop once, each such step gets the weights that bring its sample closest
     to the unpruned one of that step, from wherever the pruned run is by then: errors so far are
     corrected, not repeated. A step at which that brings it no closer keeps its weights.
 
     Args:
         split: a SubNet whose `weights` are an input, split into steps.
         weights: `(T, N, 3)`, where the fit starts and what it leaves elsewhere.
-        skipped: the steps at which nothing of the model runs, with the gates that are read there.
+        free: for each step the closed gates that the prediction reads directly.
         keep: `(T, N)` bool.
         batch: samples with their unpruned path.
     """
-    steps = _Steered(split, batch, weights, skipped, keep)
+    steps = _Steered(split, batch, weights, free, keep)
     result = steps.run_on(batch, {"weights": steps.weights})
     return steps.weights.double().cpu(), result
 
@@ -121,49 +121,79 @@ class _Recorded(Steps):
 
 
 class _Steered(Steps):
-    """Fits the weights of a skipped step before it runs; the table is edited in place."""
+    """Fits the weights of a step's predictions before it runs; the table is edited in place."""
 
     def __init__(
         self,
         split: fx.GraphModule,
         batch: Batch,
         weights: torch.Tensor,
-        skipped: dict[int, list[int]],
+        free: dict[int, list[int]],
         keep: torch.Tensor,
     ) -> None:
         super().__init__(split, batch)
         self.weights = weights.to(batch.sample.device, torch.float32, copy=True)
-        self.path, self.skipped, self.keep = batch.path, skipped, keep
+        self.path, self.free, self.keep = batch.path, free, keep
 
     def call_step(self, index: int, step: fx.GraphModule, args: Any) -> Any:
         # Where nothing runs at the next step either, a Runge-Kutta scheduler's sample may have no reader.
-        if index in self.skipped and index + 1 in _starts(step):
-            self._fit(index, step, args)
+        if index in self.free and index + 1 in _starts(step):
+            return self._fitted(index, step, args)
         return step(*args)
 
-    def _fit(self, index: int, step: fx.GraphModule, args: Any) -> None:
-        state, row = self.generator.get_state(), self.weights[index]
+    def _fitted(self, index: int, step: fx.GraphModule, args: Any) -> Any:
+        """Fit the weights of step `index` and return what it then hands on."""
+        row, run = self.weights[index], _Rerun(step, args, self.weights)
         entries = [
-            (n, k) for n in self.skipped[index] for k in range(min(int(self.keep[:index, n].sum()), ORDER))
+            (n, k) for n in self.free[index] for k in range(min(int(self.keep[:index, n].sum()), ORDER))
         ]
         start = torch.stack([row[entry] for entry in entries]).double()
 
-        def put(weights: torch.Tensor) -> None:
+        def result(weights: torch.Tensor) -> Any:
             for entry, weight in zip(entries, weights, strict=True):
                 row[entry] = weight
+            return run.again()
 
         def sample(weights: torch.Tensor) -> torch.Tensor:
-            put(weights)
-            self.generator.set_state(state)
-            return _sample_after(index, step, step(*args)).flatten().double()
+            return _sample_after(index, step, result(weights)).flatten().double()
 
         base, wanted = sample(torch.zeros_like(start)), self.path[index].flatten().double()
         columns = [sample(unit) - base for unit in torch.eye(len(entries)).to(start)]
         fitted = _ridge(torch.stack(columns, 1), wanted - base, start)
         # Clipping is not affine: what was fitted may then be farther off than where the fit started.
         closer = bool((sample(fitted) - wanted).norm() < (sample(start) - wanted).norm())
-        put(fitted if closer else start)
-        self.generator.set_state(state)
+        return result(fitted if closer else start)
+
+
+class _Rerun(fx.Interpreter):
+    """Runs a step again after a table was edited: what does not depend on the table is not run again.
+
+    That is all that the model computes at the step, and the noise it draws.
+    """
+
+    def __init__(self, step: fx.GraphModule, args: Any, table: torch.Tensor) -> None:
+        super().__init__(step)
+        self.known: dict[fx.Node, Any] = {}
+        placeholders = [node for node in step.graph.nodes if node.op == "placeholder"]
+        moving = {node for node, given in zip(placeholders, args, strict=True) if given is table}
+        for node in step.graph.nodes:
+            if node.op == "output" or not moving.isdisjoint(node.all_input_nodes):
+                moving.add(node)
+        self.still = {node for node in step.graph.nodes if node not in moving} | set(placeholders)
+        self.read_again = {read for node in moving for read in node.all_input_nodes}
+        self.run(*args)
+
+    def run_node(self, node: fx.Node) -> Any:
+        """Run a node and keep its value if it stays and is read again."""
+        value = super().run_node(node)
+        if node in self.still:
+            self.known[node] = value if node in self.read_again else None
+        return value
+
+    # A node with a value, be it None, is passed over.
+    def again(self) -> Any:
+        """Return what the step returns with the table as it is now."""
+        return self.run(initial_env=dict(self.known))
 
 
 def _ridge(columns: torch.Tensor, wanted: torch.Tensor, start: torch.Tensor) -> torch.Tensor:

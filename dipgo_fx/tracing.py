@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .report import Report
 
 GUARD = "_inputs"
+UNCONDITIONAL = "@unconditional"
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,11 @@ class LoopFacts:
         scheduler: class name of the scheduler.
         num_inference_steps: what `set_timesteps` was given.
         timesteps: noise levels of the T calls of the model, in order.
-        blocks: paths of the N blocks, in the order in which the model calls them.
+        blocks: paths of the N blocks, in the order in which the model calls them; under `split_guidance`
+            first all of the unconditional call, with the suffix `@unconditional`.
         granularity: which modules are blocks.
         guidance_scale: classifier-free guidance, or `None`.
+        split_guidance: whether the two halves of guidance are calls of their own.
     """
 
     model: str
@@ -43,6 +46,12 @@ class LoopFacts:
     blocks: tuple[str, ...]
     granularity: Granularity
     guidance_scale: float | None
+    split_guidance: bool = False
+
+    @property
+    def halves(self) -> int:
+        """How many calls of the model a step makes, each with N / halves of the blocks."""
+        return 1 + self.split_guidance
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts as plain values for a file."""
@@ -99,6 +108,7 @@ def trace(
     sample: torch.Tensor | None = None,
     conditioning: Mapping[str, Any] | None = None,
     guidance_scale: float | None = None,
+    split_guidance: bool = False,
     granularity: Granularity = "block",
 ) -> Loop:
     """Return the unpruned loop as a graph; its output equals the eager loop's bit for bit.
@@ -111,12 +121,17 @@ def trace(
         conditioning: examples of the other arguments of `model.forward`, any number of rows; made from
             `model.config` if omitted.
         guidance_scale: if given, conditioning has 2 * batch rows, unconditional first.
+        split_guidance: call the model once for the unconditional rows and once for the conditional
+            ones, so that a plan can skip either. The same numbers up to rounding.
         granularity: which modules are blocks, see `dipgo_fx.passes.find_blocks`.
 
     Raises:
         TraceError: the model's or scheduler's Python cannot be recorded; names the module.
-        ValueError: shapes that neither the arguments nor `model.config` give.
+        ValueError: shapes that neither the arguments nor `model.config` give; `split_guidance` without
+            guidance.
     """
+    if split_guidance and guidance_scale is None:
+        raise ValueError("split_guidance needs a guidance_scale: without guidance there is one call a step")
     own = prepared(scheduler, num_inference_steps)
     sample = example_sample(model) if sample is None else sample
     conditioning = example_conditioning(model) if conditioning is None else dict(conditioning)
@@ -124,7 +139,8 @@ def trace(
     rows = 1 if guidance_scale is None else 2
 
     # The paper's stages leave the output head alone.
-    recorder = LoopRecorder(model, find_blocks(model, granularity), granularity != "stage")
+    suffixes = (UNCONDITIONAL, "") if split_guidance else ("",)
+    recorder = LoopRecorder(model, find_blocks(model, granularity), granularity != "stage", suffixes)
     x, inputs = recorder.inputs(GUARD, sample, conditioning, rows)
     with recorder.recording():
         result = denoise(
@@ -133,6 +149,7 @@ def trace(
             x,
             inputs,
             guidance_scale=guidance_scale,
+            split_guidance=split_guidance,
             on_step=recorder.start_step,
         )
     recorder.mark_sample(len(own.timesteps), result)
@@ -146,6 +163,7 @@ def trace(
         blocks=tuple(recorder.called_blocks),
         granularity=granularity,
         guidance_scale=guidance_scale,
+        split_guidance=split_guidance,
     )
     return _assemble(model, recorder, InputGuard(sample, conditioning, rows), facts)
 

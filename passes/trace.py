@@ -39,24 +39,38 @@ class LoopRecorder(Recorder):
 
     With `gate_head` the last module with weights that the model calls outside the blocks is a block
     too: closing its gate makes a whole step free. `called_blocks` lists the blocks in the order in
-    which the model calls them.
+    which the model calls them. `suffixes` tell the calls of the model within a step apart: a block's name
+    is its path and that of the call.
     """
 
-    def __init__(self, model: nn.Module, blocks: tuple[str, ...], gate_head: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        blocks: tuple[str, ...],
+        gate_head: bool = False,
+        suffixes: tuple[str, ...] = ("",),
+    ) -> None:
         super().__init__(model)
         self.model = model
         self.gate_head = gate_head
-        self.called_blocks: list[str] = []
+        self._called: list[str] = []
         self._blocks = frozenset(blocks)
         self._entered = {"", *(p for block in blocks for p in _parents(block))}
         self._paths = {module: path for path, module in model.named_modules()}
         self._results: dict[Hashable, Any] = {}
         self._stack: list[str] = []
+        self._suffixes = suffixes
+        self._calls = 0  # of the model in this step
         self._call: _Call | None = None
+
+    @property
+    def called_blocks(self) -> list[str]:
+        """Names of the blocks, call by call of the model within a step."""
+        return [path + suffix for suffix in self._suffixes for path in self._called]
 
     def start_step(self, step: int, sample: torch.Tensor) -> None:
         """Tag what is recorded from now on with `step`, and `sample` as what the step starts from."""
-        self.step = step
+        self.step, self._calls = step, 0
         self.mark_sample(step, sample)
 
     def mark_sample(self, step: int, sample: torch.Tensor) -> None:
@@ -115,16 +129,19 @@ class LoopRecorder(Recorder):
 
     def _leaf(self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
         result = self._run_leaf(call, module, args, kwargs)
-        block = path if path in self._blocks else None
-        if block is not None and block in self.called_blocks:
-            raise TraceError("a block is called twice in one step; gate its parent instead")
-        if block is not None:
-            self.called_blocks.append(block)
+        block = self._new_block(path) if path in self._blocks else None
         node = self._emit(
             "call_module", f"{MODEL}.{path}", self._arguments(args), self._arguments(kwargs), path
         )
         self._bind(result, node, block)
         return result
+
+    def _new_block(self, path: str) -> str:
+        """Note a block of the first call and return its name."""
+        if path in self._called:
+            raise TraceError("a block is called twice in one step; gate its parent instead")
+        self._called.append(path)
+        return path + self._suffixes[0]
 
     def _run_leaf(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Return the leaf's fake result; leaves of equal structure and input shapes run once."""
@@ -139,6 +156,7 @@ class LoopRecorder(Recorder):
         self.in_model = True
         result = call(model, *args, **kwargs)
         self.in_model = False
+        self._calls = 1
         body = [node for node in self.graph.nodes if node.meta["custom"]["in_model"]]
         if self.gate_head:
             self._tag_head(model, body)
@@ -153,11 +171,12 @@ class LoopRecorder(Recorder):
         if head is None or head.meta["custom"]["block"] is not None:
             return
         if isinstance(head.meta["val"], torch.Tensor):
-            head.meta["custom"]["block"] = _path(head)
-            self.called_blocks.append(_path(head))
+            head.meta["custom"]["block"] = self._new_block(_path(head))
 
     def _replay(self, first: _Call, args: Any, kwargs: Any) -> Any:
         inputs = self._inputs((args, kwargs))
+        suffix = self._suffixes[self._calls]
+        self._calls += 1
         if len(inputs) != len(first.inputs):
             raise TraceError(
                 f"the model got {len(first.inputs)} tensors at step 0 and {len(inputs)} at step "
@@ -167,6 +186,8 @@ class LoopRecorder(Recorder):
         for node in first.body:
             copied = env[node] = self.graph.node_copy(node, lambda n: env.get(n, n))
             copied.meta["custom"] = {**node.meta["custom"], "step": self.step}
+            if (block := node.meta["custom"]["block"]) is not None:
+                copied.meta["custom"]["block"] = block.removesuffix(self._suffixes[0]) + suffix
 
         def renew(value: Any) -> Any:
             if not isinstance(value, torch.Tensor):

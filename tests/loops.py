@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from dipgo_fx.loop import denoise, prepared
 from dipgo_fx.macs import LoopCost
 from dipgo_fx.passes import ORDER, Granularity, InsertGates
 from dipgo_fx.plan import Plan
-from dipgo_fx.tracing import Loop, trace
+from dipgo_fx.tracing import UNCONDITIONAL, Loop, trace
 
 STEPS = 5
 
@@ -29,6 +30,7 @@ def loop(
     granularity: Granularity = "block",
     guidance_scale: float | None = None,
     steps: int = STEPS,
+    split_guidance: bool = False,
 ) -> Loop:
     """Return the traced loop of a zoo model; the same one at every call, so never edit it."""
     return trace(
@@ -36,6 +38,7 @@ def loop(
         zoo.SCHEDULERS[scheduler](),
         steps,
         guidance_scale=guidance_scale,
+        split_guidance=split_guidance,
         granularity=granularity,
     )
 
@@ -141,14 +144,21 @@ def _copy(value: Any) -> Any:
 def skipping(model: nn.Module, plan: Plan) -> Iterator[Skipped]:
     """Let `model` skip the blocks that a plan does not keep; it is as before afterwards."""
     skipped = Skipped(plan)
-    modules = [model.get_submodule(path) for path in plan.blocks]
-    for index, module in enumerate(modules):
-        module.forward = skipped.forward_of(index, module.forward)  # type: ignore[method-assign]
+    columns: dict[nn.Module, list[int]] = {}  # where guidance is split, a module is two blocks
+    for index, name in enumerate(plan.blocks):
+        columns.setdefault(model.get_submodule(name.removesuffix(UNCONDITIONAL)), []).append(index)
+    for module, own in columns.items():
+        module.forward = _in_turn([skipped.forward_of(index, module.forward) for index in own])  # type: ignore[method-assign]
     try:
         yield skipped
     finally:
-        for module in modules:
+        for module in columns:
             del module.forward
+
+
+def _in_turn(functions: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    turns = cycle(functions)
+    return lambda *args, **kwargs: next(turns)(*args, **kwargs)
 
 
 @torch.no_grad()
@@ -163,6 +173,7 @@ def eager_with_plan(
             x,
             conditioning,
             guidance_scale=plan.facts.guidance_scale,
+            split_guidance=plan.facts.split_guidance,
             generator=zoo.generator(3),
             on_step=skipped.start_step,
         )

@@ -23,10 +23,11 @@ from dipgo_fx.passes import ORDER, Backup
 from dipgo_fx.plan import Plan, PlanError, backup_weights
 from dipgo_fx.threshold import TOLERANCE, check_ratio, threshold
 from dipgo_fx.tracing import Loop, trace
-from loops import calls, cost, eager_with_plan, inputs, loop, run, scattered, supernet
+from loops import STEPS, calls, cost, eager_with_plan, inputs, loop, run, scattered, supernet
 
-# Model, scheduler, granularity, guidance. Every model, scheduler and granularity occurs; the
-# schedulers that draw noise, edit in place, or call the model twice a step occur with reused heads.
+# Model, scheduler, granularity, guidance, steps, whether guidance is split. Every model, scheduler and
+# granularity occurs; the schedulers that draw noise, edit in place, or call the model twice a step occur
+# with reused heads.
 LOOPS: tuple[tuple[Any, ...], ...] = (
     ("dit", "ddim", "block", None),
     ("dit", "pndm", "block", None),
@@ -41,6 +42,10 @@ LOOPS: tuple[tuple[Any, ...], ...] = (
     ("unet-text", "euler", "block", None),
     ("pixart", "dpm++", "block", 3.0),
     ("pixart", "flow-match", "branch", None),
+    ("dit", "unipc", "block", 2.0, STEPS, True),
+    ("dit-variance", "ddpm", "branch", 4.0, STEPS, True),
+    ("unet", "pndm", "block", 2.0, STEPS, True),
+    ("unet-text", "heun", "stage", 3.0, STEPS, True),
 )
 keys = st.sampled_from(LOOPS)
 batches = st.integers(1, 3)
@@ -90,6 +95,7 @@ def plans(draw: st.DrawFn, graph: Loop) -> Plan:
     scheduler=st.sampled_from(tuple(zoo.SCHEDULERS)),
     granularity=st.sampled_from(("stage", "block", "branch")),
     guidance_scale=st.none() | st.floats(0, 10),
+    split=st.booleans(),
     steps=st.integers(1, 6),
     batch=batches,
 )
@@ -98,6 +104,7 @@ def test_law_1_a_traced_loop_equals_the_eager_loop(
     scheduler: str,
     granularity: Any,
     guidance_scale: float | None,
+    split: bool,
     steps: int,
     batch: int,
 ) -> None:
@@ -105,9 +112,10 @@ def test_law_1_a_traced_loop_equals_the_eager_loop(
     noise = zoo.SCHEDULERS[scheduler]()
     # A Runge-Kutta warm-up needs the steps that it warms up with.
     assume(scheduler != "pndm" or steps >= 4)
-    graph = trace(zoo.model(model), noise, steps, guidance_scale=guidance_scale, granularity=granularity)
+    how = {"guidance_scale": guidance_scale, "split_guidance": split and guidance_scale is not None}
+    graph = trace(zoo.model(model), noise, steps, granularity=granularity, **how)
     x, c = inputs(model, batch, guidance_scale)
-    assert torch.equal(run(graph, x, c), zoo.eager(model, noise, steps, x, c, guidance_scale))
+    assert torch.equal(run(graph, x, c), zoo.eager(model, noise, steps, x, c, **how))
 
 
 @given(key=keys, batch=batches, order=orders, data=st.data())

@@ -45,21 +45,28 @@ def test_unknowns_are_the_weights_that_matter(data: st.DataObject, order: int) -
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "guidance_scale"), [("ddim", None), ("euler-a", 3.0), ("unipc", None), ("heun", None)]
+    ("scheduler", "guidance_scale", "split"),
+    [
+        ("ddim", None, False),
+        ("euler-a", 3.0, False),
+        ("euler-a", 3.0, True),
+        ("unipc", None, False),
+        ("heun", None, False),
+    ],
 )
-def test_a_resumed_run_is_the_whole_run(scheduler: str, guidance_scale: float | None) -> None:
+def test_a_resumed_run_is_the_whole_run(scheduler: str, guidance_scale: float | None, split: bool) -> None:
     """From any step on, with other weights there, bit for bit; noise included."""
-    _, batch = case(scheduler, guidance_scale)
-    court, found = arena(scheduler, guidance_scale), draft(case(scheduler, guidance_scale)[0], (0, 1, 4))
-    split = split_steps(court.learnable(found))
-    first = Resumable(split, batch)
+    graph, batch = case(scheduler, guidance_scale, split=split)
+    court, found = arena(scheduler, guidance_scale, split), draft(graph, (0, 1, 4))
+    net = split_steps(court.learnable(found))
+    first = Resumable(net, batch)
     with torch.no_grad():
         first.run_on(batch, {WEIGHTS: found.weights.float()})
         first.remember()
-        for step in sorted(court.skipped(found)):
+        for step in sorted(court.free(found)):
             changed = found.weights.float().clone()
             changed[step:, :, 0] += 0.25
-            whole = Resumable(split, batch).run_on(batch, {WEIGHTS: changed})
+            whole = Resumable(net, batch).run_on(batch, {WEIGHTS: changed})
             assert torch.equal(first.again(step, changed), whole)
 
 

@@ -39,7 +39,7 @@ KEEP = torch.tensor(
 def plan(backup: Any = "linear") -> Plan:
     """Return a plan for the small DiT of the zoo, with all that a search adds to one."""
     scores = torch.rand(KEEP.shape, dtype=torch.float64, generator=zoo.generator())
-    rungs = tuple(Rung(steps, scattered((5, 1), 3, len(steps))) for steps in ((0,), (0, 2, 3)))
+    rungs = tuple(Rung((steps,), scattered((5, 1), 3, len(steps))) for steps in ((0,), (0, 2, 3)))
     origin = {"recipe": "by hand", "seed": 3, "curve": [1.5, 0.25]}
     return replace(Plan.from_keep(loop("dit"), KEEP, backup), scores=scores, rungs=rungs, origin=origin)
 
@@ -61,7 +61,7 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
     assert read.blocks == loop("dit").blocks
     assert read.timesteps == loop("dit").facts.timesteps
     for mine, theirs in zip(plan().rungs, read.rungs, strict=True):
-        assert mine.steps == theirs.steps
+        assert mine.runs == theirs.runs
         assert theirs.weights.dtype == torch.float64
         assert torch.equal(mine.weights, theirs.weights)
     x, c = inputs("dit", 2)
@@ -156,13 +156,15 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rungs null": _with(rungs=None),
     "rungs a number": _with(rungs=2),
     "rungs of numbers": _with(rungs=[1, 2]),
-    "a rung without steps": _rung(steps=[]),
-    "a rung without step 0": _rung(steps=[1, 2]),
-    "a rung of falling steps": _rung(steps=[0, 3, 2]),
-    "a rung with a step twice": _rung(steps=[0, 2, 2]),
-    "a rung beyond the loop": _rung(steps=[0, 5]),
-    "a rung before the loop": _rung(steps=[0, -1]),
-    "a rung's steps of text": _rung(steps=["a"]),
+    "a rung without steps": _rung(runs=[[]]),
+    "a rung without step 0": _rung(runs=[[1, 2]]),
+    "a rung of falling steps": _rung(runs=[[0, 3, 2]]),
+    "a rung with a step twice": _rung(runs=[[0, 2, 2]]),
+    "a rung beyond the loop": _rung(runs=[[0, 5]]),
+    "a rung before the loop": _rung(runs=[[0, -1]]),
+    "a rung's steps of text": _rung(runs=[["a"]]),
+    "a rung of two halves": _rung(runs=[[0], [0, 2]]),
+    "a rung of no half": _rung(runs=[]),
     "a rung's weights of a row less": _rung(weights=[[[1.0] * 3]] * 4),
     "a rung's weights of two values": _rung(weights=[[[1.0] * 2]] * 5),
     "a rung's weights flat": _rung(weights=[[1.0] * 3] * 5),
@@ -228,8 +230,9 @@ def test_a_flipped_bit_is_refused_or_harmless(
         assert read.weights.shape == (*KEEP.shape, 3)
         assert read.weights.isfinite().all()
         for rung in read.rungs:
-            assert rung.steps[0] == 0
-            assert rung.steps == tuple(sorted({*rung.steps} & {*range(5)}))
+            (steps,) = rung.runs
+            assert steps[0] == 0
+            assert steps == tuple(sorted({*steps} & {*range(5)}))
             assert rung.weights.isfinite().all()
         assert 0 <= read.ratio < 1
         assert isinstance(read.facts, LoopFacts)

@@ -20,7 +20,7 @@ from dipgo_fx.losses import consistency_loss, ssim
 from dipgo_fx.macs import LoopCost
 from dipgo_fx.plan import backup_weights
 from dipgo_fx.pruner import Pruner, straight_through
-from dipgo_fx.schedules import filled, keep_table, step_sets, whole_steps
+from dipgo_fx.schedules import filled, keep_table, most_steps, step_sets, whole
 from dipgo_fx.threshold import TOLERANCE
 
 QUICK = PruneConfig(samples=4, batch_size=2, full_runs=6)
@@ -80,8 +80,8 @@ def test_no_uniform_plan_is_better(name: str) -> None:
     found = arena.judged(Draft(plan.keep, plan.weights))
     assert found.loss == pytest.approx(plan.origin["loss"], rel=1e-6)
     for backup, order, by_step in [("reuse", 1, False), ("linear", 2, False), ("linear", 3, True)]:
-        for steps in step_sets(6, whole_steps(cost, (), 0.5, order)):
-            keep = torch.tensor(filled(keep_table(cost, steps), 0.5, cost, order, by_step))
+        for steps in step_sets(6, most_steps(cost, (), 0.5, order)[-1]):
+            keep = torch.tensor(filled(keep_table(cost, whole(steps, cost)), 0.5, cost, order, by_step))
             uniform = arena.judged(Draft(keep, backup_weights(keep, backup)))
             assert found.loss <= uniform.loss * (1 + 1e-6)
 

@@ -11,9 +11,9 @@ import zoo
 from dipgo_fx.arena import Arena
 from dipgo_fx.calibration import calibrate
 from dipgo_fx.config import PruneConfig
-from dipgo_fx.ladder import whole_step_draft
+from dipgo_fx.ladder import rung_draft
 from dipgo_fx.schedules import spread, step_sets
-from dipgo_fx.sensitivity import sensitivities
+from dipgo_fx.sensitivity import POSITIONS, sensitivities
 from loops import cost, loop
 
 
@@ -44,19 +44,22 @@ def test_steps_go_where_they_matter() -> None:
     assert early[-1] == 8
 
 
+@pytest.mark.parametrize("split", [False, True], ids=["plain", "split"])
 @pytest.mark.parametrize("steps", [1, 2, 7, 30])
-def test_sensitivities_are_errors_without_a_step(steps: int) -> None:
-    """One a step, above 0, and no dearer than allowed or one sample; measured ones are losses of plans."""
-    graph = loop("dit", "ddim", "block", None, steps)
-    batch = calibrate(graph, zoo.model("dit"), None, 3, 1.0, zoo.generator(1))
-    court = Arena(graph, cost("dit", "ddim", "block", None, steps), batch, PruneConfig(), zoo.generator())
+def test_sensitivities_are_errors_without_a_step(steps: int, split: bool) -> None:
+    """One a step and half, above 0, no dearer than allowed or one sample; each the loss of a plan."""
+    key = ("dit", "ddim", "block", 2.0 if split else None, steps, split)
+    batch = calibrate(loop(*key), zoo.model("dit"), None, 3, 1.0, zoo.generator(1))
+    court = Arena(loop(*key), cost(*key), batch, PruneConfig(), zoo.generator())
     before = court.spent
     found = sensitivities(court, most=0.1)
-    assert len(found) == steps
-    assert min(found) > 0
-    assert court.spent - before <= 20 / 3
-    if steps == 7:
-        draft = whole_step_draft(court.cost, (0, 1, 2, 4, 5, 6))
-        assert found[3] ** 2 == pytest.approx(court.steered(draft, batch.part(torch.arange(1))).loss)
-    if steps > 1:
-        assert found[0] == found[1]
+    assert [len(half) for half in found] == [steps] * (1 + split)
+    assert min(map(min, found)) > 0
+    assert court.spent - before <= POSITIONS / 3
+    for half, own in enumerate(found):
+        if steps == 7:
+            runs = tuple((0, 1, 2, 4, 5, 6) if n == half else tuple(range(7)) for n in range(len(found)))
+            draft = rung_draft(court.cost, runs)
+            assert own[3] ** 2 == pytest.approx(court.steered(draft, batch.part(torch.arange(1))).loss)
+        if steps > 1:
+            assert own[0] == own[1]

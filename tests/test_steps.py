@@ -31,24 +31,33 @@ STEPS = {"pndm": 4, "heun": 4}
 
 @cache
 def case(
-    scheduler: str, guidance_scale: float | None = None, model: str = "dit", steps: int | None = None
+    scheduler: str,
+    guidance_scale: float | None = None,
+    model: str = "dit",
+    steps: int | None = None,
+    split: bool = False,
 ) -> tuple[Loop, Batch]:
     """Return a loop and three samples with their unpruned path."""
-    graph = loop(model, scheduler, "block", guidance_scale, steps or STEPS.get(scheduler, 7))
+    graph = loop(model, scheduler, "block", guidance_scale, steps or STEPS.get(scheduler, 7), split)
     return graph, calibrate(graph, zoo.model(model), None, 3, 1.0, zoo.generator(1))
 
 
-def arena(scheduler: str, guidance_scale: float | None = None) -> Arena:
+def arena(scheduler: str, guidance_scale: float | None = None, split: bool = False) -> Arena:
     """Return the arena of a case."""
-    graph, batch = case(scheduler, guidance_scale)
-    costs = cost("dit", scheduler, "block", guidance_scale, graph.facts.num_inference_steps)
+    graph, batch = case(scheduler, guidance_scale, split=split)
+    costs = cost("dit", scheduler, "block", guidance_scale, graph.facts.num_inference_steps, split)
     return Arena(graph, costs, batch, PruneConfig(), zoo.generator())
 
 
 def draft(graph: Loop, kept: tuple[int, ...], order: int = 3) -> Draft:
-    """Return the plan that runs some steps whole and extrapolates at the others."""
+    """Return the plan that runs some steps whole and extrapolates at the others.
+
+    Where guidance is split, the last of them runs conditionally only.
+    """
     keep = torch.zeros(graph.num_steps, len(graph.blocks), dtype=torch.bool)
     keep[list(kept)] = True
+    if graph.facts.split_guidance and len(kept) > 1:
+        keep[kept[-1], : len(graph.blocks) // 2] = False
     return Draft(keep, backup_weights(keep, "linear").float().double(), order=order)
 
 
@@ -68,6 +77,7 @@ def eager_path(model: nn.Module, noise: Any, graph: Loop, batch: Batch, plan: Pl
             batch.sample,
             batch.conditioning,
             guidance_scale=graph.facts.guidance_scale,
+            split_guidance=graph.facts.split_guidance,
             generator=zoo.generator(batch.seed),
             on_step=on_step,
         )
@@ -245,21 +255,24 @@ SCHEDULES = [(0, 1, 2), (0, 3), (0, 2, 4), (0,)]
 
 @pytest.mark.parametrize("kept", SCHEDULES, ids=str)
 @pytest.mark.parametrize(
-    ("scheduler", "guidance_scale"),
-    [*((name, None) for name in zoo.SCHEDULERS), ("ddim", 3.0), ("euler-a", 3.0), ("dpm++", 3.0)],
+    ("scheduler", "guidance_scale", "split"),
+    [
+        *((name, None, False) for name in zoo.SCHEDULERS),
+        *((name, 3.0, split) for name in ("ddim", "euler-a", "dpm++") for split in (False, True)),
+    ],
 )
 def test_no_step_gets_farther_from_the_path(
-    scheduler: str, guidance_scale: float | None, kept: tuple[int, ...]
+    scheduler: str, guidance_scale: float | None, split: bool, kept: tuple[int, ...]
 ) -> None:
     """Each skipped step ends at least as close to the path as with the weights that the fit started from.
 
     Both continue from where the steered run is by then. Schedulers that clip are no exception.
     """
-    graph, batch = case(scheduler, guidance_scale)
-    court, found = arena(scheduler, guidance_scale), draft(graph, kept)
+    graph, batch = case(scheduler, guidance_scale, split=split)
+    court, found = arena(scheduler, guidance_scale, split), draft(graph, kept)
     weights = court.steered(found).weights
     path = _path_with(weights, found, scheduler, graph, batch)
-    for step in court.skipped(found):
+    for step in court.free(found):
         table = torch.cat([weights[:step], found.weights[step:]])
         other = _path_with(table, found, scheduler, graph, batch)
         assert torch.equal(path[:step], other[:step])
@@ -284,7 +297,7 @@ def test_weights_are_the_least_squares(scheduler: str) -> None:
     court, found = arena(scheduler), draft(graph, (0, 1, 2))
     weights = court.steered(found).weights
     (block,) = court.cost.reads.read_by_output
-    for step in court.skipped(found):
+    for step in court.free(found):
 
         def after(entry: torch.Tensor, step: int = step) -> torch.Tensor:
             table = torch.cat([weights[:step], found.weights[step:]])
@@ -313,21 +326,27 @@ def test_weights_are_the_least_squares(scheduler: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "guidance_scale"),
-    [("ddim", None), ("ddpm", None), ("euler-a", 3.0), ("lcm", None), ("pndm", None), ("heun", 3.0)],
+    ("scheduler", "guidance_scale", "split"),
+    [
+        *((name, None, False) for name in ("ddim", "ddpm", "lcm", "pndm")),
+        *((name, 3.0, split) for name in ("euler-a", "heun") for split in (False, True)),
+        ("ddpm", 3.0, True),
+    ],
 )
-def test_a_steered_run_is_the_run_of_its_subnet(scheduler: str, guidance_scale: float | None) -> None:
+def test_a_steered_run_is_the_run_of_its_subnet(
+    scheduler: str, guidance_scale: float | None, split: bool
+) -> None:
     """The samples that the fit returns are those of the SubNet with the weights that it returns.
 
     Bit for bit, noise included: a forecast does what a SubNet's nodes do, with weights of one precision.
     """
-    graph, batch = case(scheduler, guidance_scale)
-    court = arena(scheduler, guidance_scale)
+    graph, batch = case(scheduler, guidance_scale, split=split)
+    court = arena(scheduler, guidance_scale, split)
     for kept in SCHEDULES:
         found = draft(graph, kept)
         with torch.no_grad():
-            split = split_steps(court.learnable(found))
-            weights, result = steer(split, found.weights, court.skipped(found), found.keep, batch)
+            net = split_steps(court.learnable(found))
+            weights, result = steer(net, found.weights, court.free(found), found.keep, batch)
         subnet = build(graph, Plan(graph.facts, found.keep, weights, 0.0), court.cost)
         with torch.no_grad():
             assert torch.equal(batch.run(subnet), result)
@@ -352,7 +371,7 @@ def test_only_skipped_steps_are_fitted(scheduler: str, order: int) -> None:
     given = found.weights.clone()
     weights = court.steered(found, batch).weights
     assert torch.equal(found.weights, given)
-    skipped = court.skipped(found)
+    skipped = court.free(found)
     assert sorted(skipped) == [1, 3, 4, 6]
     (read,) = court.cost.reads.read_by_output
     changed = (weights != given).nonzero().tolist()

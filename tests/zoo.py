@@ -144,6 +144,7 @@ def eager(
     x: torch.Tensor,
     inputs: dict[str, torch.Tensor],
     guidance_scale: float | None = None,
+    split_guidance: bool = False,
 ) -> torch.Tensor:
     """Run the plain loop, the reference for everything."""
     return denoise(
@@ -152,5 +153,6 @@ def eager(
         x,
         inputs,
         guidance_scale=guidance_scale,
+        split_guidance=split_guidance,
         generator=generator(3),
     )

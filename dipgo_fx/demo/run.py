@@ -20,7 +20,7 @@ from ..config import PruneConfig
 from ..losses import psnr, ssim
 from ..macs import Cost, LoopCost
 from ..plan import Plan
-from ..schedules import filled, keep_table, whole_steps
+from ..schedules import filled, keep_table, most_steps, whole
 from ..tracing import Loop, trace
 from .models import CLASSES, SAMPLE_SHAPE, DigitModel, load, load_classifier
 from .pictures import draw_plan, draw_samples
@@ -97,9 +97,9 @@ def _rows(
 def _plain_reuse(loop: Loop, cost: LoopCost, ratio: float) -> Plan:
     """Return the plan of every k-th step run whole, its features repeated in between."""
     budget = 1 - ratio
-    count = max(1, whole_steps(cost, (), budget, 1))
+    count = max(1, most_steps(cost, (), budget, 1)[-1])
     kept = tuple(index * loop.num_steps // count for index in range(count))
-    return Plan.from_keep(loop, torch.tensor(filled(keep_table(cost, kept), budget, cost, 1)))
+    return Plan.from_keep(loop, torch.tensor(filled(keep_table(cost, whole(kept, cost)), budget, cost, 1)))
 
 
 @torch.no_grad()
