@@ -23,7 +23,7 @@ from dipgo_fx import PruneConfig
 from dipgo_fx.arena import Arena, frozen
 from dipgo_fx.calibration import calibrate
 from dipgo_fx.demo.models import DigitModel, load
-from dipgo_fx.ladder import whole_step_draft
+from dipgo_fx.ladder import rung_draft
 from dipgo_fx.macs import LoopCost
 
 
@@ -73,7 +73,7 @@ def gradient_step(court: Arena) -> None:
 
 def newton_step(court: Arena) -> None:
     """Move the weights of a plan that runs every fifth step."""
-    court.improved(whole_step_draft(court.cost, tuple(range(0, court.cost.num_steps, 5))))
+    court.improved(rung_draft(court.cost, (tuple(range(0, court.cost.num_steps, 5)),)))
 
 
 STEPS_OF_A_SEARCH: dict[str, tuple[Callable[[Arena], None], bool]] = {

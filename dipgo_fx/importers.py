@@ -126,7 +126,7 @@ def tgate(loop: Loop, gate_step: int) -> Plan:
 
     From `gate_step` on every cross-attention repeats its output of the step before. T-GATE also
     averages that output over the two halves of the guidance and drops one half afterwards, which a
-    plan cannot express.
+    plan does not do.
 
     Args:
         loop: a traced model with cross-attentions of granularity `branch`.
@@ -170,6 +170,7 @@ def taylorseer(loop: Loop, cache_interval: int, *, max_order: int = 1, first_ste
             f"expected cache_interval and first_steps of at least 1 and max_order from 1 to {ORDER - 1}, got "
             f"{cache_interval}, {first_steps} and {max_order}"
         )
+    _refuse_split(loop)
     head = {path for path in loop.blocks[-1:] if "." not in path}
     keep = torch.zeros(loop.num_steps, len(loop.blocks), dtype=torch.bool)
     keep[:, [path in head for path in loop.blocks]] = True
@@ -215,6 +216,7 @@ class _UNet:
     LAYER = re.compile(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)(?:\.|$)")
 
     def __init__(self, loop: Loop) -> None:
+        _refuse_split(loop)
         self.facts = loop.facts
         self.layers = {path: tuple(self._layers(loop, path)) for path in loop.blocks}
         every = {layer for layers in self.layers.values() for layer in layers}
@@ -280,8 +282,15 @@ class _UNet:
 
 def _plan(loop: Loop, keeps: Callable[[int, int], bool]) -> Plan:
     """Return the plan of a rule over steps and block numbers."""
+    _refuse_split(loop)
     blocks = range(len(loop.blocks))
     return Plan.from_keep(loop, torch.tensor([[keeps(t, n) for n in blocks] for t in range(loop.num_steps)]))
+
+
+def _refuse_split(loop: Loop) -> None:
+    """Raise `PlanError` for a loop of split guidance: other methods call the model once a step."""
+    if loop.facts.split_guidance:
+        raise PlanError("schedules of other methods are for loops traced without split_guidance")
 
 
 def _component_names(path: str) -> tuple[str, str]:

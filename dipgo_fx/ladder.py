@@ -20,10 +20,14 @@ RUNGS = 20
 """Most rungs of a ladder."""
 LOW = 0.35
 """Share of the steps up to which a rung is fitted with care."""
+HIGH = 0.5
+"""Share of the steps up to which the shape of a rung is chosen."""
+FINALISTS = 2
+"""Shapes of a low rung that are judged on all samples."""
 NEWTON_RUNS = 0.6
 """What a Gauss-Newton step on a rung may cost, in full runs."""
 JUDGES = 12
-"""Samples by which the shape of a rung is chosen."""
+"""Samples by which the shape of a rung is chosen, at most; a third of those there are."""
 EXPONENTS = (0.0, 0.15, 0.25, 0.35, 0.5)
 """How strongly the density of steps follows their sensitivity, see `spread`."""
 SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)
@@ -36,25 +40,29 @@ def climb(arena: Arena, found: Draft, sensitivity: Sensitivity) -> tuple[Rung, .
     """Fit rungs from few to nearly all steps, each with its steps spread by sensitivity.
 
     How strongly, and how many of them unconditional, goes by the rung below. Low rungs are cheap and hard
-    to fit: they go by all samples and get a Gauss-Newton step and a calm end. The others go by few.
-    Empty if skipping a step is not free.
+    to fit: they go by all samples and get a Gauss-Newton step and a calm end. The others go by few, high
+    ones and all that exceed the budget as they come. Empty if skipping a step is not free.
     """
     cost, few = arena.cost, _judges(arena)
     read = cost.reads.read_by_output
     rungs: dict[int, Rung] = {}
-    lowest, shape = math.inf, (len(EXPONENTS) // 2, 0)
+    lowest, shape = math.inf, (len(EXPONENTS) // 2, len(SHARES) // 2)
     for count in _counts(cost.num_steps):
-        drafts = {near: _draft(cost, sensitivity, count, near) for near in _shapes_near(shape, cost.halves)}
+        spare = arena.spent < arena.config.full_runs
+        shapes = _shapes_near(shape, cost.halves) if spare and count <= HIGH * cost.num_steps else [shape]
+        drafts = {near: _draft(cost, sensitivity, count, near) for near in shapes}
         if not all(map(arena.has_free_steps, drafts.values())):
             return ()
         fitted = {near: arena.steered(draft, few) for near, draft in drafts.items()}
-        shape = min(fitted, key=lambda near: fitted[near].loss)
-        best = fitted[shape]
+        ranked = sorted(fitted, key=lambda near: fitted[near].rank)
+        shape, best = ranked[0], fitted[ranked[0]]
+        if spare and count <= LOW * cost.num_steps:
+            again = {near: arena.steered(drafts[near]) for near in ranked[:FINALISTS]}
+            shape = min(again, key=lambda near: again[near].rank)
+            best = arena.calmed(arena.improved(again[shape], most=NEWTON_RUNS))
         if best.loss >= lowest:  # a lower rung, with what is left spent on the last steps, serves better
             continue
         lowest = best.loss
-        if count <= LOW * cost.num_steps:
-            best = arena.calmed(arena.improved(arena.steered(drafts[shape]), most=NEWTON_RUNS))
         rungs[_size(best.runs)] = Rung(best.runs, best.weights[:, read])
     if arena.has_free_steps(found):
         rungs[_size(found.runs)] = Rung(found.runs, found.weights[:, read])
@@ -64,15 +72,17 @@ def climb(arena: Arena, found: Draft, sensitivity: Sensitivity) -> tuple[Rung, .
 def ladder_cost(arena: Arena) -> float:
     """Return about what fitting a ladder costs, in full runs."""
     total = arena.cost.num_steps
-    low = [count for count in _counts(total) if count <= LOW * total]
+    counts = _counts(total)
+    low = [count for count in counts if count <= LOW * total]
     newton = sum(min(NEWTON_RUNS, 1.5 * count**2 / total) for count in low)
     shapes = 3 if arena.cost.halves == 1 else 5
-    tried = shapes * sum(_counts(total)) / total
-    return tried * len(_judges(arena).sample) / len(arena.batch.sample) + 3 * sum(low) / total + newton
+    tried = sum(count * (shapes if count <= HIGH * total else 1) for count in counts) / total
+    on_all = (FINALISTS + 2) * sum(low) / total
+    return tried * len(_judges(arena).sample) / len(arena.batch.sample) + on_all + newton
 
 
 def _judges(arena: Arena) -> Batch:
-    return arena.batch.part(torch.arange(min(JUDGES, len(arena.batch.sample))))
+    return arena.batch.part(torch.arange(max(1, min(JUDGES, len(arena.batch.sample) // 3))))
 
 
 def _draft(cost: LoopCost, sensitivity: Sensitivity, count: int, shape: Shape) -> Draft:

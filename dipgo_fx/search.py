@@ -81,7 +81,7 @@ class _Search:
             self._try(draft)
             if self.arena.spent > STARTS_END * self.limit:
                 break
-        self.start = self.drafts[0]
+        self.start = min(self.drafts, key=lambda draft: draft.loss)
         self.arena.notes.update(start=self.start.name, start_loss=self.start.loss)
 
     def moves(self) -> None:
@@ -103,12 +103,14 @@ class _Search:
             if arena.spent < until:
                 done.append(self._best_weights(draft))
         for _ in range(MAX_MOVES):
-            neighbour = _neighbour(arena, min(done, key=_loss), self.budget, rng)
+            neighbour = _neighbour(arena, min(done, key=_rank), self.budget, rng)
             if neighbour is None or arena.spent >= until:
                 break
             if not _known(neighbour, done):
                 done.append(self._best_weights(neighbour))
-        return arena.calmed(min(done, key=_loss), most=self._plain())
+        plain = self._plain()
+        best = min((draft for draft in done if draft.loss <= plain), key=_rank, default=done[0])
+        return arena.calmed(best, most=plain)
 
     def _plain(self) -> float:
         """Return the loss of the plan that the search started from, its backups plain."""
@@ -128,7 +130,7 @@ class _Search:
 
     def _try(self, draft: Draft) -> None:
         self.drafts.append(self._fitted(draft, self.few))
-        self.drafts.sort(key=_loss)
+        self.drafts.sort(key=_rank)
         self._show()
 
     def _fitted(self, draft: Draft, batch: Batch) -> Draft:
@@ -145,8 +147,8 @@ class _Search:
         self.bar.refresh()
 
 
-def _loss(draft: Draft) -> float:
-    return draft.loss
+def _rank(draft: Draft) -> float:
+    return draft.rank
 
 
 def _known(draft: Draft, others: list[Draft]) -> bool:

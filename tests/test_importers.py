@@ -400,3 +400,16 @@ def test_the_meter_counts_what_count_macs_counts(case: Case) -> None:
     assert torch.equal(sampler.latents, expected)
     full = LoopCost.of(traced(case, "block" if case in UNETS else "branch")).full
     assert (sampler.macs.total, sampler.macs.attention) == (full.total, full.attention)
+
+
+def test_schedules_of_other_methods_refuse_split_guidance() -> None:
+    """They know one call of the model a step."""
+    split = trace(zoo.model("unet"), zoo.SCHEDULERS["ddim"](), STEPS, guidance_scale=2.0, split_guidance=True)
+    makers = (
+        lambda: importers.deepcache(split, 2),
+        lambda: importers.taylorseer(split, 2),
+        lambda: importers.step_mask(split, [1] * STEPS),
+    )
+    for make in makers:
+        with pytest.raises(PlanError, match="without split_guidance"):
+            make()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from typing import Any
 
 import pytest
 import torch
@@ -160,10 +161,26 @@ def test_text_models_without_calibration_warn(caplog: pytest.LogCaptureFixture) 
 def test_guidance_keeps_both_halves() -> None:
     """With guidance a pruned loop takes two rows a sample and any batch size."""
     loop = quick(guidance_scale=2.0)
+    assert loop.facts.split_guidance
     with torch.no_grad():
         for batch in (1, 3):
             result = loop(zoo.sample("dit", batch), **zoo.conditioning("dit", 2 * batch))
             assert result.shape[0] == batch
+
+
+@pytest.mark.parametrize(
+    ("ratio", "options"),
+    [
+        (0.0, {}),
+        (0.5, {"granularity": "stage"}),
+        (0.5, {"split_guidance": False}),
+        (0.5, {"config": PruneConfig.paper(iterations=1, width=32, samples=2)}),
+    ],
+    ids=["nothing to remove", "stage", "asked for", "paper"],
+)
+def test_guidance_is_split_only_where_that_helps(ratio: float, options: dict[str, Any]) -> None:
+    """A loop that stays whole, the paper's recipe and stages call the model as pipelines do."""
+    assert not quick("unet", ratio, guidance_scale=2.0, **options).facts.split_guidance
 
 
 def test_nonfinite_models_are_refused() -> None:

@@ -54,6 +54,28 @@ def test_a_loop_equals_the_eager_loop(model: str, scheduler: str, guidance_scale
     ],
     ids=lambda noise: f"{type(noise).__name__}-{len(noise.config)}",
 )
+@pytest.mark.parametrize("model", zoo.MODELS)
+def test_split_guidance_computes_the_same(model: str) -> None:
+    """Two calls of the model in place of one of twice the rows: equal up to rounding, and as dear."""
+    noise = zoo.SCHEDULERS["ddim"]()
+    joint = trace(zoo.model(model), noise, 3, guidance_scale=3.0)
+    split = trace(zoo.model(model), noise, 3, guidance_scale=3.0, split_guidance=True)
+    conditional = joint.blocks
+    assert split.blocks == (*(f"{path}@unconditional" for path in conditional), *conditional)
+    assert count_macs(split).total == count_macs(joint).total
+    for batch in (1, 3):
+        x, c = inputs(model, batch, 3.0)
+        torch.testing.assert_close(run(split, x, c), run(joint, x, c), rtol=1e-4, atol=1e-5)
+        eager = zoo.eager(model, noise, 3, x, c, 3.0, split_guidance=True)
+        assert torch.equal(run(split, x, c), eager)
+
+
+def test_split_guidance_needs_guidance() -> None:
+    """Without guidance there is nothing to split."""
+    with pytest.raises(ValueError, match="split_guidance needs a guidance_scale"):
+        trace(zoo.model("dit"), zoo.SCHEDULERS["ddim"](), 3, split_guidance=True)
+
+
 @pytest.mark.parametrize("guidance_scale", [None, 3.0], ids=["plain", "guided"])
 def test_a_loop_follows_the_options_of_its_scheduler(noise: Any, guidance_scale: float | None) -> None:
     """Options that change a scheduler's arithmetic are traced as they stand."""
