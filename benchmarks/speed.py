@@ -32,11 +32,12 @@ from dipgo_fx import Loop, Plan, trace
 from dipgo_fx.api import build
 from dipgo_fx.loop import denoise, prepared
 from dipgo_fx.macs import LoopCost
+from dipgo_fx.schedules import keep_table
 
 TRACED = ("sd15", "dit")
 TRACE_SECONDS = 5.0
 IMPORTED = ("torch", "diffusers", "dipgo_fx")
-PARTS = ("trace", "wall", "import")
+PARTS = ("trace", "wall", "guidance", "import")
 # A fresh interpreter times its own import, so starting Python is not part of it.
 IMPORT_TIMER = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
 
@@ -166,9 +167,42 @@ def wall_rows(subject: Subject, steps: int, repeats: int) -> list[Row]:
     return [wall_row(subject.name, steps, name, seconds, shares[name]) for name in runs]
 
 
-def wall_row(model: str, steps: int, name: str, seconds: dict[str, list[float]], share: float) -> Row:
+def guidance_rows(subject: Subject, steps: int, repeats: int) -> list[Row]:
+    """Time guidance as one call of twice the rows and as two calls, whole and pruned."""
+    scheduler = d.DDIMScheduler()
+    conditioning = {name: torch.cat([rows, rows]) for name, rows in subject.conditioning.items()}
+    traced = partial(trace, subject.model, scheduler, steps, guidance_scale=2.0)
+    joint, split = traced(), traced(split_guidance=True)
+    whole, outer = tuple(range(0, steps, 5)), tuple(range(0, steps, 4))
+    plans = {
+        "one call a step": (joint, None),
+        "two calls a step": (split, None),
+        "one call, 4 of 20 steps": (joint, (whole,)),
+        "two calls, 4 of 20 steps": (split, (whole, whole)),
+        "two calls, 3 unconditional and 5 conditional": (split, (outer[::2], outer)),
+    }
+    runs: dict[str, Run] = {}
+    shares: dict[str, float] = {}
+    for name, (loop, kept) in plans.items():
+        table = keep_table(LoopCost.of(loop), kept or (tuple(range(steps)),) * loop.facts.halves)
+        plan = Plan.from_keep(loop, torch.tensor(table), "linear")
+        runs[name] = partial(build(loop, plan), subject.sample, **conditioning)
+        shares[name] = 1 - plan.ratio
+    seconds = interleaved(runs, repeats)
+    base = next(iter(runs))
+    return [wall_row(subject.name, steps, name, seconds, shares[name], base) for name in runs]
+
+
+def wall_row(
+    model: str,
+    steps: int,
+    name: str,
+    seconds: dict[str, list[float]],
+    share: float,
+    base: str = "eager loop",
+) -> Row:
     """Return one line: `seconds` by run and round, `share` of MACs that run `name` keeps."""
-    pairs = zip(seconds["eager loop"], seconds[name], strict=True)
+    pairs = zip(seconds[base], seconds[name], strict=True)
     speed_up = median(plain / own for plain, own in pairs)
     return {
         "model": model,
@@ -246,6 +280,21 @@ def wall_tables(options: argparse.Namespace) -> list[Table]:
     return tables
 
 
+def guidance_tables(options: argparse.Namespace) -> list[Table]:
+    """Return one table a model."""
+    note = (
+        f"Random weights (seed {options.seed}), one sample, guidance 2, DDIM, median of {options.repeats} "
+        "interleaved rounds, against the unpruned loop of one call a step on twice the rows."
+    )
+    tables = []
+    for name, make in (("dit", random_dit), ("unet", random_unet)):
+        torch.manual_seed(options.seed)
+        subject = make()
+        rows = guidance_rows(subject, options.steps, options.repeats)
+        tables.append(Table(f"guidance-{name}", f"Guidance in one call or two: {subject.name}", rows, note))
+    return tables
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -270,6 +319,8 @@ def main() -> None:
         tables.append(Table("trace", "Tracing on the meta device", trace_rows(options.traces)))
     if "wall" in options.parts:
         tables += wall_tables(options)
+    if "guidance" in options.parts:
+        tables += guidance_tables(options)
     if "import" in options.parts:
         tables.append(Table("import", "Importing, fresh processes", import_rows(options.traces)))
     print(write("speed", "Speed", tables, options.out))

@@ -39,9 +39,9 @@ Shape = tuple[int, int]
 def climb(arena: Arena, found: Draft, sensitivity: Sensitivity) -> tuple[Rung, ...]:
     """Fit rungs from few to nearly all steps, each with its steps spread by sensitivity.
 
-    How strongly, and how many of them unconditional, goes by the rung below. Low rungs are cheap and hard
-    to fit: they go by all samples and get a Gauss-Newton step and a calm end. The others go by few, high
-    ones and all that exceed the budget as they come. Empty if skipping a step is not free.
+    Tried are all exponents, and shares of unconditional runs near that of the rung below. Low rungs are
+    cheap and hard to fit: they go by all samples and get a Gauss-Newton step and a calm end. The others go
+    by few, high ones and all that exceed the budget as they come. Empty if skipping a step is not free.
     """
     cost, few = arena.cost, _judges(arena)
     read = cost.reads.read_by_output
@@ -75,7 +75,7 @@ def ladder_cost(arena: Arena) -> float:
     counts = _counts(total)
     low = [count for count in counts if count <= LOW * total]
     newton = sum(min(NEWTON_RUNS, 1.5 * count**2 / total) for count in low)
-    shapes = 3 if arena.cost.halves == 1 else 5
+    shapes = len(EXPONENTS) + 2 * (arena.cost.halves - 1)
     tried = sum(count * (shapes if count <= HIGH * total else 1) for count in counts) / total
     on_all = (FINALISTS + 2) * sum(low) / total
     return tried * len(_judges(arena).sample) / len(arena.batch.sample) + on_all + newton
@@ -93,10 +93,9 @@ def _draft(cost: LoopCost, sensitivity: Sensitivity, count: int, shape: Shape) -
 
 
 def _shapes_near(shape: Shape, halves: int) -> Iterator[Shape]:
-    """Yield a shape and those with the next exponent or the next share."""
+    """Yield all exponents with a shape's share, then its own with the next shares."""
     exponent, share = shape
-    yield shape
-    yield from ((near, share) for near in (exponent - 1, exponent + 1) if 0 <= near < len(EXPONENTS))
+    yield from ((other, share) for other in range(len(EXPONENTS)))
     if halves > 1:
         yield from ((exponent, near) for near in (share - 1, share + 1) if 0 <= near < len(SHARES))
 

@@ -19,7 +19,7 @@ from dipgo_fx.arena import Arena, Draft
 from dipgo_fx.calibration import calibrate
 from dipgo_fx.losses import consistency_loss, ssim
 from dipgo_fx.macs import LoopCost
-from dipgo_fx.plan import backup_weights
+from dipgo_fx.plan import Plan, backup_weights
 from dipgo_fx.pruner import Pruner, straight_through
 from dipgo_fx.schedules import filled, keep_table, most_steps, step_sets, whole
 from dipgo_fx.threshold import TOLERANCE
@@ -91,6 +91,22 @@ def test_search_cost_is_kept() -> None:
     """The default recipe spends about what it may, at most 200 full runs by default."""
     assert quick().plan.origin["full_runs"] <= QUICK.full_runs * 1.2
     assert PruneConfig().full_runs <= 200
+
+
+def test_candidates_rank_by_loss_and_looks() -> None:
+    """Loss times 1 - SSIM for images, the loss alone for other samples."""
+    graph = dipgo_fx.trace(zoo.model("dit"), zoo.SCHEDULERS["ddim"](), 3)
+    batch = calibrate(graph, zoo.model("dit"), None, 2, 1.0, zoo.generator(5))
+    keep = torch.tensor([[True] * len(graph.blocks), *[[False] * len(graph.blocks)] * 2])
+    draft = Draft(keep, backup_weights(keep, "reuse"))
+    for decode, unlikeness in ((None, None), (lambda samples: samples.flatten(2), 1.0)):
+        config = PruneConfig(samples=2, decode=decode)
+        judged = Arena(graph, LoopCost.of(graph), batch, config, zoo.generator()).judged(draft)
+        if unlikeness is None:
+            result = build(graph, Plan.from_keep(graph, keep))
+            unlikeness = 1 - ssim(batch.run(result), batch.target).item()
+        assert judged.unlikeness == pytest.approx(unlikeness)
+        assert judged.rank == judged.loss * judged.unlikeness
 
 
 def test_paper_recipe_trains_and_serves_every_ratio() -> None:
