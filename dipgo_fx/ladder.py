@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,53 +13,50 @@ from .calibration import Batch
 from .macs import LoopCost
 from .passes import ORDER
 from .plan import Rung, backup_weights
-from .schedules import Runs, Sensitivity, distinct, filled, keep_table, most_steps, spread_runs
+from .schedules import Runs, Sensitivity, distinct, filled, keep_table, most_steps, spread_runs, whole
 from .threshold import fits
 
-RUNGS = 20
-"""Most rungs of a ladder."""
-LOW = 0.35
-"""Share of the steps up to which a rung is fitted with care."""
-HIGH = 0.5
-"""Share of the steps up to which the shape of a rung is chosen."""
+RUNGS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""The rungs of a ladder, as shares of the loop."""
+LOW, HIGH = 0.3, 0.5
+"""Shares up to which a rung is fitted with care, and up to which its spread is chosen."""
 FINALISTS = 2
-"""Shapes of a low rung that are judged on all samples."""
+"""Spreads of a low rung that are judged on all samples."""
 NEWTON_RUNS = 0.6
 """What a Gauss-Newton step on a rung may cost, in full runs."""
 JUDGES = 12
-"""Samples by which the shape of a rung is chosen, at most; a third of those there are."""
+"""Samples by which the spread of a rung is chosen, at most; a third of those there are."""
 EXPONENTS = (0.0, 0.15, 0.25, 0.35, 0.5)
 """How strongly the density of steps follows their sensitivity, see `spread`."""
-SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)
+SHARES = (1.0, 0.6, 0.4)
 """How many unconditional runs there are to a conditional one, see `most_steps`."""
-Shape = tuple[int, int]
-"""Which of `EXPONENTS` and of `SHARES`."""
 
 
 def climb(arena: Arena, found: Draft, sensitivity: Sensitivity) -> tuple[Rung, ...]:
     """Fit rungs from few to nearly all steps, each with its steps spread by sensitivity.
 
-    Tried are all exponents, and shares of unconditional runs near that of the rung below. Low rungs are
-    cheap and hard to fit: they go by all samples and get a Gauss-Newton step and a calm end. The others go
-    by few, high ones and all that exceed the budget as they come. Empty if skipping a step is not free.
+    Low rungs are cheap and hard to fit: they choose among all spreads, with fewer unconditional runs too,
+    go by all samples and get a Gauss-Newton step and a calm end. The others run whole steps and go by
+    few samples; high ones, and all beyond the budget of the search, keep the exponent of the rung below.
+    Empty if skipping a step is not free.
     """
     cost, few = arena.cost, _judges(arena)
     read = cost.reads.read_by_output
     rungs: dict[int, Rung] = {}
-    lowest, shape = math.inf, (len(EXPONENTS) // 2, len(SHARES) // 2)
+    lowest, exponent = math.inf, EXPONENTS[len(EXPONENTS) // 2]
     for count in _counts(cost.num_steps):
         spare = arena.spent < arena.config.full_runs
-        shapes = _shapes_near(shape, cost.halves) if spare and count <= HIGH * cost.num_steps else [shape]
-        drafts = {near: _draft(cost, sensitivity, count, near) for near in shapes}
-        if not all(map(arena.has_free_steps, drafts.values())):
+        low = spare and count <= LOW * cost.num_steps
+        exponents = EXPONENTS if spare and count <= HIGH * cost.num_steps else (exponent,)
+        spreads = _spreads(cost, sensitivity, count, exponents, SHARES if low else SHARES[:1])
+        drafts = [rung_draft(cost, runs) for runs in spreads]
+        if not all(map(arena.has_free_steps, drafts)):
             return ()
-        fitted = {near: arena.steered(draft, few) for near, draft in drafts.items()}
-        ranked = sorted(fitted, key=lambda near: fitted[near].rank)
-        shape, best = ranked[0], fitted[ranked[0]]
-        if spare and count <= LOW * cost.num_steps:
-            again = {near: arena.steered(drafts[near]) for near in ranked[:FINALISTS]}
-            shape = min(again, key=lambda near: again[near].rank)
-            best = arena.calmed(arena.improved(again[shape], most=NEWTON_RUNS))
+        ranked = sorted((arena.steered(draft, few) for draft in drafts), key=lambda draft: draft.rank)
+        best, exponent = ranked[0], spreads[ranked[0].runs]
+        if low:
+            again = [arena.steered(rung_draft(cost, draft.runs)) for draft in ranked[:FINALISTS]]
+            best = arena.calmed(arena.improved(min(again, key=lambda draft: draft.rank), most=NEWTON_RUNS))
         if best.loss >= lowest:  # a lower rung, with what is left spent on the last steps, serves better
             continue
         lowest = best.loss
@@ -75,29 +72,35 @@ def ladder_cost(arena: Arena) -> float:
     counts = _counts(total)
     low = [count for count in counts if count <= LOW * total]
     newton = sum(min(NEWTON_RUNS, 1.5 * count**2 / total) for count in low)
-    shapes = len(EXPONENTS) + 2 * (arena.cost.halves - 1)
-    tried = sum(count * (shapes if count <= HIGH * total else 1) for count in counts) / total
+    shares = len(SHARES) if arena.cost.halves > 1 else 1
+
+    def tried(count: int) -> int:
+        return (len(EXPONENTS) if count <= HIGH * total else 1) * (shares if count in low else 1)
+
+    on_few = sum(count * tried(count) for count in counts) / total
     on_all = (FINALISTS + 2) * sum(low) / total
-    return tried * len(_judges(arena).sample) / len(arena.batch.sample) + on_all + newton
+    return on_few * len(_judges(arena).sample) / len(arena.batch.sample) + on_all + newton
 
 
 def _judges(arena: Arena) -> Batch:
     return arena.batch.part(torch.arange(max(1, min(JUDGES, len(arena.batch.sample) // 3))))
 
 
-def _draft(cost: LoopCost, sensitivity: Sensitivity, count: int, shape: Shape) -> Draft:
-    """Return the draft of a shape that costs as much as `count` whole steps."""
-    budget = cost.share(keep_table(cost, (tuple(range(count)),) * cost.halves))
-    counts = most_steps(cost, (), budget, ORDER, SHARES[shape[1]])
-    return rung_draft(cost, spread_runs(sensitivity, counts, EXPONENTS[shape[0]]))
-
-
-def _shapes_near(shape: Shape, halves: int) -> Iterator[Shape]:
-    """Yield all exponents with a shape's share, then its own with the next shares."""
-    exponent, share = shape
-    yield from ((other, share) for other in range(len(EXPONENTS)))
-    if halves > 1:
-        yield from ((exponent, near) for near in (share - 1, share + 1) if 0 <= near < len(SHARES))
+def _spreads(
+    cost: LoopCost,
+    sensitivity: Sensitivity,
+    count: int,
+    exponents: Sequence[float],
+    shares: Sequence[float],
+) -> dict[Runs, float]:
+    """Return runs that cost as much as `count` whole steps, and the exponents that they were spread by."""
+    budget = cost.share(keep_table(cost, whole(tuple(range(count)), cost)))
+    found: dict[Runs, float] = {}
+    for share in shares:
+        counts = most_steps(cost, (), budget, ORDER, share)
+        for exponent in exponents:
+            found.setdefault(spread_runs(sensitivity, counts, exponent), exponent)
+    return found
 
 
 def _size(runs: Runs) -> int:
@@ -177,8 +180,7 @@ def _interpolated(
 
 
 def _counts(total: int) -> list[int]:
-    shares = (*range(1, RUNGS // 2 + 1), *range(RUNGS // 2 + 2, RUNGS, 2))
-    return sorted({max(1, share * total // RUNGS) for share in shares})
+    return sorted({max(1, int(share * total + 1e-9)) for share in RUNGS})
 
 
 def _more(top: Runs, old: int, new: int, count: int) -> Runs:
