@@ -96,10 +96,10 @@ class _Search:
     def improved(self) -> Draft:
         """Fit the best drafts on all samples, then neighbours of the best of those; return the winner."""
         arena, rng = self.arena, self.rng
-        moved = [draft for draft in self.drafts[:FINALISTS] if draft is not self.start]
+        finalists = [draft for draft in self.drafts[:FINALISTS] if draft is not self.start]
         done = [self._best_weights(self.start)]
         until = self.limit - ladder_cost(arena)
-        for draft in moved:
+        for draft in finalists:
             if arena.spent < until:
                 done.append(self._best_weights(draft))
         for _ in range(MAX_MOVES):
@@ -158,8 +158,8 @@ def _known(draft: Draft, others: list[Draft]) -> bool:
 def scores_of(draft: Draft) -> torch.Tensor:
     """Return `(T, N)` scores whose threshold is the draft at its budget and evenly placed at others."""
     steps, blocks = draft.keep.shape
-    whole_ones = tuple(t for t in range(steps) if bool(draft.keep[t].all()))
-    ranks = {step: 1 - index / steps for index, step in enumerate(spread_order(steps, whole_ones))}
+    entire = tuple(t for t in range(steps) if bool(draft.keep[t].all()))
+    ranks = {step: 1 - index / steps for index, step in enumerate(spread_order(steps, entire))}
     rows = torch.tensor([ranks[t] for t in range(steps)], dtype=torch.float64)[:, None]
     # Within a step the blocks next to the output first: the others are dead without them.
     columns = torch.arange(1, blocks + 1, dtype=torch.float64)[None] / (steps * (blocks + 1))

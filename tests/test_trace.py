@@ -41,19 +41,6 @@ def test_a_loop_equals_the_eager_loop(model: str, scheduler: str, guidance_scale
         assert torch.equal(run(graph, x, c), zoo.eager(model, noise, steps, x, c, guidance_scale))
 
 
-@pytest.mark.parametrize(
-    "noise",
-    [
-        diffusers.DDPMScheduler(variance_type="learned_range"),
-        diffusers.DDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing"),
-        diffusers.DDIMScheduler(thresholding=True),
-        diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"),
-        diffusers.DPMSolverMultistepScheduler(use_karras_sigmas=True, solver_order=3),
-        diffusers.EulerDiscreteScheduler(use_karras_sigmas=True, final_sigmas_type="sigma_min"),
-        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
-    ],
-    ids=lambda noise: f"{type(noise).__name__}-{len(noise.config)}",
-)
 @pytest.mark.parametrize("model", zoo.MODELS)
 def test_split_guidance_computes_the_same(model: str) -> None:
     """Two calls of the model in place of one of twice the rows: equal up to rounding, and as dear."""
@@ -76,6 +63,19 @@ def test_split_guidance_needs_guidance() -> None:
         trace(zoo.model("dit"), zoo.SCHEDULERS["ddim"](), 3, split_guidance=True)
 
 
+@pytest.mark.parametrize(
+    "noise",
+    [
+        diffusers.DDPMScheduler(variance_type="learned_range"),
+        diffusers.DDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing"),
+        diffusers.DDIMScheduler(thresholding=True),
+        diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"),
+        diffusers.DPMSolverMultistepScheduler(use_karras_sigmas=True, solver_order=3),
+        diffusers.EulerDiscreteScheduler(use_karras_sigmas=True, final_sigmas_type="sigma_min"),
+        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+    ],
+    ids=lambda noise: f"{type(noise).__name__}-{len(noise.config)}",
+)
 @pytest.mark.parametrize("guidance_scale", [None, 3.0], ids=["plain", "guided"])
 def test_a_loop_follows_the_options_of_its_scheduler(noise: Any, guidance_scale: float | None) -> None:
     """Options that change a scheduler's arithmetic are traced as they stand."""
