@@ -271,13 +271,7 @@ def wall_tables(options: argparse.Namespace) -> list[Table]:
         "interleaved rounds. `ideal` = 1 / share of MACs; `efficiency` = speed-up / ideal. Asked: "
         "the traced loop no slower than the eager one; 4.5 of the ideal 5.0 at ratio 0.8."
     )
-    tables = []
-    for name, make in (("dit", random_dit), ("unet", random_unet)):
-        torch.manual_seed(options.seed)
-        subject = make()
-        rows = wall_rows(subject, options.steps, options.repeats)
-        tables.append(Table(f"wall-{name}", f"Wall time: {subject.name}", rows, note))
-    return tables
+    return by_model(options, "wall", "Wall time", wall_rows, note)
 
 
 def guidance_tables(options: argparse.Namespace) -> list[Table]:
@@ -286,12 +280,23 @@ def guidance_tables(options: argparse.Namespace) -> list[Table]:
         f"Random weights (seed {options.seed}), one sample, guidance 2, DDIM, median of {options.repeats} "
         "interleaved rounds, against the unpruned loop of one call a step on twice the rows."
     )
+    return by_model(options, "guidance", "Guidance in one call or two", guidance_rows, note)
+
+
+def by_model(
+    options: argparse.Namespace,
+    part: str,
+    title: str,
+    measured: Callable[[Subject, int, int], list[Row]],
+    note: str,
+) -> list[Table]:
+    """Measure both models of random weights, a table each."""
     tables = []
     for name, make in (("dit", random_dit), ("unet", random_unet)):
         torch.manual_seed(options.seed)
         subject = make()
-        rows = guidance_rows(subject, options.steps, options.repeats)
-        tables.append(Table(f"guidance-{name}", f"Guidance in one call or two: {subject.name}", rows, note))
+        rows = measured(subject, options.steps, options.repeats)
+        tables.append(Table(f"{part}-{name}", f"{title}: {subject.name}", rows, note))
     return tables
 
 
