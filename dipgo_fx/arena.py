@@ -35,10 +35,9 @@ CALMED, SLACK = (0.0, 0.25, 0.5, 0.75, 1.0), 1.25
 class Draft:
     """A candidate plan: keep table `(T, N)`, weights `(T, N, 3)`, its judgement; how it was made.
 
-    `loss` is the search's, `unlikeness` is 1 - SSIM (1 for samples that are no images).
-
-    `order` is how many computed values its gates may read when weights are fitted or learned, `runs` and
-    `shell` what the keep table was made from, see `keep_table`.
+    `loss` is the search's, `unlikeness` is 1 - SSIM (1 for samples that are no images). `order` is how
+    many computed values its gates may read when weights are fitted or learned, `runs` and `shell` what
+    the keep table was made from, see `keep_table`.
     """
 
     keep: torch.Tensor

@@ -190,9 +190,9 @@ class _Rerun(fx.Interpreter):
             self.known[node] = value if node in self.read_again else None
         return value
 
-    # A node with a value, be it None, is passed over.
     def again(self) -> Any:
         """Return what the step returns with the table as it is now."""
+        # A node with a value, be it None, is passed over.
         return self.run(initial_env=dict(self.known))
 
 

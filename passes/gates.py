@@ -66,6 +66,7 @@ class _Forecast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weights: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        """Return the weighted sum of the values, newest first."""
         ctx.save_for_backward(weights, *values)
         # The same operations in the same order as `BindGates` writes: a SubNet gives the same bits.
         (first, weight), *rest = terms(weights.tolist(), len(values))
@@ -78,6 +79,7 @@ class _Forecast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the gradients of the weights and of each value."""
         (gradient,) = gradients
         weights, *values = ctx.saved_tensors
         slopes = torch.zeros_like(weights)
