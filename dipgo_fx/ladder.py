@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,43 +22,52 @@ RUNGS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """The rungs of a ladder, as shares of the loop."""
 LOW, HIGH = 0.3, 0.5
 """Shares up to which a rung is fitted with care, and up to which its spread is chosen."""
-FINALISTS = 2
-"""Spreads of a low rung that are judged on all samples."""
+FINALISTS, MIDDLE_FINALISTS = 4, 2
+"""Spreads that are judged on all samples, of a low rung and of one between low and high."""
 NEWTON_RUNS = 0.6
 """What a Gauss-Newton step on a rung may cost, in full runs."""
-JUDGES = 12
-"""Samples by which the spread of a rung is chosen, at most; a third of those there are."""
-EXPONENTS = (0.0, 0.15, 0.25, 0.35, 0.5)
+JUDGES = 16
+"""Samples by which finalists are chosen, at most; a third of those there are."""
+EXPONENTS = (0.0, 0.15, 0.25, 0.35)
 """How strongly the density of steps follows their sensitivity, see `spread`."""
-SHARES = (1.0, 0.6, 0.4)
+SHARES = (1.0, 0.6)
 """How many unconditional runs there are to a conditional one, see `most_steps`."""
+ENDS = (0.3, 0.0)
+"""How much shorter than the others the last gap is, see `spread`."""
+
+
+class Spread(NamedTuple):
+    """How the steps of a rung are placed: one each of `SHARES`, `EXPONENTS` and `ENDS`."""
+
+    share: float = SHARES[0]
+    exponent: float = EXPONENTS[2]
+    end: float = ENDS[0]
 
 
 def climb(arena: Arena, found: Draft, sensitivity: Sensitivity) -> tuple[Rung, ...]:
     """Fit rungs from few to nearly all steps, each with its steps spread by sensitivity.
 
     Low rungs are cheap and hard to fit: they choose among all spreads, with fewer unconditional runs too,
-    go by all samples and get a Gauss-Newton step and a calm end. The others run whole steps and go by
-    few samples; high ones, and all beyond the budget of the search, keep the exponent of the rung below.
-    Empty if skipping a step is not free.
+    and get a Gauss-Newton step and a calm end. The others run whole steps; high ones, and all beyond the
+    budget of the search, keep the spread of the rung below and go by few samples. Those that choose go by
+    few samples first and let all samples decide among the finalists. Empty if skipping a step is not free.
     """
     cost, few = arena.cost, _judges(arena)
     read = cost.reads.read_by_output
     rungs: dict[int, Rung] = {}
-    lowest, exponent = math.inf, EXPONENTS[len(EXPONENTS) // 2]
+    lowest, spread = math.inf, Spread()
     for count in _counts(cost.num_steps):
         spare = arena.spent < arena.config.full_runs
-        low = spare and count <= LOW * cost.num_steps
-        exponents = EXPONENTS if spare and count <= HIGH * cost.num_steps else (exponent,)
-        spreads = _spreads(cost, sensitivity, count, exponents, SHARES if low else SHARES[:1])
-        drafts = [rung_draft(cost, runs) for runs in spreads]
-        if not all(map(arena.has_free_steps, drafts)):
+        low, chosen = (spare and count <= most * cost.num_steps for most in (LOW, HIGH))
+        ranked = _ranked(arena, sensitivity, count, _spreads(low) if chosen else [spread], few)
+        if chosen and ranked:
+            finalists = ranked[: FINALISTS if low else MIDDLE_FINALISTS]
+            ranked = _ranked(arena, sensitivity, count, [each for each, _ in finalists], arena.batch)
+        if not ranked:
             return ()
-        ranked = sorted((arena.steered(draft, few) for draft in drafts), key=lambda draft: draft.rank)
-        best, exponent = ranked[0], spreads[ranked[0].runs]
+        spread, best = ranked[0]
         if low:
-            again = [arena.steered(rung_draft(cost, draft.runs)) for draft in ranked[:FINALISTS]]
-            best = arena.calmed(arena.improved(min(again, key=lambda draft: draft.rank), most=NEWTON_RUNS))
+            best = arena.calmed(arena.improved(best, most=NEWTON_RUNS))
         if best.loss >= lowest:  # a lower rung, with what is left spent on the last steps, serves better
             continue
         lowest = best.loss
@@ -71,36 +82,45 @@ def ladder_cost(arena: Arena) -> float:
     total = arena.cost.num_steps
     counts = _counts(total)
     low = [count for count in counts if count <= LOW * total]
+    middle = [count for count in counts if LOW * total < count <= HIGH * total]
+    shared = arena.cost.halves > 1  # else all shares are one
+    on_few = len(_spreads(low=shared)) * sum(low) + len(_spreads(low=False)) * sum(middle)
+    on_few += sum(counts) - sum(low) - sum(middle)
+    on_all = FINALISTS * sum(low) + MIDDLE_FINALISTS * sum(middle)
+    calm = 2 * sum(low)
     newton = sum(min(NEWTON_RUNS, 1.5 * count**2 / total) for count in low)
-    shares = len(SHARES) if arena.cost.halves > 1 else 1
+    judges = len(_judges(arena).sample) / len(arena.batch.sample)
+    return (on_few * judges + on_all + calm) / total + newton
 
-    def tried(count: int) -> int:
-        return (len(EXPONENTS) if count <= HIGH * total else 1) * (shares if count in low else 1)
 
-    on_few = sum(count * tried(count) for count in counts) / total
-    on_all = (FINALISTS + 2) * sum(low) / total
-    return on_few * len(_judges(arena).sample) / len(arena.batch.sample) + on_all + newton
+def _spreads(low: bool) -> list[Spread]:
+    """Return what a rung chooses among: whole steps but for low ones."""
+    return [Spread(*each) for each in product(SHARES if low else SHARES[:1], EXPONENTS, ENDS)]
 
 
 def _judges(arena: Arena) -> Batch:
     return arena.batch.part(torch.arange(max(1, min(JUDGES, len(arena.batch.sample) // 3))))
 
 
-def _spreads(
-    cost: LoopCost,
-    sensitivity: Sensitivity,
-    count: int,
-    exponents: Sequence[float],
-    shares: Sequence[float],
-) -> dict[Runs, float]:
-    """Return runs that cost as much as `count` whole steps, and the exponents that they were spread by."""
+def _ranked(
+    arena: Arena, sensitivity: Sensitivity, count: int, spreads: Iterable[Spread], batch: Batch
+) -> list[tuple[Spread, Draft]]:
+    """Steer the plans of `count` steps on a batch, the best first; none if skipping a step is not free."""
+    placed: dict[Runs, Spread] = {}
+    for spread in spreads:
+        placed.setdefault(_runs(arena.cost, sensitivity, count, spread), spread)
+    drafts = [rung_draft(arena.cost, runs) for runs in placed]
+    if not all(map(arena.has_free_steps, drafts)):
+        return []
+    judged = sorted((arena.steered(draft, batch) for draft in drafts), key=lambda draft: draft.rank)
+    return [(placed[draft.runs], draft) for draft in judged]
+
+
+def _runs(cost: LoopCost, sensitivity: Sensitivity, count: int, spread: Spread) -> Runs:
+    """Return runs that cost as much as `count` whole steps."""
     budget = cost.share(keep_table(cost, whole(tuple(range(count)), cost)))
-    found: dict[Runs, float] = {}
-    for share in shares:
-        counts = most_steps(cost, (), budget, ORDER, share)
-        for exponent in exponents:
-            found.setdefault(spread_runs(sensitivity, counts, exponent), exponent)
-    return found
+    counts = most_steps(cost, (), budget, ORDER, spread.share)
+    return spread_runs(sensitivity, counts, spread.exponent, spread.end)
 
 
 def _size(runs: Runs) -> int:

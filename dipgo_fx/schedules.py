@@ -38,15 +38,19 @@ def whole(steps: tuple[int, ...], cost: LoopCost) -> Runs:
     return (steps,) * cost.halves
 
 
-def spread_runs(sensitivity: Sensitivity, counts: Sequence[int], exponent: float) -> Runs:
+def spread_runs(sensitivity: Sensitivity, counts: Sequence[int], exponent: float, end: float) -> Runs:
     """Return `counts` steps for each half, spread by its own sensitivity; all are steps of the last half."""
     *first, last = zip(sensitivity, counts, strict=True)
-    conditional = spread(*last, exponent)
-    return (*(spread(*half, exponent, conditional) for half in first), conditional)
+    conditional = spread(*last, exponent, end)
+    return (*(spread(*half, exponent, end, conditional) for half in first), conditional)
 
 
 def spread(
-    sensitivity: Sequence[float], count: int, exponent: float, among: Sequence[int] | None = None
+    sensitivity: Sequence[float],
+    count: int,
+    exponent: float,
+    end: float = 0.0,
+    among: Sequence[int] | None = None,
 ) -> tuple[int, ...]:
     """Return `count` steps as dense as the sensitivity to the power of `exponent`; 0 spreads them evenly.
 
@@ -56,10 +60,12 @@ def spread(
         sensitivity: of each of the T steps, above 0.
         count: 1 to T, or as many as `among` has.
         exponent: 1/p.
+        end: how much shorter than the others the last gap is, 0 to below 1. It has no running step after
+            it that could mend its error.
         among: the steps to choose from, all if omitted.
     """
     mass = np.concatenate([[0.0], np.cumsum(np.power(sensitivity, exponent))])
-    shares = [index / count for index in range(count)]
+    shares = [index / max(1.0, count - end) for index in range(count)]
     free = range(len(sensitivity)) if among is None else among
     return distinct(np.interp(shares, mass / mass[-1], range(len(mass))).tolist(), free)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
 
 import torch
 from tqdm.auto import tqdm
 
 from .arena import Arena, Draft
 from .calibration import Batch
-from .ladder import EXPONENTS, SHARES, climb, ladder_cost
+from .ladder import ENDS, EXPONENTS, SHARES, climb, ladder_cost
 from .moves import moved
 from .passes import ORDER
 from .plan import Rung, backup_weights
@@ -33,7 +33,7 @@ from .sensitivity import sensitivities
 from .threshold import fits
 
 # Shares of the budget after which a phase ends, and what single parts may take of it.
-STARTS_END, MOVES_END = 0.25, 0.35
+STARTS_END, MOVES_END = 0.22, 0.28
 SENSITIVITY_SHARE, NEWTON_SHARE = 0.12, 0.05
 # Caps on the number of candidates: where runs are cheap, building their graphs is what takes time.
 MAX_STARTS, MAX_MOVES = 40, 120
@@ -98,7 +98,8 @@ class _Search:
         arena, rng = self.arena, self.rng
         finalists = [draft for draft in self.drafts[:FINALISTS] if draft is not self.start]
         done = [self._best_weights(self.start)]
-        until = self.limit - ladder_cost(arena)
+        # What comes after the loops, and the last of what they do: two runs of a plan each, and a fit.
+        until = self.limit - ladder_cost(arena) - 4 * self.budget - NEWTON_SHARE * self.limit
         for draft in finalists:
             if arena.spent < until:
                 done.append(self._best_weights(draft))
@@ -186,7 +187,7 @@ def _start_runs(
             continue
         if share == 1 and counts[0] == counts[-1]:
             yield from (whole(steps, cost) for steps in step_sets(cost.num_steps, counts[-1]))
-        yield from (spread_runs(sensitivity, counts, exponent) for exponent in EXPONENTS)
+        yield from (spread_runs(sensitivity, counts, *each) for each in product(EXPONENTS, ENDS))
 
 
 def _draft(

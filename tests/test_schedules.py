@@ -44,15 +44,16 @@ def test_no_more_steps_fit(key: Any, budget: float, share: float, order: int, sh
 @given(
     sensitivity=st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=30),
     exponent=st.floats(0, 1),
+    end=st.floats(0, 0.9),
     data=st.data(),
 )
 def test_unconditional_steps_are_conditional_ones(
-    sensitivity: list[float], exponent: float, data: st.DataObject
+    sensitivity: list[float], exponent: float, end: float, data: st.DataObject
 ) -> None:
     """A step never runs the unconditional half alone."""
     conditional = data.draw(st.integers(1, len(sensitivity)))
     unconditional = data.draw(st.integers(1, conditional))
-    runs = spread_runs([sensitivity[::-1], sensitivity], (unconditional, conditional), exponent)
+    runs = spread_runs([sensitivity[::-1], sensitivity], (unconditional, conditional), exponent, end)
     assert [len(steps) for steps in runs] == [unconditional, conditional]
     assert {*runs[0]} <= {*runs[1]}
     assert runs[0][0] == runs[1][0] == 0

@@ -20,14 +20,15 @@ from loops import cost, loop
 @given(
     sensitivity=st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40),
     exponent=st.floats(0, 1),
+    end=st.floats(0, 0.9),
     data=st.data(),
 )
 def test_a_spread_has_as_many_steps_as_asked(
-    sensitivity: list[float], exponent: float, data: st.DataObject
+    sensitivity: list[float], exponent: float, end: float, data: st.DataObject
 ) -> None:
     """Distinct steps of the loop, rising from step 0, and all of them if all are asked for."""
     count = data.draw(st.integers(1, len(sensitivity)))
-    steps = spread(sensitivity, count, exponent)
+    steps = spread(sensitivity, count, exponent, end)
     assert len(steps) == count
     assert steps[0] == 0
     assert list(steps) == sorted(set(steps))
@@ -42,6 +43,8 @@ def test_steps_go_where_they_matter() -> None:
     assert early == sorted(early)
     assert early[0] == 4
     assert early[-1] == 8
+    assert spread([1.0] * 20, 4, 0.0) == (0, 5, 10, 15)
+    assert spread([1.0] * 20, 4, 0.0, end=0.5) == (0, 6, 11, 17), "the last gap is half as long as the others"
 
 
 @pytest.mark.parametrize("split", [False, True], ids=["plain", "split"])
