@@ -30,7 +30,7 @@ JUDGES = 16
 """Samples by which finalists are chosen, at most; a third of those there are."""
 EXPONENTS = (0.0, 0.15, 0.25, 0.35)
 """How strongly the density of steps follows their sensitivity, see `spread`."""
-SHARES = (1.0, 0.6)
+SHARES = (1.0, 0.45)
 """How many unconditional runs there are to a conditional one, see `most_steps`."""
 ENDS = (0.3, 0.0)
 """How much shorter than the others the last gap is, see `spread`."""
@@ -108,7 +108,7 @@ def _ranked(
     """Steer the plans of `count` steps on a batch, the best first; none if skipping a step is not free."""
     placed: dict[Runs, Spread] = {}
     for spread in spreads:
-        placed.setdefault(_runs(arena.cost, sensitivity, count, spread), spread)
+        placed.setdefault(spread_steps(arena.cost, sensitivity, count, spread), spread)
     drafts = [rung_draft(arena.cost, runs) for runs in placed]
     if not all(map(arena.has_free_steps, drafts)):
         return []
@@ -116,8 +116,8 @@ def _ranked(
     return [(placed[draft.runs], draft) for draft in judged]
 
 
-def _runs(cost: LoopCost, sensitivity: Sensitivity, count: int, spread: Spread) -> Runs:
-    """Return runs that cost as much as `count` whole steps."""
+def spread_steps(cost: LoopCost, sensitivity: Sensitivity, count: int, spread: Spread) -> Runs:
+    """Return at least `count` runs of the last half that cost no more than `count` whole steps."""
     budget = cost.share(keep_table(cost, whole(tuple(range(count)), cost)))
     counts = most_steps(cost, (), budget, ORDER, spread.share)
     return spread_runs(sensitivity, counts, spread.exponent, spread.end)

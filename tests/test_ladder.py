@@ -16,7 +16,7 @@ import dipgo_fx
 import zoo
 from dipgo_fx import Plan, PlanError, PruneConfig
 from dipgo_fx.api import at_ratio, at_steps, build
-from dipgo_fx.ladder import highest, moved
+from dipgo_fx.ladder import Spread, highest, moved, spread_steps
 from dipgo_fx.losses import psnr
 from dipgo_fx.schedules import keep_table
 from loops import cost, inputs, loop, run
@@ -77,6 +77,23 @@ def test_every_ratio_stays_within_its_budget(key: Key, ratio: float) -> None:
     full = cost(*key).full.total
     assert dipgo_fx.count_macs(subnet).total <= round((1 - ratio) * full)
     assert found.ratio == pytest.approx(1 - dipgo_fx.count_macs(subnet).total / full, abs=1e-12)
+
+
+@given(
+    key=st.sampled_from((PLAIN, SPLIT)),
+    count=st.integers(1, STEPS),
+    spread=st.builds(Spread, st.floats(0.05, 1), st.floats(0, 1), st.floats(0, 0.9)),
+    sensitivity=st.lists(st.floats(1e-6, 1e3), min_size=STEPS, max_size=STEPS),
+)
+def test_a_spread_costs_what_whole_steps_cost(
+    key: Key, count: int, spread: Spread, sensitivity: list[float]
+) -> None:
+    """However its runs are placed, a rung is no dearer than its whole steps, and at least as many."""
+    costs = cost(*key)
+    runs = spread_steps(costs, [sensitivity] * costs.halves, count, spread)
+    whole = keep_table(costs, (tuple(range(count)),) * costs.halves)
+    assert costs.share(keep_table(costs, runs)) <= costs.share(whole)
+    assert len(runs[-1]) >= count
 
 
 def test_fitted_rungs_beat_extrapolation() -> None:
