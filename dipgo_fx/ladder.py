@@ -59,7 +59,8 @@ def climb(arena: Arena, found: Draft, sensitivity: Sensitivity) -> tuple[Rung, .
     for count in _counts(cost.num_steps):
         spare = arena.spent < arena.config.full_runs
         low, chosen = (spare and count <= most * cost.num_steps for most in (LOW, HIGH))
-        ranked = _ranked(arena, sensitivity, count, _spreads(low) if chosen else [spread], few)
+        spreads = _spreads(low) if chosen else [spread._replace(share=SHARES[0])]
+        ranked = _ranked(arena, sensitivity, count, spreads, few)
         if chosen and ranked:
             finalists = ranked[: FINALISTS if low else MIDDLE_FINALISTS]
             ranked = _ranked(arena, sensitivity, count, [each for each, _ in finalists], arena.batch)
