@@ -187,7 +187,9 @@ class Lab:
             cost = LoopCost.of(case.loop_of(plan))
             return Found(at_ratio(plan, ratio, cost), plans.full_runs_of(plan)), seconds
         if variant.recipe == REFINE:
-            config = PruneConfig(samples=self.calibration, full_runs=self.effort.full_runs, **variant.changes)
+            config = PruneConfig(
+                samples=self.calibration, full_runs=self.effort.of_default, **variant.changes
+            )
             plan, seconds = self._once(
                 f"{variant.scheduler} {ratio} {asdict(config)}", lambda: plans.searched(case, ratio, config)
             )

@@ -36,7 +36,8 @@ class Effort:
     """What a search may spend.
 
     Attributes:
-        full_runs: of random, genetic and our own search at each ratio, in runs of the calibration samples.
+        full_runs: of random and genetic search at each ratio, in runs of the calibration samples, and of
+            our own search, which by itself takes less.
         scale: of random and genetic search. DiP-GO's Table 6 gave them 25 GPU-hours and itself 2.3, that
             is 11.
         paper_iterations: gradient steps of the paper's recipe.
@@ -45,6 +46,11 @@ class Effort:
     full_runs: float = 30.0
     scale: float = 1.0
     paper_iterations: int = 1000
+
+    @property
+    def of_default(self) -> float:
+        """What `prune` may spend: no more than it does as it comes."""
+        return min(self.full_runs, PruneConfig.full_runs)
 
 
 @dataclass(frozen=True)
@@ -232,7 +238,7 @@ def default(case: Case, ratio: float, effort: Effort) -> Found:
     """Return what `prune` finds as it comes, but for the case's budget and calibration samples."""
     key = f"default at {ratio:g}"
     if key not in case.trained:
-        config = PruneConfig(samples=case.samples, full_runs=effort.full_runs)
+        config = PruneConfig(samples=case.samples, full_runs=effort.of_default)
         case.trained[key] = searched(case, ratio, config)
     plan: Plan = case.trained[key]
     return Found(plan, full_runs_of(plan))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -65,9 +65,9 @@ class Arena:
     Attributes:
         spent: compute so far, in unpruned runs of the calibration batch (a gradient step costs three
             runs of its own batch, four with recomputation).
-        best: lowest loss seen on the whole batch.
         curve: `(spent, loss)` of every judgement on the whole batch.
         notes: facts about the search, plain JSON values.
+        charged: called whenever compute was spent, to show how far a search has come.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class Arena:
         self.loop, self.cost, self.batch, self.config = loop, cost, batch, config
         self.generator = generator
         self.spent = 1.0  # the unpruned run that made the targets
-        self.best = math.inf
         self.curve: list[tuple[float, float]] = []
         self.notes: dict[str, Any] = {}
+        self.charged: Callable[[], None] = lambda: None
         self._distance = consistency_loss(config.loss)
         self._split: tuple[fx.GraphModule, fx.GraphModule] | None = None
         self._supernets: dict[int, fx.GraphModule] = {}
@@ -193,7 +193,6 @@ class Arena:
         judged = self._compared(draft, self._seen(result), self._seen(batch.target))
         self._charge(self.share(draft), batch)
         if batch is self.batch:
-            self.best = min(self.best, judged.loss)
             self.curve.append((self.spent, judged.loss))
         return judged
 
@@ -255,6 +254,7 @@ class Arena:
 
     def _charge(self, runs: float, batch: Batch) -> None:
         self.spent += runs * len(batch.sample) / len(self.batch.sample)
+        self.charged()
 
 
 @contextmanager

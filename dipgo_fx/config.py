@@ -43,7 +43,7 @@ class PruneConfig:
     samples: int = 48
     batch_size: int = 8
     chunk: int = 16
-    full_runs: float = 30.0
+    full_runs: float = 24.0
     iterations: int = 1000
     learning_rate: float = 0.1
     weight_decay: float = 1e-4

@@ -26,6 +26,8 @@ FINALISTS, MIDDLE_FINALISTS = 4, 2
 """Spreads that are judged on all samples, of a low rung and of one between low and high."""
 NEWTON_RUNS = 0.6
 """What a Gauss-Newton step on a rung may cost, in full runs."""
+HIGH_RUNS = 1.0
+"""About what the rungs above `HIGH` cost, in full runs."""
 JUDGES = 16
 """Samples by which finalists are chosen, at most; a third of those there are."""
 EXPONENTS = (0.0, 0.15, 0.25, 0.35)
@@ -44,54 +46,52 @@ class Spread(NamedTuple):
     end: float = ENDS[0]
 
 
-def climb(arena: Arena, found: Draft, sensitivity: Sensitivity) -> tuple[Rung, ...]:
+def climb(arena: Arena, sensitivity: Sensitivity, asked: float) -> tuple[Rung, ...]:
     """Fit rungs from few to nearly all steps, each with its steps spread by sensitivity.
 
     Low rungs are cheap and hard to fit: they choose among all spreads, with fewer unconditional runs too,
     and get a Gauss-Newton step and a calm end. The others run whole steps; high ones, and all beyond the
     budget of the search, keep the spread of the rung below and go by few samples. Those that choose go by
     few samples first and let all samples decide among the finalists. Empty if skipping a step is not free.
+
+    Args:
+        arena: where rungs are judged.
+        sensitivity: of each half to each step.
+        asked: share of the loop for which there is a rung anyway, with weights as good as a low one's.
     """
     cost, few = arena.cost, _judges(arena)
     read = cost.reads.read_by_output
     rungs: dict[int, Rung] = {}
     lowest, spread = math.inf, Spread()
-    for count in _counts(cost.num_steps):
-        spare = arena.spent < arena.config.full_runs
+    until = arena.config.full_runs - HIGH_RUNS - 4 * asked  # the search goes on to judge four such plans
+    wanted = max(1, min(int(asked * cost.num_steps + 1e-9), cost.num_steps - 1))
+    for count in sorted({*_counts(cost.num_steps), wanted}):
+        spare = arena.spent < until
         low, chosen = (spare and count <= most * cost.num_steps for most in (LOW, HIGH))
         spreads = _spreads(low) if chosen else [spread._replace(share=SHARES[0])]
         ranked = _ranked(arena, sensitivity, count, spreads, few)
-        if chosen and ranked:
+        if ranked and (chosen or count == wanted):
             finalists = ranked[: FINALISTS if low else MIDDLE_FINALISTS]
             ranked = _ranked(arena, sensitivity, count, [each for each, _ in finalists], arena.batch)
         if not ranked:
             return ()
         spread, best = ranked[0]
-        if low:
+        if low or count == wanted:
             best = arena.calmed(arena.improved(best, most=NEWTON_RUNS))
         if best.loss >= lowest:  # a lower rung, with what is left spent on the last steps, serves better
             continue
         lowest = best.loss
         rungs[_size(best.runs)] = Rung(best.runs, best.weights[:, read])
+    return tuple(rungs.values())
+
+
+def with_rung(rungs: Sequence[Rung], found: Draft, arena: Arena) -> tuple[Rung, ...]:
+    """Return a ladder with what a search found as one more rung, if skipping a step is free in it."""
+    sizes = {_size(rung.runs): rung for rung in rungs}
     if arena.has_free_steps(found):
-        rungs[_size(found.runs)] = Rung(found.runs, found.weights[:, read])
-    return tuple(rungs[size] for size in sorted(rungs))
-
-
-def ladder_cost(arena: Arena) -> float:
-    """Return about what fitting a ladder costs, in full runs."""
-    total = arena.cost.num_steps
-    counts = _counts(total)
-    low = [count for count in counts if count <= LOW * total]
-    middle = [count for count in counts if LOW * total < count <= HIGH * total]
-    shared = arena.cost.halves > 1  # else all shares are one
-    on_few = len(_spreads(low=shared)) * sum(low) + len(_spreads(low=False)) * sum(middle)
-    on_few += sum(counts) - sum(low) - sum(middle)
-    on_all = FINALISTS * sum(low) + MIDDLE_FINALISTS * sum(middle)
-    calm = 2 * sum(low)
-    newton = sum(min(NEWTON_RUNS, 1.5 * count**2 / total) for count in low)
-    judges = len(_judges(arena).sample) / len(arena.batch.sample)
-    return (on_few * judges + on_all + calm) / total + newton
+        read = arena.cost.reads.read_by_output
+        sizes[_size(found.runs)] = Rung(found.runs, found.weights[:, read])
+    return tuple(sizes[size] for size in sorted(sizes))
 
 
 def _spreads(low: bool) -> list[Spread]:

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from .arena import Arena, Draft
 from .calibration import Batch
-from .ladder import ENDS, EXPONENTS, SHARES, climb, ladder_cost
+from .ladder import ENDS, EXPONENTS, SHARES, climb, highest, with_rung
 from .moves import moved
 from .passes import ORDER
 from .plan import Rung, backup_weights
@@ -32,9 +32,8 @@ from .schedules import (
 from .sensitivity import sensitivities
 from .threshold import fits
 
-# Shares of the budget after which a phase ends, and what single parts may take of it.
-STARTS_END, MOVES_END = 0.22, 0.28
-SENSITIVITY_SHARE, NEWTON_SHARE = 0.12, 0.05
+# What parts may take of the budget of a search.
+STARTS_SHARE, SENSITIVITY_SHARE, NEWTON_SHARE = 0.25, 0.15, 0.05
 # Caps on the number of candidates: where runs are cheap, building their graphs is what takes time.
 MAX_STARTS, MAX_MOVES = 40, 120
 FINALISTS = 4
@@ -47,20 +46,21 @@ def refine(arena: Arena, ratio: float, progress: bool) -> tuple[Draft, tuple[Run
        and spread by that, with and without outer blocks at the other steps; where guidance is split, also
        with fewer unconditional steps. Skipped steps get their weights by least squares, in the run that
        judges them.
-    2. Move kept steps and trade single blocks; keep what lowers the loss.
-    3. Give the best tables the weights that are best for the final samples, by Gauss-Newton: which steps
-       run is better chosen after that than before. Go on from the winner until the budget is spent, then
-       calm its end, see `Arena.calmed`.
-    4. Fit such plans for other ratios: the ladder, see `climb`.
+    2. Fit plans of whole steps or halves for all ratios: the ladder, see `climb`.
+    3. Give the best of the first the weights that are best for the final samples, by Gauss-Newton: which
+       steps run is better chosen after that than before. Go on from the winner, which may be the ladder's
+       rung, with moved steps and traded blocks until the budget is spent; then calm its end, see
+       `Arena.calmed`.
 
-    The first two go by a third of the samples, the others by all. Every candidate fits the budget. What
-    is returned is the best on all calibration samples, the best uniform plan among them.
+    The first goes by a third of the samples, the last by all. Every candidate fits the budget. What is
+    returned is the best on all calibration samples, the best uniform plan among them.
     """
     search = _Search(arena, 1 - ratio, progress)
     search.starts()
-    search.moves()
-    best = search.improved()
-    return best, climb(arena, best, search.sensitivity)
+    rungs = climb(arena, search.sensitivity, 1 - ratio)
+    best = search.improved(highest(rungs, arena.cost, 1 - ratio))
+    search.bar.close()
+    return best, with_rung(rungs, best, arena)
 
 
 class _Search:
@@ -69,70 +69,65 @@ class _Search:
     def __init__(self, arena: Arena, budget: float, progress: bool) -> None:
         self.arena, self.budget = arena, budget
         self.limit = arena.config.full_runs
-        self.few = arena.batch.part(torch.arange(max(1, len(arena.batch.sample) // 3)))
         self.rng = random.Random(arena.generator.initial_seed())
         self.bar = tqdm(total=round(self.limit), desc="search", unit="run", disable=not progress)
-        self.drafts: list[Draft] = []
+        arena.charged = self._show
 
     def starts(self) -> None:
         """Judge plans of whole steps on a third of the samples."""
-        self.sensitivity = sensitivities(self.arena, SENSITIVITY_SHARE * self.limit)
-        for draft in islice(_starts(self.arena, self.budget, self.sensitivity), MAX_STARTS):
-            self._try(draft)
-            if self.arena.spent > STARTS_END * self.limit:
+        arena = self.arena
+        self.sensitivity = sensitivities(arena, SENSITIVITY_SHARE * self.limit)
+        few = arena.batch.part(torch.arange(max(1, len(arena.batch.sample) // 3)))
+        self.drafts: list[Draft] = []
+        for draft in islice(_starts(arena, self.budget, self.sensitivity), MAX_STARTS):
+            self.drafts.append(self._fitted(draft, few))
+            if arena.spent > STARTS_SHARE * self.limit:
                 break
+        self.drafts.sort(key=_rank)
         self.start = min(self.drafts, key=lambda draft: draft.loss)
-        self.arena.notes.update(start=self.start.name, start_loss=self.start.loss)
+        arena.notes.update(start=self.start.name, start_loss=self.start.loss)
 
-    def moves(self) -> None:
-        """Try random neighbours of the best draft; its successor is whichever is better."""
-        for _ in range(MAX_MOVES):
-            neighbour = _neighbour(self.arena, self.drafts[0], self.budget, self.rng)
-            if neighbour is None or self.arena.spent >= MOVES_END * self.limit:
-                break
-            if not _known(neighbour, self.drafts):
-                self._try(neighbour)
+    def improved(self, rung: Draft | None) -> Draft:
+        """Fit the best drafts on all samples, then neighbours of the best of those; return the winner.
 
-    def improved(self) -> Draft:
-        """Fit the best drafts on all samples, then neighbours of the best of those; return the winner."""
+        Args:
+            rung: the ladder's plan, fitted and calm already.
+        """
         arena, rng = self.arena, self.rng
-        finalists = [draft for draft in self.drafts[:FINALISTS] if draft is not self.start]
-        done = [self._best_weights(self.start)]
         # What comes after the loops, and the last of what they do: two runs of a plan each, and a fit.
-        until = self.limit - ladder_cost(arena) - 4 * self.budget - NEWTON_SHARE * self.limit
+        until = self.limit - 4 * self.budget - NEWTON_SHARE * self.limit
+        finalists = [draft for draft in self.drafts[:FINALISTS] if draft is not self.start]
+        start = self._fitted(self.start, arena.batch)
+        done = [self._polished(start) if arena.spent < until else start]
+        if rung is not None:
+            rung = arena.judged(rung)
+            done.append(rung)
         for draft in finalists:
-            if arena.spent < until:
-                done.append(self._best_weights(draft))
+            if arena.spent < until and not _known(draft, done):
+                done.append(self._polished(self._fitted(draft, arena.batch)))
         for _ in range(MAX_MOVES):
             neighbour = _neighbour(arena, min(done, key=_rank), self.budget, rng)
             if neighbour is None or arena.spent >= until:
                 break
             if not _known(neighbour, done):
-                done.append(self._best_weights(neighbour))
+                done.append(self._polished(self._fitted(neighbour, arena.batch)))
         plain = self._plain()
         best = min((draft for draft in done if draft.loss <= plain), key=_rank, default=done[0])
-        return arena.calmed(best, most=plain)
+        return best if best is rung else arena.calmed(best, most=plain)
 
     def _plain(self) -> float:
         """Return the loss of the plan that the search started from, its backups plain."""
         weights = backup_weights(self.start.keep, "reuse" if self.start.order == 1 else "linear")
         return self.arena.judged(replace(self.start, weights=weights)).loss
 
-    def _best_weights(self, draft: Draft) -> Draft:
-        """Return the draft judged on all samples, with the best weights a Gauss-Newton step finds."""
+    def _polished(self, fitted: Draft) -> Draft:
+        """Return a draft that was judged on all samples after a Gauss-Newton step, if that serves it."""
         arena = self.arena
-        fitted = self._fitted(draft, arena.batch)
         # A forecast keeps more values alive than a repeat: not every table of repeats can afford it.
-        if draft.order > 1 or fits(arena.cost, draft.keep.tolist(), self.budget, 2):
-            fitted = replace(fitted, order=max(draft.order, 2))
-            fitted = arena.improved(fitted, most=NEWTON_SHARE * self.limit)
-        self._show()
+        if fitted.order > 1 or fits(arena.cost, fitted.keep.tolist(), self.budget, 2):
+            fitted = replace(fitted, order=max(fitted.order, 2))
+            return arena.improved(fitted, most=NEWTON_SHARE * self.limit)
         return fitted
-
-    def _try(self, draft: Draft) -> None:
-        self.drafts.append(self._fitted(draft, self.few))
-        self.drafts.sort(key=_rank)
-        self._show()
 
     def _fitted(self, draft: Draft, batch: Batch) -> Draft:
         """Return the draft judged on a batch, its skipped steps steered if it may forecast."""
@@ -142,9 +137,6 @@ class _Search:
 
     def _show(self) -> None:
         self.bar.n = round(min(self.arena.spent, self.bar.total), 1)
-        # Nothing is judged on all samples before the last phase.
-        loss = self.arena.best if self.arena.best < float("inf") else self.drafts[0].loss
-        self.bar.set_postfix(loss=f"{loss:.2e}", refresh=False)
         self.bar.refresh()
 
 

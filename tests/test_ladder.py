@@ -16,7 +16,9 @@ import dipgo_fx
 import zoo
 from dipgo_fx import Plan, PlanError, PruneConfig
 from dipgo_fx.api import at_ratio, at_steps, build
-from dipgo_fx.ladder import Spread, highest, moved, spread_steps
+from dipgo_fx.arena import Arena
+from dipgo_fx.calibration import calibrate
+from dipgo_fx.ladder import RUNGS, Spread, climb, highest, moved, spread_steps
 from dipgo_fx.losses import psnr
 from dipgo_fx.schedules import keep_table
 from loops import cost, inputs, loop, run
@@ -94,6 +96,31 @@ def test_a_spread_costs_what_whole_steps_cost(
     whole = keep_table(costs, (tuple(range(count)),) * costs.halves)
     assert costs.share(keep_table(costs, runs)) <= costs.share(whole)
     assert len(runs[-1]) >= count
+
+
+def arena(key: Key, full_runs: float) -> Arena:
+    """Return where a tiny search judges plans."""
+    config = PruneConfig(samples=6, full_runs=full_runs)
+    batch = calibrate(loop(*key), zoo.model("dit"), None, config.samples, 1.0, zoo.generator(2))
+    return Arena(loop(*key), cost(*key), batch, config, zoo.generator(0))
+
+
+@pytest.mark.parametrize(("asked", "count"), [(0.25, 5), (0.66, 13), (0.95, 19)])
+def test_a_ladder_has_a_rung_for_what_was_asked(asked: float, count: int) -> None:
+    """The steps that fit in the share that a search is for make a rung, which others need not have."""
+    key = ("dit", "ddim", "block", None, 20, False)
+    sizes = {len(rung.runs[-1]) for rung in climb(arena(key, 4), [[1.0] * 20], asked)}
+    assert count in sizes
+    assert count not in {int(share * 20 + 1e-9) for share in RUNGS}
+
+
+@pytest.mark.parametrize("full_runs", [0.1, 2.0])
+def test_beyond_the_budget_rungs_run_whole_steps(full_runs: float) -> None:
+    """A search without anything left to spend chooses no halves, whatever a lower rung chose."""
+    court = arena(SPLIT, full_runs)
+    court.spent = full_runs
+    for unconditional, conditional in (rung.runs for rung in climb(court, [[1.0] * STEPS] * 2, 0.5)):
+        assert unconditional == conditional
 
 
 def test_fitted_rungs_beat_extrapolation() -> None:
