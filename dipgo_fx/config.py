@@ -19,13 +19,13 @@ class PruneConfig:
     """How `prune` searches. The default is the recipe that measured best, `paper()` is DiP-GO's own.
 
     Attributes:
-        recipe: `refine` improves the best uniform plan under an exact budget; `pruner` trains the
+        recipe: `refine` fits and moves plans of whole steps under an exact budget; `pruner` trains the
             paper's network on the SuperNet and thresholds its scores.
         samples: calibration samples, at least 2.
         batch_size: samples of one gradient step of `pruner`, at least 1.
         chunk: samples of a Gauss-Newton step of `refine` that run together, at least 1.
-        full_runs: what `refine` may spend, in unpruned runs of the calibration samples, above 0. Its
-            ladder takes about two at least, also where nothing is left.
+        full_runs: what `refine` may spend, in unpruned runs of the calibration samples, above 0. A
+            plan and a ladder that goes by few samples take 5 to 9 anyway.
         iterations: gradient steps of `pruner`, at least 1.
         learning_rate: of SGD on the network.
         weight_decay: of SGD.

@@ -15,7 +15,17 @@ from .calibration import Batch
 from .macs import LoopCost
 from .passes import ORDER
 from .plan import Rung, backup_weights
-from .schedules import Runs, Sensitivity, distinct, filled, keep_table, most_steps, spread_runs, whole
+from .schedules import (
+    Runs,
+    Sensitivity,
+    distinct,
+    filled,
+    keep_table,
+    most_steps,
+    named,
+    spread_runs,
+    whole,
+)
 from .threshold import fits
 
 RUNGS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -57,38 +67,44 @@ def climb(arena: Arena, sensitivity: Sensitivity, asked: float) -> tuple[Rung, .
     Args:
         arena: where rungs are judged.
         sensitivity: of each half to each step.
-        asked: share of the loop for which there is a rung anyway, with weights as good as a low one's.
+        asked: share of the loop for which there is a rung anyway; like a low one it gets a calm end and,
+            where the samples that go into one are enough, a Gauss-Newton step.
     """
     cost, few = arena.cost, _judges(arena)
     read = cost.reads.read_by_output
     rungs: dict[int, Rung] = {}
     lowest, spread = math.inf, Spread()
-    until = arena.config.full_runs - HIGH_RUNS - 4 * asked  # the search goes on to judge four such plans
+    # What high rungs cost, the Gauss-Newton step of the one asked for, and four such plans the search judges.
+    until = arena.config.full_runs - HIGH_RUNS - 2 * NEWTON_RUNS - 4 * asked
     wanted = max(1, min(int(asked * cost.num_steps + 1e-9), cost.num_steps - 1))
     for count in sorted({*_counts(cost.num_steps), wanted}):
         spare = arena.spent < until
         low, chosen = (spare and count <= most * cost.num_steps for most in (LOW, HIGH))
         spreads = _spreads(low) if chosen else [spread._replace(share=SHARES[0])]
-        ranked = _ranked(arena, sensitivity, count, spreads, few)
-        if ranked and (chosen or count == wanted):
+        ranked = _ranked(
+            arena, sensitivity, count, spreads, few if chosen or count != wanted else arena.batch
+        )
+        if ranked and chosen:
             finalists = ranked[: FINALISTS if low else MIDDLE_FINALISTS]
             ranked = _ranked(arena, sensitivity, count, [each for each, _ in finalists], arena.batch)
         if not ranked:
             return ()
         spread, best = ranked[0]
         if low or count == wanted:
-            best = arena.calmed(arena.improved(best, most=NEWTON_RUNS))
-        if best.loss >= lowest:  # a lower rung, with what is left spent on the last steps, serves better
+            most = NEWTON_RUNS if count != wanted else 2 * NEWTON_RUNS
+            best = arena.calmed(arena.improved(best, most))
+        # Otherwise a lower rung, with what is left spent on the last steps, serves better.
+        if best.loss >= lowest and count != wanted:
             continue
-        lowest = best.loss
+        lowest = min(lowest, best.loss)
         rungs[_size(best.runs)] = Rung(best.runs, best.weights[:, read])
     return tuple(rungs.values())
 
 
 def with_rung(rungs: Sequence[Rung], found: Draft, arena: Arena) -> tuple[Rung, ...]:
-    """Return a ladder with what a search found as one more rung, if skipping a step is free in it."""
+    """Return a ladder with what a search found as one more rung, if skipping a step is free."""
     sizes = {_size(rung.runs): rung for rung in rungs}
-    if arena.has_free_steps(found):
+    if rungs and arena.has_free_steps(found):
         read = arena.cost.reads.read_by_output
         sizes[_size(found.runs)] = Rung(found.runs, found.weights[:, read])
     return tuple(sizes[size] for size in sorted(sizes))
@@ -146,7 +162,7 @@ def highest(rungs: Sequence[Rung], cost: LoopCost, budget: float) -> Draft | Non
 def rung_draft(cost: LoopCost, runs: Runs, budget: float = 0.0) -> Draft:
     """Return the plan that runs each half at its steps, and what a budget leaves over on the last steps."""
     keep = torch.tensor(filled(keep_table(cost, runs), budget, cost, ORDER, by_step=True))
-    return Draft(keep, backup_weights(keep, "linear"), order=ORDER, runs=runs)
+    return Draft(keep, backup_weights(keep, "linear"), name=named(runs), order=ORDER, runs=runs)
 
 
 def moved(

@@ -33,6 +33,12 @@ def step_sets(steps: int, count: int) -> Iterator[tuple[int, ...]]:
             yield chosen
 
 
+def named(runs: Runs) -> str:
+    """Return how many steps run, for people."""
+    half = f", {len(runs[0])} of them unconditional" if len(runs) > 1 else ""
+    return f"{len(runs[-1])} whole steps{half}"
+
+
 def whole(steps: tuple[int, ...], cost: LoopCost) -> Runs:
     """Return that all halves run at `steps`."""
     return (steps,) * cost.halves

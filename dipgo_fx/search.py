@@ -1,4 +1,4 @@
-"""The default search: the best uniform plan, improved under an exact budget by moves and fits."""
+"""The default search: plans of whole steps, fitted and moved under an exact budget, for all ratios."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from .schedules import (
     filled,
     keep_table,
     most_steps,
+    named,
     shells,
     spread_order,
     spread_runs,
@@ -55,22 +56,21 @@ def refine(arena: Arena, ratio: float, progress: bool) -> tuple[Draft, tuple[Run
     The first goes by a third of the samples, the last by all. Every candidate fits the budget. What is
     returned is the best on all calibration samples, the best uniform plan among them.
     """
-    search = _Search(arena, 1 - ratio, progress)
-    search.starts()
-    rungs = climb(arena, search.sensitivity, 1 - ratio)
-    best = search.improved(highest(rungs, arena.cost, 1 - ratio))
-    search.bar.close()
+    with tqdm(total=round(arena.config.full_runs), desc="search", unit="run", disable=not progress) as bar:
+        search = _Search(arena, 1 - ratio, bar)
+        search.starts()
+        rungs = climb(arena, search.sensitivity, 1 - ratio)
+        best = search.improved(highest(rungs, arena.cost, 1 - ratio))
     return best, with_rung(rungs, best, arena)
 
 
 class _Search:
     """Drafts judged so far and where the search goes on from them."""
 
-    def __init__(self, arena: Arena, budget: float, progress: bool) -> None:
-        self.arena, self.budget = arena, budget
+    def __init__(self, arena: Arena, budget: float, bar: tqdm[None]) -> None:
+        self.arena, self.budget, self.bar = arena, budget, bar
         self.limit = arena.config.full_runs
         self.rng = random.Random(arena.generator.initial_seed())
-        self.bar = tqdm(total=round(self.limit), desc="search", unit="run", disable=not progress)
         arena.charged = self._show
 
     def starts(self) -> None:
@@ -96,37 +96,35 @@ class _Search:
         arena, rng = self.arena, self.rng
         # What comes after the loops, and the last of what they do: two runs of a plan each, and a fit.
         until = self.limit - 4 * self.budget - NEWTON_SHARE * self.limit
-        finalists = [draft for draft in self.drafts[:FINALISTS] if draft is not self.start]
-        start = self._fitted(self.start, arena.batch)
-        done = [self._polished(start) if arena.spent < until else start]
-        if rung is not None:
-            rung = arena.judged(rung)
-            done.append(rung)
-        for draft in finalists:
-            if arena.spent < until and not _known(draft, done):
-                done.append(self._polished(self._fitted(draft, arena.batch)))
+        calm = [] if rung is None else [arena.judged(rung)]
+        done: list[Draft] = []
+        for draft in (self.start, *(draft for draft in self.drafts[:FINALISTS] if draft is not self.start)):
+            if not _known(draft, calm + done) and (arena.spent < until or not calm + done):
+                done.append(self._best_weights(draft))
         for _ in range(MAX_MOVES):
-            neighbour = _neighbour(arena, min(done, key=_rank), self.budget, rng)
+            neighbour = _neighbour(arena, min(calm + done, key=_rank), self.budget, rng)
             if neighbour is None or arena.spent >= until:
                 break
-            if not _known(neighbour, done):
-                done.append(self._polished(self._fitted(neighbour, arena.batch)))
+            if not _known(neighbour, calm + done):
+                done.append(self._best_weights(neighbour))
         plain = self._plain()
-        best = min((draft for draft in done if draft.loss <= plain), key=_rank, default=done[0])
-        return best if best is rung else arena.calmed(best, most=plain)
+        best = min((draft for draft in done if draft.loss <= plain.loss), key=_rank, default=plain)
+        best = arena.calmed(best, most=plain.loss)
+        return min([best, *(draft for draft in calm if draft.loss <= plain.loss)], key=_rank)
 
-    def _plain(self) -> float:
-        """Return the loss of the plan that the search started from, its backups plain."""
+    def _plain(self) -> Draft:
+        """Return the plan that the search started from, its backups plain, judged on all samples."""
         weights = backup_weights(self.start.keep, "reuse" if self.start.order == 1 else "linear")
-        return self.arena.judged(replace(self.start, weights=weights)).loss
+        return self.arena.judged(replace(self.start, weights=weights))
 
-    def _polished(self, fitted: Draft) -> Draft:
-        """Return a draft that was judged on all samples after a Gauss-Newton step, if that serves it."""
+    def _best_weights(self, draft: Draft) -> Draft:
+        """Return the draft judged on all samples, with the best weights a Gauss-Newton step finds."""
         arena = self.arena
+        fitted = self._fitted(draft, arena.batch)
         # A forecast keeps more values alive than a repeat: not every table of repeats can afford it.
-        if fitted.order > 1 or fits(arena.cost, fitted.keep.tolist(), self.budget, 2):
-            fitted = replace(fitted, order=max(fitted.order, 2))
-            return arena.improved(fitted, most=NEWTON_SHARE * self.limit)
+        if draft.order > 1 or fits(arena.cost, draft.keep.tolist(), self.budget, 2):
+            fitted = replace(fitted, order=max(draft.order, 2))
+            fitted = arena.improved(fitted, most=NEWTON_SHARE * self.limit)
         return fitted
 
     def _fitted(self, draft: Draft, batch: Batch) -> Draft:
@@ -187,8 +185,7 @@ def _draft(
 ) -> Draft:
     table = torch.tensor(filled(keep, budget, arena.cost, order, by_step=not shell))
     kind = "repeated" if order == 1 else "forecast"
-    half = f", {len(runs[0])} of them unconditional" if len(runs) > 1 else ""
-    name = f"{len(runs[-1])} whole steps{half}, {len(shell)} outer blocks elsewhere, {kind}"
+    name = f"{named(runs)}, {len(shell)} outer blocks elsewhere, {kind}"
     weights = backup_weights(table, "reuse" if order == 1 else "linear")
     return Draft(table, weights, name=name, order=order, runs=runs, shell=shell)
 

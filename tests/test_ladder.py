@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import dipgo_fx
 import zoo
-from dipgo_fx import Plan, PlanError, PruneConfig
+from dipgo_fx import Plan, PlanError, PruneConfig, ladder
 from dipgo_fx.api import at_ratio, at_steps, build
 from dipgo_fx.arena import Arena
 from dipgo_fx.calibration import calibrate
@@ -114,13 +114,27 @@ def test_a_ladder_has_a_rung_for_what_was_asked(asked: float, count: int) -> Non
     assert count not in {int(share * 20 + 1e-9) for share in RUNGS}
 
 
-@pytest.mark.parametrize("full_runs", [0.1, 2.0])
-def test_beyond_the_budget_rungs_run_whole_steps(full_runs: float) -> None:
-    """A search without anything left to spend chooses no halves, whatever a lower rung chose."""
-    court = arena(SPLIT, full_runs)
-    court.spent = full_runs
-    for unconditional, conditional in (rung.runs for rung in climb(court, [[1.0] * STEPS] * 2, 0.5)):
-        assert unconditional == conditional
+def test_beyond_the_budget_rungs_run_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the budget ends early, the share of unconditional runs of the last low rung is not passed on."""
+    monkeypatch.setattr(ladder, "_spreads", lambda low: [Spread(0.45 if low else 1.0)])
+    rungs = climb(arena(SPLIT, 4.6), [[1.0] * STEPS] * 2, 0.2)
+    halves = [rung.runs for rung in rungs if rung.runs[0] != rung.runs[1]]
+    whole = [rung.runs for rung in rungs if rung.runs[0] == rung.runs[1]]
+    assert halves
+    assert max(len(runs[1]) for runs in whole) == STEPS - 1
+    assert all(len(runs[1]) <= 3 for runs in halves), "three conditional steps and one cost two whole ones"
+
+
+@pytest.mark.parametrize("full_runs", [0.1, 24.0])
+def test_a_loop_that_cannot_skip_steps_has_no_ladder(full_runs: float, tmp_path: Path) -> None:
+    """The last layer of a U-Net is no stage: plans of stages hold no rungs, and can be read back."""
+    config = PruneConfig(samples=2, full_runs=full_runs)
+    unet, ddim = zoo.model("unet"), zoo.SCHEDULERS["ddim"]()
+    options = {"num_inference_steps": 3, "granularity": "stage", "config": config, "progress": False}
+    plan = dipgo_fx.prune(unet, ddim, 0.0, **options).plan  # type: ignore[arg-type]
+    assert plan.rungs == ()
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json").rungs == ()
 
 
 def test_fitted_rungs_beat_extrapolation() -> None:

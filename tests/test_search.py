@@ -88,9 +88,9 @@ def test_no_uniform_plan_is_better(name: str) -> None:
 
 
 def test_search_cost_is_kept() -> None:
-    """The default recipe spends about what it may, at most 30 full runs by default."""
+    """The default recipe spends about what it may, at most 24 full runs by default."""
     assert quick().plan.origin["full_runs"] <= QUICK.full_runs * 1.2
-    assert PruneConfig().full_runs <= 30
+    assert PruneConfig().full_runs <= 24
 
 
 def test_candidates_rank_by_loss_and_looks() -> None:
