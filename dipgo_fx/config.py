@@ -25,7 +25,7 @@ class PruneConfig:
         batch_size: samples of one gradient step of `pruner`, at least 1.
         chunk: samples of a Gauss-Newton step of `refine` that run together, at least 1.
         full_runs: what `refine` may spend, in unpruned runs of the calibration samples, above 0. A
-            plan and a ladder that goes by few samples take 5 to 9 anyway.
+            plan and a ladder that goes by few samples take 5 to 10 anyway.
         iterations: gradient steps of `pruner`, at least 1.
         learning_rate: of SGD on the network.
         weight_decay: of SGD.

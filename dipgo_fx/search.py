@@ -98,7 +98,7 @@ class _Search:
         until = self.limit - 4 * self.budget - NEWTON_SHARE * self.limit
         calm = [] if rung is None else [arena.judged(rung)]
         done: list[Draft] = []
-        for draft in (self.start, *(draft for draft in self.drafts[:FINALISTS] if draft is not self.start)):
+        for draft in (self.start, *self.drafts[:FINALISTS]):
             if not _known(draft, calm + done) and (arena.spent < until or not calm + done):
                 done.append(self._best_weights(draft))
         for _ in range(MAX_MOVES):
