@@ -14,14 +14,16 @@ from torch import nn
 import dipgo_fx
 from benchmarks import metrics
 from benchmarks.reference import models as reference
-from dipgo_fx import Plan, PruneConfig
-from dipgo_fx.arena import Arena, frozen
-from dipgo_fx.calibration import Batch, calibrate
+from dipgo_fx import Loop, Plan, PruneConfig
+from dipgo_fx.cost import LoopCost
 from dipgo_fx.demo import models as demo
-from dipgo_fx.loop import prepared
-from dipgo_fx.macs import Cost, LoopCost
+from dipgo_fx.denoise import prepared
+from dipgo_fx.macs import Cost
 from dipgo_fx.passes import Granularity
-from dipgo_fx.tracing import Loop
+from dipgo_fx.pruning import frozen
+from dipgo_fx.search.batch import Batch
+from dipgo_fx.search.calibration import calibrate
+from dipgo_fx.search.evaluator import Evaluator
 
 CASES = ("digits-dit", "digits-unet", *reference.REFERENCE_MODELS)
 STORED = tuple(name for name in CASES if name.startswith("digits") or (reference.WEIGHTS / name).exists())
@@ -53,7 +55,7 @@ class Inputs:
         """Return some of the samples."""
         count, labels = len(self.sample), self.labels
         conditioning = {
-            name: torch.cat([half[start:stop] for half in value.split(count)])
+            name: torch.cat([rows[start:stop] for rows in value.split(count)])
             for name, value in self.conditioning.items()
         }
         return Inputs(self.sample[start:stop], conditioning, None if labels is None else labels[start:stop])
@@ -127,7 +129,7 @@ class Case:
 
     def loop_of(self, plan: Plan) -> Loop:
         """Return the unpruned loop that a plan is for."""
-        return self.loop(plan.facts.granularity, plan.facts.split_guidance)
+        return self.loop(plan.facts.granularity, plan.facts.guidance.split)
 
     def loop(self, granularity: Granularity = "block", split_guidance: bool = False) -> Loop:
         """Return the unpruned loop."""
@@ -149,19 +151,20 @@ class Case:
         """MACs of the unpruned loop for one sample."""
         return LoopCost.of(self.loop()).full
 
-    def arena(self, granularity: Granularity = "block", config: PruneConfig | None = None) -> Arena:
-        """Return a new place to judge plans, with an account of its own, on calibration inputs."""
+    def evaluator(self, granularity: Granularity = "block") -> Evaluator:
+        """Return a new evaluator on calibration inputs, with an account of its own."""
         loop = self.loop(granularity)
         if granularity not in self._batches:
             scale = float(getattr(self.scheduler, "init_noise_sigma", 1.0))
             with frozen(self.model):
                 self._batches[granularity] = calibrate(
-                    loop, self.model, self.calibration, self.samples, scale, self._generator()
+                    loop, self.model, self.calibration, self.samples, scale, self.generator()
                 )
-        config = config or PruneConfig(samples=self.samples, checkpoint=False)
-        return Arena(loop, LoopCost.of(loop), self._batches[granularity], config, self._generator())
+        config = PruneConfig(samples=self.samples)
+        return Evaluator(loop, LoopCost.of(loop), self._batches[granularity], config)
 
-    def _generator(self) -> torch.Generator:
+    def generator(self) -> torch.Generator:
+        """Return a new source of randomness from the case's seed."""
         return torch.Generator().manual_seed(self.seed)
 
     # -- judges

@@ -3,34 +3,33 @@
 No weights are needed: models are built on the meta device, and every distinct block runs once on
 the CPU with empty weights, one model at a time. SDXL takes some GB of memory and some minutes:
 
-    python benchmarks/macs.py --models sd15 dit
+    python -m benchmarks.macs --models sd15 dit
 
 Pruned rows are plans of whole steps spread evenly over the loop, the last one partial, with linear
-backups: as many as the ratio leaves, by `dipgo_fx.threshold.threshold`, in the paper's blocks.
+backups: as many as the ratio leaves, by `dipgo_fx.budget.threshold`, in the paper's blocks.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import time
 import warnings
-from collections import Counter
-from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from architectures import SETTINGS, Setting
-from tables import RESULTS, Row, Table, write
 from tqdm import tqdm
 
+from benchmarks.architectures import SETTINGS, Setting
+from benchmarks.command_line import parse, parser
+from benchmarks.tables import Row, Table, write
 from dipgo_fx import Loop, Plan, trace
-from dipgo_fx.api import build
-from dipgo_fx.macs import LoopCost
+from dipgo_fx.applying import build
+from dipgo_fx.budget import kept_of, threshold
+from dipgo_fx.cost import LoopCost
+from dipgo_fx.macs import Cost, NodeCounter
 from dipgo_fx.passes import Granularity
-from dipgo_fx.plan import backup_weights
-from dipgo_fx.threshold import threshold
+from dipgo_fx.search.spacing import farthest_first
 
 TERA = 1e12
 NOTE = (
@@ -39,6 +38,7 @@ NOTE = (
     "for that model. `miss`: budget minus what the plan costs, as a share of the loop (law 5: at "
     "least 0, below 0.0125)."
 )
+SMOKE = {"models": ["dit"], "steps": 8}
 
 
 @dataclass(frozen=True)
@@ -77,120 +77,118 @@ PUBLISHED = {
 }
 
 
-def spread_order(steps: int) -> list[int]:
-    """Return all steps in an order whose every prefix is spread: the widest gap is halved next."""
-    order, ends = [0], [0, steps]
-    while len(order) < steps:
-        width, negative_start = max((b - a, -a) for a, b in pairwise(ends))
-        order.append(width // 2 - negative_start)
-        ends = sorted([*ends, order[-1]])
-    return order
+@dataclass(frozen=True)
+class Counted:
+    """One model of the table, its loop traced and counted.
+
+    Attributes:
+        setting: the model.
+        published: what the paper prints for it.
+        loop: traced.
+        cost: its costs.
+        seconds: that counting them took.
+        counter: counts SubNets.
+    """
+
+    setting: Setting
+    published: Published
+    loop: Loop
+    cost: LoopCost
+    seconds: float
+    counter: NodeCounter
+
+    @classmethod
+    def of(cls, setting: Setting, published: Published) -> Counted:
+        """Trace a model and count its loop."""
+        loop = trace(
+            setting.build(),
+            setting.scheduler(),
+            setting.steps,
+            guidance_scale=setting.guidance_scale,
+            granularity=published.granularity,
+        )
+        start = time.perf_counter()
+        cost = LoopCost.of(loop)
+        return cls(setting, published, loop, cost, time.perf_counter() - start, NodeCounter(loop))
+
+    def row(self, table: str, ratio: float, tera: float) -> Row:
+        """Return the line of one of `published.rows`."""
+        setting, attention = self.setting, self.published.attention
+        macs, miss = self.cost.full, None
+        if ratio:
+            plan = spread_plan(self.loop, self.cost, ratio)
+            self._check_subnet(plan)
+            macs, miss = self.cost.of_table(plan.table), plan.ratio - ratio
+            if miss < 0:
+                raise AssertionError(f"{setting.name}: {plan.ratio:.4f} is under {ratio} (law 5)")
+        ours = (macs.total if attention else macs.without_attention) / TERA
+        return {
+            "model": setting.name,
+            "steps": setting.steps,
+            "ratio": ratio,
+            "paper": tera,
+            "paper's table": table,
+            "paper counts": f"{'with' if attention else 'without'} attention, {self.published.remark}",
+            "ours": round(macs.total / TERA, 3),
+            "ours without": round(macs.without_attention / TERA, 3),
+            "difference": f"{100 * (ours / tera - 1):+.2f} %",
+            "miss": None if miss is None else round(miss, 5),
+            "blocks": len(self.loop.blocks),
+            "seconds to count": None if ratio else round(self.seconds, 1),
+        }
+
+    def _check_subnet(self, plan: Plan) -> None:
+        """Raise `AssertionError` unless a SubNet's calls cost what its plan says (law 4)."""
+        summed = sum((self.counter.cost(node) for node in build(self.loop, plan).graph.nodes), Cost())
+        told = self.cost.of_table(plan.table)
+        if summed != told:
+            raise AssertionError(f"the plan says {told}, the SubNet's calls cost {summed}")
 
 
 def spread_scores(steps: int, blocks: int) -> torch.Tensor:
-    """Return `(T, N)` scores: whole steps in `spread_order`, within a step the later blocks first.
+    """Return `(T, N)` scores: whole steps farthest first, within a step the later blocks first.
 
     Later first, because a block that runs while its readers do not is dead code.
     """
     rank = torch.empty(steps, dtype=torch.float64)
-    rank[spread_order(steps)] = torch.arange(steps, 0, -1, dtype=torch.float64)
+    rank[farthest_first(steps, ())] = torch.arange(steps, 0, -1, dtype=torch.float64)
     return rank[:, None] + torch.arange(blocks, dtype=torch.float64) / blocks
 
 
 def spread_plan(loop: Loop, cost: LoopCost, ratio: float) -> Plan:
     """Return the plan of a pruned row; it costs at most `1 - ratio` of the loop."""
-    keep = threshold(spread_scores(loop.num_steps, len(loop.blocks)), ratio, cost, 2)
-    weights = backup_weights(keep, "linear")
-    return Plan(loop.facts, keep, weights, 1 - cost.share(keep.tolist(), weights.tolist()))
+    scores = spread_scores(loop.num_steps, len(loop.blocks))
+    return Plan.from_keep(loop, threshold(scores, kept_of(ratio, cost), cost, 2), "linear")
 
 
-def check_subnet(loop: Loop, plan: Plan, cost: LoopCost) -> None:
-    """Raise `AssertionError` unless a SubNet's calls cost what its plan says (law 4)."""
-    units = {str(n.target): c.total for n, c in zip(cost.reads.units, cost.units, strict=True)}
-    calls = Counter(str(n.target) for n in build(loop, plan, cost).graph.nodes if n.op == "call_module")
-    summed = cost.fixed.total + sum(units.get(t, 0) * count for t, count in calls.items())
-    told = cost.of_plan(plan.keep.tolist(), plan.weights.tolist()).total
-    if summed != told:
-        raise AssertionError(f"the plan says {told} MACs, the SubNet's calls cost {summed}")
+def measure(name: str, steps: int | None, bar: tqdm[str]) -> Iterator[Row]:
+    """Count one model's loop and its plans.
+
+    Args:
+        name: of the setting.
+        steps: other than the paper's, if given.
+        bar: says what is going on.
+    """
+    setting, published = SETTINGS[name], PUBLISHED[name]
+    bar.set_postfix_str(f"{name}: trace and count")
+    counted = Counted.of(replace(setting, steps=steps or setting.steps), published)
+    for told in published.rows:
+        bar.set_postfix_str(f"{name}: ratio {told[1]}")
+        yield counted.row(*told)
 
 
-def measure(name: str, setting: Setting, published: Published, bar: tqdm[None]) -> list[Row]:
-    """Count one model's loop and its plans."""
-    bar.set_postfix_str(f"{name}: trace")
-    loop = trace(
-        setting.build(),
-        setting.scheduler(),
-        setting.steps,
-        guidance_scale=setting.guidance_scale,
-        granularity=published.granularity,
-    )
-    bar.set_postfix_str(f"{name}: count")
-    start = time.perf_counter()
-    cost = LoopCost.of(loop)
-    seconds = time.perf_counter() - start
-    rows = []
-    for table, ratio, tera in published.rows:
-        bar.set_postfix_str(f"{name}: ratio {ratio}")
-        rows.append(row(setting, published, (table, ratio, tera), loop, cost))
-    rows[0]["seconds to count"] = round(seconds, 1)
-    return rows
-
-
-def row(
-    setting: Setting,
-    published: Published,
-    told: tuple[str, float, float],
-    loop: Loop,
-    cost: LoopCost,
-) -> Row:
-    """Return one line of the table; `told` is one of `published.rows`."""
-    table, ratio, tera = told
-    counted, miss = cost.full, None
-    if ratio:
-        plan = spread_plan(loop, cost, ratio)
-        check_subnet(loop, plan, cost)
-        counted = cost.of_plan(plan.keep.tolist(), plan.weights.tolist())
-        miss = plan.ratio - ratio
-        if miss < 0:
-            raise AssertionError(f"{setting.name}: {plan.ratio:.4f} is under {ratio} (law 5)")
-    ours = (counted.total if published.attention else counted.without_attention) / TERA
-    return {
-        "model": setting.name,
-        "steps": setting.steps,
-        "ratio": ratio,
-        "paper": tera,
-        "paper's table": table,
-        "paper counts": ("with" if published.attention else "without") + f" attention, {published.remark}",
-        "ours": round(counted.total / TERA, 3),
-        "ours without": round(counted.without_attention / TERA, 3),
-        "difference": f"{100 * (ours / tera - 1):+.2f} %",
-        "miss": None if miss is None else round(miss, 5),
-        "blocks": len(loop.blocks),
-        "seconds to count": None,
-    }
-
-
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    return parser.parse_args()
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Count the asked models, one in memory at a time, and write the table."""
-    options = arguments()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
+    made = parser(__doc__)
+    made.add_argument("--models", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS))
+    made.add_argument("--steps", type=int, help="of every loop, in place of the paper's")
+    options = parse(made, argv, SMOKE)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     rows: list[Row] = []
     for name in (bar := tqdm(options.models, unit="model")):
-        rows += measure(name, SETTINGS[name], PUBLISHED[name], bar)
+        rows += measure(name, options.steps, bar)
         gc.collect()
-    table = Table("paper", "The paper's settings", rows, NOTE)
+    table = Table("The paper's settings", rows, NOTE, "paper")
     print(write("macs", "MACs of the paper's settings", [table], options.out))
 
 

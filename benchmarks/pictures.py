@@ -14,11 +14,17 @@ import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 
+from dipgo_fx.states import MEANINGS, State
+
 # Tableau's ten colours with three markers and line styles tell thirty methods apart.
 STYLES = (("-", "o"), ("--", "s"), (":", "^"))
 OURS = "#c1121f"
-KINDS = ("dead", "repeats", "forecasts", "runs")
-KIND_COLOURS = ("#f0efeb", "#a8dadc", "#457b9d", OURS)
+STATE_COLOURS = {
+    State.RUNS: OURS,
+    State.DEAD: "#f0efeb",
+    State.REPEATS: "#a8dadc",
+    State.FORECASTS: "#457b9d",
+}
 
 Line = Sequence[tuple[float, float]]
 
@@ -98,11 +104,11 @@ def similarity(maps: Mapping[str, torch.Tensor], title: str, file: Path) -> None
     _save(figure, file)
 
 
-def kept_blocks(tables: Mapping[str, torch.Tensor], blocks: Sequence[str], title: str, file: Path) -> None:
-    """Draw plans: at which step each block runs, repeats, forecasts, or is read by nobody.
+def states(tables: Mapping[str, torch.Tensor], blocks: Sequence[str], title: str, file: Path) -> None:
+    """Draw what becomes of each block at each step under plans.
 
     Args:
-        tables: for each plan `(T, N)` integers, indices into `KINDS`.
+        tables: for each plan `(T, N)` values of `State`.
         blocks: the names of the N blocks.
     """
     steps = next(iter(tables.values())).shape[0]
@@ -111,18 +117,23 @@ def kept_blocks(tables: Mapping[str, torch.Tensor], blocks: Sequence[str], title
         len(tables), 1, figsize=(max(width, 6), height * len(tables)), squeeze=False, layout="constrained"
     )
     for axis, (name, table) in zip(axes[:, 0], tables.items(), strict=True):
-        colours = ListedColormap(KIND_COLOURS)
-        axis.pcolormesh(table.T, cmap=colours, vmin=0, vmax=len(KINDS) - 1, edgecolors="white", linewidth=0.5)
-        axis.set_yticks([n + 0.5 for n in range(len(blocks))], blocks, fontsize=6)
-        shown = range(0, table.shape[0], max(1, table.shape[0] // 20))
-        axis.set_xticks([t + 0.5 for t in shown], [str(t) for t in shown], fontsize=7)
-        axis.invert_yaxis()
+        _draw_states(axis, table, blocks)
         axis.set_title(name, fontsize=9)
     axes[-1, 0].set_xlabel("step")
-    handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in KIND_COLOURS]
-    figure.legend(handles, KINDS, loc="outside lower center", ncols=len(KINDS), fontsize=8)
+    handles = [Rectangle((0, 0), 1, 1, color=STATE_COLOURS[state]) for state in State]
+    names = [MEANINGS[state] for state in State]
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
     figure.suptitle(title, fontsize=10)
     _save(figure, file)
+
+
+def _draw_states(axis: Any, table: torch.Tensor, blocks: Sequence[str]) -> None:
+    colours = ListedColormap([STATE_COLOURS[state] for state in State])
+    axis.pcolormesh(table.T, cmap=colours, vmin=0, vmax=len(State) - 1, edgecolors="white", linewidth=0.5)
+    axis.set_yticks([n + 0.5 for n in range(len(blocks))], blocks, fontsize=6)
+    shown = range(0, len(table), max(1, len(table) // 20))
+    axis.set_xticks([t + 0.5 for t in shown], [str(t) for t in shown], fontsize=7)
+    axis.invert_yaxis()
 
 
 def _columns(points: Line) -> tuple[list[float], list[float]]:

@@ -2,7 +2,7 @@
 
 Run with the package installed; each model takes some minutes on one CPU thread:
 
-    python benchmarks/train_digits.py --model all
+    python -m benchmarks.train_digits --model all
 
 Every model is written in half precision to `--out` as soon as it is done; what was measured
 goes to `training.json` beside it, and `README.md` there is drawn from that file.
@@ -10,11 +10,10 @@ goes to `training.json` beside it, and `README.md` there is drawn from that file
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,9 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from benchmarks.command_line import parse, parser
+from benchmarks.reference.models import build_scheduler, transformer
+from benchmarks.reference.samples import sample
 from dipgo_fx.demo.models import (
     CLASSES,
     CLASSIFIER_FILE,
@@ -39,6 +41,7 @@ from dipgo_fx.demo.models import (
 
 logger = logging.getLogger("train_digits")
 
+SMOKE = {"steps": 20}
 LABEL_DROP = 0.1
 BATCH = {"classifier": 128, "dit": 64, "unet": 64}
 DEFAULT_STEPS = {"classifier": 1500, "dit": 10000, "unet": 6000}
@@ -102,30 +105,7 @@ def held_out_split() -> tuple[list[int], list[int]]:
 
 def build_dit() -> nn.Module:
     """Build the transformer: 8 blocks of width 64 over 16 patches of 2x2 pixels."""
-    from diffusers import DiTTransformer2DModel
-
-    model = DiTTransformer2DModel(
-        num_layers=8,
-        num_attention_heads=4,
-        attention_head_dim=16,
-        in_channels=1,
-        out_channels=1,
-        sample_size=8,
-        patch_size=2,
-        num_embeds_ada_norm=CLASSES,
-        activation_fn="gelu-approximate",
-    )
-    for block in model.transformer_blocks:
-        # diffusers draws the dropped labels anew in every block, so no sample would ever see
-        # the null class in all of them; we drop labels before the model instead.
-        block.norm1.emb.class_embedder.dropout_prob = 0.0
-        # adaLN-Zero (DiT, arXiv 2212.09748, section 3.2): every block starts as the identity.
-        nn.init.zeros_(block.norm1.linear.weight)
-        nn.init.zeros_(block.norm1.linear.bias)
-        nn.init.normal_(block.norm1.emb.class_embedder.embedding_table.weight, std=0.02)
-    nn.init.zeros_(model.proj_out_2.weight)
-    nn.init.zeros_(model.proj_out_2.bias)
-    return model
+    return transformer(heads=4, head_width=16, side=SAMPLE_SHAPE[-1], patch=2, classes=CLASSES)
 
 
 def build_unet() -> nn.Module:
@@ -143,20 +123,6 @@ def build_unet() -> nn.Module:
         attention_head_dim=8,
         norm_num_groups=8,
         num_class_embeds=CLASSES + 1,
-    )
-
-
-def build_scheduler() -> Any:
-    """Build the noise schedule; the cosine one, as the linear one drowns so small an image."""
-    from diffusers import DDIMScheduler
-
-    return DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="epsilon",
-        # DDIM clips the image but not the noise that it steps with; under guidance the two then
-        # disagree so far that the digits drown (60 % recognised at guidance 2 against 100 %).
-        clip_sample=False,
     )
 
 
@@ -228,31 +194,6 @@ def mean_of_last(losses: list[float]) -> float:
     return sum(window) / len(window)
 
 
-@torch.no_grad()
-def sample(
-    model: nn.Module,
-    scheduler: Any,
-    labels: torch.Tensor,
-    *,
-    steps: int,
-    seed: int,
-    guidance: float = 1.0,
-) -> torch.Tensor:
-    """Draw one image per label with DDIM, `(n, 1, 8, 8)`; guidance 1 calls the model plainly."""
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randn((len(labels), *SAMPLE_SHAPE), generator=generator)
-    nothing = torch.full_like(labels, NULL_CLASS)
-    scheduler.set_timesteps(steps)
-    for time_step in scheduler.timesteps:
-        times = time_step.expand(len(labels))
-        noise = model(images, timestep=times, class_labels=labels).sample
-        if guidance != 1.0:
-            plain = model(images, timestep=times, class_labels=nothing).sample
-            noise = plain + guidance * (noise - plain)
-        images = scheduler.step(noise, time_step, images).prev_sample
-    return images
-
-
 def share_recognised(images: torch.Tensor, labels: torch.Tensor, weights: Path) -> float:
     """Return the share of `images` that the classifier names as their label."""
     with torch.no_grad():
@@ -317,10 +258,12 @@ def make_readable(file: Path) -> None:
 def measure(name: str, out: Path) -> Record:
     """Return the shares of recognised samples, 200 per setting, of a saved denoiser."""
     model, scheduler = load(name, out)  # type: ignore[arg-type]
-    asked = torch.arange(200) % CLASSES
+    asked, nothing = torch.arange(200) % CLASSES, torch.tensor(NULL_CLASS)
     shares = {}
     for steps, guidance in ((50, 1.0), (50, 2.0), (20, 1.0), (10, 1.0)):
-        drawn = sample(model, scheduler, asked, steps=steps, seed=0, guidance=guidance)
+        drawn = sample(
+            model, scheduler, asked, nothing, shape=SAMPLE_SHAPE, guidance=guidance, steps=steps, seed=0
+        )
         shares[f"DDIM {steps}, guidance {guidance:g}"] = share_recognised(drawn, asked, out)
     return {"recognised": shares}
 
@@ -364,21 +307,14 @@ def readme(records: dict[str, Record]) -> str:
     )
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=("dit", "unet", "classifier", "all"), default="all")
-    parser.add_argument("--steps", type=int, help="optimiser steps, else the model's own number")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
-    return parser.parse_args()
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train the asked models, the classifier first because the others are measured by it."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = arguments()
-    torch.set_num_threads(1)
+    made = parser(__doc__, WEIGHTS)
+    made.add_argument("--model", choices=("dit", "unet", "classifier", "all"), default="all")
+    made.add_argument("--steps", type=int, help="optimiser steps, else the model's own number")
+    made.add_argument("--seed", type=int, default=0)
+    options = parse(made, argv, SMOKE)
     options.out.mkdir(parents=True, exist_ok=True)
     records_file = options.out / "training.json"
     names = ("classifier", "dit", "unet") if options.model == "all" else (options.model,)

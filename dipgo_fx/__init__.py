@@ -1,18 +1,23 @@
 """dipgo_fx: an ahead-of-time compiler that prunes diffusion sampling (DiP-GO, NeurIPS 2024)."""
 
-from .api import apply, prune
-from .config import PruneConfig
+from .applying import PrunedLoop, apply
+from .loop import Loop
 from .macs import count_macs
 from .passes import TraceError
-from .plan import Plan, PlanError
+from .plan import Plan
+from .plan_file import PlanError
+from .pruning import prune
 from .report import Report
-from .tracing import Loop, trace
+from .search.config import PaperConfig, PruneConfig
+from .tracing import trace
 
 __all__ = [
     "Loop",
+    "PaperConfig",
     "Plan",
     "PlanError",
     "PruneConfig",
+    "PrunedLoop",
     "Report",
     "TraceError",
     "apply",

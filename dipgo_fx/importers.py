@@ -16,10 +16,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .passes import ORDER
+from .loop import Loop
+from .passes import HISTORY
 from .passes.recorder import MODEL
-from .plan import Plan, PlanError
-from .tracing import Loop
+from .plan import Plan
+from .plan_file import PlanError
 
 LAYERS = 3  # a DeepCache branch is 3 * level + layer
 CROSS_ATTENTION = "attn2"  # its name in diffusers' transformer blocks
@@ -165,16 +166,16 @@ def taylorseer(loop: Loop, cache_interval: int, *, max_order: int = 1, first_ste
     Raises:
         ValueError: a number out of range.
     """
-    if cache_interval < 1 or first_steps < 1 or not 1 <= max_order < ORDER:
+    if cache_interval < 1 or first_steps < 1 or not 1 <= max_order < HISTORY:
         raise ValueError(
-            f"expected cache_interval and first_steps of at least 1 and max_order from 1 to {ORDER - 1}, got "
-            f"{cache_interval}, {first_steps} and {max_order}"
+            "expected cache_interval and first_steps of at least 1 and max_order from 1 to "
+            f"{HISTORY - 1}, got {cache_interval}, {first_steps} and {max_order}"
         )
     _refuse_split(loop)
     head = {path for path in loop.blocks[-1:] if "." not in path}
     keep = torch.zeros(loop.num_steps, len(loop.blocks), dtype=torch.bool)
     keep[:, [path in head for path in loop.blocks]] = True
-    weights = torch.zeros(*keep.shape, ORDER, dtype=torch.float64)
+    weights = torch.zeros(*keep.shape, HISTORY, dtype=torch.float64)
     computed: list[int] = []
     for t in range(loop.num_steps):
         if t < first_steps or (t - first_steps - 1) % cache_interval == 0:
@@ -187,7 +188,7 @@ def taylorseer(loop: Loop, cache_interval: int, *, max_order: int = 1, first_ste
 
 def _taylor_weights(t: int, computed: Sequence[int]) -> torch.Tensor:
     """Return what a Taylor series at step `t` takes of the values at the steps `computed`, newest first."""
-    value = torch.eye(ORDER, dtype=torch.float64)
+    value = torch.eye(HISTORY, dtype=torch.float64)
     ahead, weights = t - computed[0], value[0].clone()
     if len(computed) > 1:
         gap = computed[0] - computed[1]
@@ -289,7 +290,7 @@ def _plan(loop: Loop, keeps: Callable[[int, int], bool]) -> Plan:
 
 def _refuse_split(loop: Loop) -> None:
     """Raise `PlanError` for a loop of split guidance: other methods call the model once a step."""
-    if loop.facts.split_guidance:
+    if loop.facts.guidance.split:
         raise PlanError("schedules of other methods are for loops traced without split_guidance")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .loop import forward_parameters
+from .denoise import forward_parameters
 
 # Text lengths of the pipelines that use these conditionings; the model's config does not hold them.
 CLIP_TOKENS = 77

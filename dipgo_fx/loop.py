@@ -1,116 +1,138 @@
-"""The denoising loop: the Python that is traced, which is also the reference for what it computes."""
+"""A denoising loop as a graph, and the facts it was traced from."""
 
 from __future__ import annotations
 
-import copy
-import inspect
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils import _pytree as pytree
+from torch import fx
+
+from .guidance import NO_GUIDANCE, Guidance
+from .passes import Granularity
+from .passes.base import written_class
+from .passes.graph_state import GraphState, graph_of, state_of
 
 
-def denoise(
-    model: nn.Module,
-    scheduler: Any,
-    sample: torch.Tensor,
-    conditioning: Mapping[str, Any],
-    *,
-    guidance_scale: float | None = None,
-    split_guidance: bool = False,
-    generator: torch.Generator | None = None,
-    on_step: Callable[[int, torch.Tensor], None] | None = None,
-) -> torch.Tensor:
-    """Run the loop of a stock pipeline over `scheduler.timesteps` and return the final sample.
+@dataclass(frozen=True)
+class LoopFacts:
+    """What a loop was traced from; a plan carries the same facts and fits only an equal loop.
 
-    Args:
-        sample: `(batch, ...)`, already scaled by `scheduler.init_noise_sigma`.
-        conditioning: keyword arguments of `model.forward`; 2 * batch rows, unconditional first, if
-            `guidance_scale` is given, else batch rows.
-        split_guidance: call the model once for the unconditional rows and once for the conditional ones.
-        on_step: called before each step with its index and the sample it starts from.
+    Attributes:
+        model: class name of the denoiser.
+        scheduler: class name of the scheduler.
+        num_inference_steps: what `set_timesteps` was given.
+        timesteps: noise levels of the T calls of the model, in order.
+        blocks: names of the N blocks, in the order in which the model calls them: their paths in the
+            model. Where guidance is split those of the unconditional call come first, with
+            `@unconditional` at their end.
+        granularity: which modules are blocks.
+        guidance: how a step calls the model.
     """
-    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    noise = {"generator": generator} if takes_generator else {}
-    calls = halves(conditioning, sample.shape[0]) if split_guidance else (conditioning,)
-    for index, t in enumerate(scheduler.timesteps):
-        if on_step is not None:
-            on_step(index, sample)
-        doubled = guidance_scale is not None and not split_guidance
-        latents = torch.cat([sample, sample]) if doubled else sample
-        if hasattr(scheduler, "scale_model_input"):  # flow matching has none
-            latents = scheduler.scale_model_input(latents, t)
-        # One row a sample: DiT-like models want it so, U-Nets take either form.
-        timestep = torch.full((latents.shape[0],), t.item(), dtype=t.dtype, device=latents.device)
-        predictions = [predict(model, latents, timestep, given) for given in calls]
-        prediction = predictions[0]
-        if guidance_scale is not None:
-            unconditional, conditional = predictions if split_guidance else prediction.chunk(2)
-            prediction = guide(unconditional, conditional, sample.shape[1], guidance_scale)
-        if drops_variance(scheduler) and prediction.shape[1] == 2 * sample.shape[1]:
-            prediction = prediction[:, : sample.shape[1]]
-        sample = scheduler.step(prediction, t, sample, **noise, return_dict=False)[0]
-    return sample
+
+    model: str
+    scheduler: str
+    num_inference_steps: int
+    timesteps: tuple[float, ...]
+    blocks: tuple[str, ...]
+    granularity: Granularity
+    guidance: Guidance = field(default=NO_GUIDANCE)
 
 
-def predict(
-    model: nn.Module, latents: torch.Tensor, timestep: torch.Tensor, conditioning: Mapping[str, Any]
-) -> torch.Tensor:
-    """Call a denoiser once and return its prediction as a tensor."""
-    extra = {"return_dict": False} if "return_dict" in forward_parameters(model) else {}
-    result = model(latents, timestep=timestep, **conditioning, **extra)
-    prediction: torch.Tensor = result[0] if isinstance(result, (tuple, list)) else result
-    return prediction
+# The graph goes another way; a compiled call and hooks belong to the process.
+UNPICKLED = frozenset({"_graph", "_compiled_call_impl", "_forward_hooks", "_forward_pre_hooks"})
 
 
-def halves(conditioning: Mapping[str, Any], rows: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the first `rows` rows of every tensor, the unconditional ones, and the others."""
+class Loop(fx.GraphModule):
+    """A denoising loop: `loop(sample, **conditioning, generator=None)` returns the final sample.
 
-    def half(index: int) -> Mapping[str, Any]:
-        def part(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.reshape(2, rows, *tensor.shape[1:])[index]
+    Conditioning goes by the argument names of `model.forward`. One graph serves every batch size. The
+    loop shares the model's parameters: their device, dtype and later edits follow. A loop that is cast from
+    float32 also casts to the new dtype what the model's Python casts to float32; trace the cast model
+    where that matters.
 
-        taken: Mapping[str, Any] = pytree.tree_map_only(torch.Tensor, part, dict(conditioning))
-        return taken
-
-    return half(0), half(1)
-
-
-def guide(
-    unconditional: torch.Tensor, conditional: torch.Tensor, channels: int, scale: float
-) -> torch.Tensor:
-    """Classifier-free guidance of the first `channels`; a predicted variance is the conditional's."""
-    if conditional.shape[1] == channels:
-        return unconditional + scale * (conditional - unconditional)
-    rest = conditional[:, channels:]
-    unconditional, conditional = unconditional[:, :channels], conditional[:, :channels]
-    return torch.cat([unconditional + scale * (conditional - unconditional), rest], dim=1)
-
-
-def drops_variance(scheduler: Any) -> bool:
-    """Tell whether a predicted variance has to be cut off before `scheduler.step`."""
-    return getattr(scheduler.config, "variance_type", None) not in ("learned", "learned_range")
-
-
-def forward_parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
-    """Return the parameters of `model.forward` by name."""
-    return dict(inspect.signature(model.forward).parameters)
-
-
-def prepared(scheduler: Any, num_inference_steps: int) -> Any:
-    """Return a copy of `scheduler` with its timesteps set; the caller's is left as found.
-
-    Raises `TypeError` for an object without `set_timesteps` and `ValueError` for a bad step count.
+    Like a stock pipeline it records no gradients, see `records_gradients`.
     """
-    if not callable(getattr(scheduler, "set_timesteps", None)):
-        raise TypeError(
-            f"expected a diffusers scheduler with set_timesteps(), got {type(scheduler).__name__}; "
-            "pass for example pipe.scheduler"
-        )
-    if num_inference_steps < 1:
-        raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
-    own = copy.deepcopy(scheduler)
-    own.set_timesteps(num_inference_steps)
-    return own
+
+    _records_gradients: bool | None = None
+
+    @property
+    def facts(self) -> LoopFacts:
+        """What the loop was traced from."""
+        facts: LoopFacts = self.meta["facts"]
+        return facts
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Names of the N blocks, in the order in which the model calls them."""
+        return self.facts.blocks
+
+    @property
+    def num_steps(self) -> int:
+        """T, the number of calls of the model."""
+        return len(self.facts.timesteps)
+
+    @property
+    def records_gradients(self) -> bool:
+        """Whether a call keeps what a backward pass needs: the activations of every step.
+
+        False unless it was set, but for a net whose gates or weights are inputs, there to be learned.
+        """
+        if self._records_gradients is None:
+            return bool(self.meta.get("learnable"))
+        return self._records_gradients
+
+    @records_gradients.setter
+    def records_gradients(self, value: bool) -> None:
+        self._records_gradients = value
+
+    def recompile(self) -> Any:
+        """Make `forward` anew from the graph."""
+        code = super().recompile()
+        own: Any = type(self)
+        own.forward = _without_gradients(own.forward)
+        return code
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Loop:
+        """Return a loop with weights of its own."""
+        copied: Any = super().__deepcopy__(memo)
+        loop: Loop = copied._like(self.__dict__, copied.meta)
+        return loop
+
+    def __copy__(self) -> Loop:
+        """Return a loop that shares the weights."""
+        copied: Any = written_class(self)(self, self.graph)
+        loop: Loop = copied._like(self.__dict__, dict(self.meta))
+        return loop
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Hand the graph over as it is; a GraphModule would be traced anew and lose its tags."""
+        state = {name: value for name, value in self.__dict__.items() if name not in UNPICKLED}
+        return _restored, (written_class(self), state, state_of(self.graph))
+
+    def _like(self, state: dict[str, Any], meta: dict[str, Any]) -> Loop:
+        """Take over what a GraphModule does not of the `__dict__` of a loop with the same graph."""
+        self.meta, self.training = meta, state["training"]
+        self._records_gradients = state.get("_records_gradients")
+        self._non_persistent_buffers_set |= state["_non_persistent_buffers_set"] & set(self._buffers)
+        return self
+
+
+def _without_gradients(forward: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(forward)
+    def run(self: Loop, *args: Any, **kwargs: Any) -> Any:
+        if self.records_gradients or not torch.is_grad_enabled():
+            return forward(self, *args, **kwargs)
+        with torch.no_grad():
+            return forward(self, *args, **kwargs)
+
+    return run
+
+
+def _restored(kind: type[Loop], state: dict[str, Any], nodes: GraphState) -> Loop:
+    """Undo `Loop.__reduce__`."""
+    root = torch.nn.Module()
+    root.__dict__.update(state)
+    return kind(root, graph_of(nodes))._like(state, state["meta"])

@@ -13,13 +13,14 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import einsum_flop_jit, get_shape
 from torch import fx, nn
-from torch._subclasses import FakeTensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from .passes.liveness import Keep, StepReads, Weights
-from .passes.rules import tag
+from .arguments import check
+from .passes.equality import ComparedByValue
 from .passes.signature import call_signature
+from .passes.tags import TensorSpec, tag
+from .passes.uncompiled import uncompiled
 
 ATTENTION = "scaled_dot_product_attention"
 # What a loop may call outside of modules and that multiplies; everything else counts as free.
@@ -59,8 +60,8 @@ class Cost:
         return self.total - self.attention
 
 
-@dataclass(frozen=True)
-class Macs(Cost):
+@dataclass(frozen=True, eq=False)
+class Macs(ComparedByValue, Cost):
     """MACs of one run of a loop for one sample (two rows a step under guidance).
 
     Attributes:
@@ -76,7 +77,12 @@ def count_macs(loop: fx.GraphModule) -> Macs:
     """Count the MACs of a traced or pruned loop for one sample, by fvcore, node by node.
 
     Every distinct call (structure of the module, shapes of its inputs) is counted once.
+
+    Raises `TypeError` for anything that `trace`, `prune` or `apply` did not return.
     """
+    check("loop", loop, fx.GraphModule, "a loop, as trace(), prune() and apply() return it")
+    if "facts" not in loop.meta:
+        raise TypeError("loop must come from trace(), prune() or apply(): this graph module does not")
     counter = NodeCounter(loop)
     facts = loop.meta["facts"]
     column = {path: n for n, path in enumerate(facts.blocks)}
@@ -89,81 +95,6 @@ def count_macs(loop: fx.GraphModule) -> Macs:
             row = (tag(node, "step"), column[tag(node, "block")])
             tables[0][row], tables[1][row] = cost.total, cost.attention
     return Macs(total.total, total.attention, per_block=tables[0], attention_per_block=tables[1])
-
-
-@dataclass(frozen=True)
-class LoopCost:
-    """The MACs of every plan of a loop, known without building its SubNet.
-
-    Attributes:
-        reads: who reads whom in a step.
-        units: what each unit of `reads` costs at one step.
-        fixed: what the loop costs outside the model (most schedulers: nothing).
-        full: the unpruned loop.
-        halves: how many calls of the model a step makes, see `LoopFacts`.
-    """
-
-    reads: StepReads
-    units: tuple[Cost, ...]
-    fixed: Cost
-    full: Cost
-    num_steps: int
-    halves: int = 1
-
-    @classmethod
-    def of(cls, loop: fx.GraphModule) -> LoopCost:
-        """Count the calls of a traced loop; a loop is counted once."""
-        if loop.meta.get("stage") == "loop" and "cost" in loop.meta:
-            known: LoopCost = loop.meta["cost"]
-            return known
-        loop.meta["cost"] = counted = cls._count(loop)
-        return counted
-
-    @classmethod
-    def _count(cls, loop: fx.GraphModule) -> LoopCost:
-        counter = NodeCounter(loop)
-        facts = loop.meta["facts"]
-        costs = {node: counter.cost(node) for node in loop.graph.nodes}
-        costly = [n for n, c in costs.items() if c.total and tag(n, "block") is None]
-        reads = StepReads.of(loop.graph, facts.blocks, costly)
-        units = tuple(costs[node] for node in reads.units)
-        fixed = sum((costs[n] for n in costly if not tag(n, "in_model")), Cost())
-        full = sum(costs.values(), Cost())
-        return cls(reads, units, fixed, full, len(facts.timesteps), facts.halves)
-
-    def of_plan(self, keep: Keep, weights: Weights | None = None) -> Cost:
-        """Return what the SubNet of a keep table costs, dead code removed."""
-        times: Counter[int] = Counter()
-        for live in self.reads.live(keep, weights):
-            while live:
-                low = live & -live
-                times[low.bit_length() - 1] += 1
-                live ^= low
-        return Cost(
-            self.fixed.total + sum(self.units[u].total * n for u, n in times.items()),
-            self.fixed.attention + sum(self.units[u].attention * n for u, n in times.items()),
-        )
-
-    def share(self, keep: Keep, weights: Weights | None = None) -> float:
-        """Return the share of the loop's MACs that a keep table leaves, in [0, 1]."""
-        return self.of_plan(keep, weights).total / self.full.total
-
-    def shares_by_step(self, keep: Keep, weights: Weights | None = None) -> list[float]:
-        """Return what each step of the SubNet costs, as a share of the loop."""
-        masks = self.reads.live(keep, weights)
-        totals = [sum(c.total for u, c in enumerate(self.units) if mask >> u & 1) for mask in masks]
-        return [total / self.full.total for total in totals]
-
-    def live(self, keep: Keep, weights: Weights | None = None) -> torch.Tensor:
-        """Return the `(T, N)` table of the blocks that really run."""
-        return self.reads.table(self.reads.live(keep, weights))
-
-    @property
-    def smallest_share(self) -> float:
-        """The share that is left when every gate after the first step closes."""
-        blocks = self.reads.num_blocks
-        first_only = [[True] * blocks, *[[False] * blocks] * (self.num_steps - 1)]
-        return self.share(first_only)
 
 
 class NodeCounter:
@@ -185,7 +116,7 @@ class NodeCounter:
             return Cost()
         if _is_glue(module):
             return Cost()
-        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta.get("val"))
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta.get("spec"))
         key = call_signature(module, args, kwargs)
         if key not in self._known:
             self._known[key] = fvcore_count(module, *_one_sample((args, kwargs)))
@@ -198,16 +129,22 @@ def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
         module = copy.deepcopy(module).to_empty(device="cpu")
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     leaves, spec = pytree.tree_flatten((args, kwargs))
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
     leaves = [leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+    leaves = [leaf.to(dtype) if _is_floating(leaf) and dtype else leaf for leaf in leaves]
     tensors = tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
     analysis = FlopCountAnalysis(_Positional(module, leaves, spec), tensors)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle(f"aten::{ATTENTION}", _attention_macs, "aten::einsum", _einsum_macs)
     analysis.set_op_handle(**dict.fromkeys(UNCOUNTED_OPERATORS, _no_macs))
     # fvcore runs the module: dropout of a model in training mode must not move the global generator.
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), uncompiled(module):
         counts = analysis.by_operator()
     return Cost(int(sum(counts.values())), int(counts.get(ATTENTION, 0)))
+
+
+def _is_floating(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
 
 
 def _attention_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
@@ -237,23 +174,8 @@ def _is_glue(module: nn.Module) -> bool:
 
 
 def _one_sample(arguments: Any) -> Any:
-    """Replace fake values by real ones with a batch of one sample."""
-
-    def real(value: Any) -> Any:
-        if isinstance(value, torch.SymInt):
-            return _size(value)
-        if isinstance(value, FakeTensor):
-            shape = [_size(size) for size in value.shape]
-            return torch.zeros(shape, dtype=value.dtype)
-        return value
-
-    return pytree.tree_map(real, arguments)
-
-
-def _size(size: int | torch.SymInt) -> int:
-    if isinstance(size, int):
-        return size
-    return int(size.node.expr.subs(dict.fromkeys(size.node.expr.free_symbols, 1)))
+    """Replace specs by tensors of zeros."""
+    return pytree.tree_map(lambda value: value.zeros() if isinstance(value, TensorSpec) else value, arguments)
 
 
 class _Function(nn.Module):

@@ -2,87 +2,67 @@
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi, hf_hub_download
 
-from .macs import LoopCost
-from .passes import ORDER, Backup
-from .passes.liveness import last_kept
-from .schedules import Runs
-from .tracing import Loop, LoopFacts
-
-FILE_NAME = "plan.json"
-FORMAT = 3
-ORDERS: dict[Backup, int] = {"reuse": 1, "linear": 2}
-"""How many computed values each kind of backup reads."""
-
-
-class PlanError(ValueError):
-    """A plan is damaged, or belongs to another loop; the message names what differs."""
+from . import plan_file
+from .arguments import check
+from .cost import LoopCost
+from .frontier import Point
+from .loop import Loop, LoopFacts
+from .passes import Backup, GateTable
+from .passes.equality import ComparedByValue
+from .plan_file import PlanError
+from .states import drawn, states_of
 
 
-@dataclass(frozen=True)
-class Rung:
-    """A plan of the ladder that a search leaves: which steps run, and what the others read.
-
-    `runs` are the steps at which each half of a step runs whole (one half, unless guidance is split).
-    `weights` is `(T, R, 3)`: of the R blocks that the model's predictions read (mostly one a half, the
-    output head), which are all that a skipped half reads.
-    """
-
-    runs: Runs
-    weights: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A `(T, N)` keep table and where it came from.
+@dataclass(frozen=True, eq=False)
+class Plan(ComparedByValue):
+    """A gate table and where it came from.
 
     Attributes:
         facts: the loop it was made for.
-        keep: `(T, N)` bool; false means that readers of the block take its backup. Row 0 is true.
-        weights: `(T, N, 3)` float64, what a closed gate reads: this much of the block's last computed
-            value, of the one before and of the one before that. `(1, 0, 0)` repeats the last value (the
-            paper's reuse); entries where `keep` is true mean nothing and are that.
+        table: which gates are open, and what a closed one reads.
         ratio: share of the loop's MACs that the plan removes, in [0, 1).
-        scores: `(T, N)` float64 importance of every gate, from which `at` makes plans of other ratios;
-            `None` for a plan written by hand.
-        rungs: whole-step plans for other ratios and step counts, fitted by the same search, cheap to dear.
-        origin: where the plan came from: recipe, seed, losses, versions; plain JSON values.
+        scores: `(T, N)` float64 importance of every gate, which a plan of another ratio is thresholded
+            from if there is no frontier; `None` for a plan written by hand.
+        frontier: plans of whole steps for other ratios and step counts, fitted by the same search, cheap
+            to dear.
+        cost: what the parts of the loop cost and who reads whom; `None` in files of format 3.
+        origin: where the plan came from: recipe, seed, losses, versions; plain JSON values. Of a plan
+            that was made from another one `derived_from` is that one's origin.
     """
 
     facts: LoopFacts
-    keep: torch.Tensor
-    weights: torch.Tensor
+    table: GateTable
     ratio: float
     scores: torch.Tensor | None = None
-    rungs: tuple[Rung, ...] = ()
+    frontier: tuple[Point, ...] = ()
+    cost: LoopCost | None = None
     origin: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise `PlanError` if a table does not fit the loop."""
         shape = (len(self.facts.timesteps), len(self.facts.blocks))
-        for name in ("keep", "weights", "scores"):
-            table = getattr(self, name)
-            expected = (*shape, ORDER) if name == "weights" else shape
-            if table is not None and tuple(table.shape) != expected:
+        for name, table in (("keep", self.keep), ("scores", self.scores)):
+            if table is not None and tuple(table.shape) != shape:
                 raise PlanError(
-                    f"{name} must have shape {expected} (calls of the model, blocks"
-                    f"{', values' * (name == 'weights')}), got {tuple(table.shape)}"
+                    f"{name} must have shape {shape} (calls of the model, blocks), got {tuple(table.shape)}"
                 )
-        if self.keep.dtype != torch.bool:
-            raise PlanError(f"keep must be a bool tensor, got {self.keep.dtype}")
-        if not bool(self.keep[0].all()):
-            raise PlanError("keep[0] must be true for every block: step 0 has no earlier value to read")
-        for name in ("weights", "scores"):
-            table = getattr(self, name)
+        for name, table in (("weights", self.weights), ("scores", self.scores)):
             if table is not None and not bool(torch.isfinite(table).all()):
                 raise PlanError(f"{name} must be finite")
+        heads = None if self.cost is None else len(self.cost.reads.heads)
+        for point in self.frontier:
+            if heads is not None and point.weights.shape[1] != heads:
+                raise PlanError(
+                    f"weights of the frontier must be of the {heads} blocks that the loop's predictions "
+                    f"read, got {point.weights.shape[1]}"
+                )
 
     @classmethod
     def from_keep(
@@ -100,19 +80,35 @@ class Plan:
             keep: `(T, N)` bool, row 0 true; columns in the order of `loop.blocks`.
             backup: `reuse` reads a block's last computed value, `linear` extrapolates the last two.
             weights: `(T, N, 3)`, in place of those that `backup` gives.
+
+        Raises:
+            TypeError: an argument of another kind, by name.
+            ValueError: tables of other shapes, a closed gate at step 0, an unknown backup.
         """
-        keep = torch.as_tensor(keep).cpu()
-        if keep.dtype != torch.bool or keep.dim() != 2:
-            raise PlanError(f"keep must be a bool tensor (T, N), got {keep.dtype} {tuple(keep.shape)}")
+        check("loop", loop, Loop, "a loop that trace() returned")
+        check("keep", keep, torch.Tensor, "a bool tensor (T, N)")
         if weights is None:
-            weights = backup_weights(keep, backup)
-        draft = cls(loop.facts, keep, _tidy(weights, keep), 0.0)
-        share = LoopCost.of(loop).share(keep.tolist(), draft.weights.tolist())
-        return replace(draft, ratio=1 - share)
+            table = GateTable.of(keep, backup)
+        else:
+            check("weights", weights, torch.Tensor, "a tensor (T, N, 3)")
+            table = GateTable(keep, weights)
+        plan = cls(loop.facts, table, 0.0)
+        cost = LoopCost.of(loop)
+        return replace(plan, ratio=1 - cost.kept(table), cost=cost)
+
+    @property
+    def keep(self) -> torch.Tensor:
+        """`(T, N)` bool, see `GateTable`."""
+        return self.table.keep
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """`(T, N, 3)` float64, see `GateTable`."""
+        return self.table.weights
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Paths of the N blocks."""
+        """Names of the N blocks."""
         return self.facts.blocks
 
     @property
@@ -121,21 +117,37 @@ class Plan:
         return self.facts.timesteps
 
     @property
-    def order(self) -> int:
+    def history(self) -> int:
         """How many computed values of its block a closed gate reads at most; 1 is the paper's reuse."""
-        return order_of(self.weights)
+        return self.table.history
+
+    def states(self) -> torch.Tensor:
+        """Return the `(T, N)` int64 table of what becomes of each block, see `State`.
+
+        Raises `PlanError` for a plan read from a file of format 3, which does not say who reads whom.
+        """
+        return states_of(self.table, self._known_cost().reads.liveness(self.table))
+
+    def kept_by_step(self) -> list[float]:
+        """Return what each of the T steps costs, as a share of an unpruned step; raises as `states` does."""
+        cost = self._known_cost()
+        kept = cost.kept_by_step(cost.reads.liveness(self.table))
+        return [share * cost.num_steps for share in kept]
+
+    def _known_cost(self) -> LoopCost:
+        if self.cost is None:
+            raise PlanError(
+                "this plan comes from a file of format 3, which does not say who reads whom: "
+                "dipgo_fx.apply it to its model and save the plan of the loop that comes back"
+            )
+        return self.cost
 
     def __str__(self) -> str:
-        """Return a table for a terminal: `#` runs (if read), `.` repeats, `/` forecasts."""
-        facts = self.facts
-        kinds = torch.where(self.keep, 0, torch.where(repeats(self.weights), 1, 2))
-        head = f"{facts.model}, {facts.scheduler}, {self.ratio:.1%} of MACs removed"
-        width = max(map(len, facts.blocks))
-        rows = [
-            f"{block:<{width}}  {''.join('#./'[kind] for kind in kinds[:, n].tolist())}"
-            for n, block in enumerate(facts.blocks)
-        ]
-        return "\n".join([head, *rows])
+        """Return a table for a terminal: what becomes of each block at each step, MACs, and a legend."""
+        head = f"{self.facts.model}, {self.facts.scheduler}, {self.ratio:.1%} of MACs removed"
+        if self.cost is None:
+            return f"{head}\n(from a file of format 3: apply the plan and save it again to see what runs)"
+        return "\n".join([head, *drawn(self.blocks, self.states(), self.kept_by_step())])
 
     def check_fits(self, facts: LoopFacts) -> None:
         """Raise `PlanError` naming both sides if the plan was made for another loop."""
@@ -148,28 +160,26 @@ class Plan:
                     "scheduler and number of steps"
                 )
 
-    # -- files
+    # -- files, see plan_file.py
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON."""
-        Path(path).write_text(json.dumps(self._as_dict(), indent=1) + "\n", encoding="utf-8")
+        Path(path).write_text(plan_file.written(vars(self)), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
         """Read a plan. Raises `PlanError` for a damaged file."""
+        check("path", path, (str, Path), "the path of a plan file")
+        fields = plan_file.read(path)
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls._from_dict(values)
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-            if isinstance(error, PlanError):
-                raise PlanError(f"{path}: {error}") from error
-            kind = type(error).__name__
-            raise PlanError(f"{path} is not a whole plan file ({kind}: {error}); save it again") from error
+            return cls(**fields)
+        except PlanError as error:
+            raise PlanError(f"{path}: {error}") from error
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the plan as `plan.json` into a folder, made if it is missing."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self.save(Path(folder) / FILE_NAME)
+        self.save(Path(folder) / plan_file.NAME)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **download: Any) -> Plan:
@@ -178,108 +188,15 @@ class Plan:
         `download` goes to `huggingface_hub.hf_hub_download` (`revision`, `token`, `cache_dir`, ...).
         """
         if Path(source).is_dir():
-            return cls.load(Path(source) / FILE_NAME)
-        from huggingface_hub import hf_hub_download
-
-        return cls.load(hf_hub_download(str(source), FILE_NAME, **download))
+            return cls.load(Path(source) / plan_file.NAME)
+        return cls.load(hf_hub_download(str(source), plan_file.NAME, **download))
 
     def push_to_hub(self, repo_id: str, *, token: str | None = None, private: bool = False) -> str:
         """Upload `plan.json` to a repository of the hub, made if it is missing; return its address."""
-        from huggingface_hub import HfApi
-
         api = HfApi(token=token)
         api.create_repo(repo_id, private=private, exist_ok=True)
-        data = json.dumps(self._as_dict(), indent=1).encode()
-        return str(api.upload_file(path_or_fileobj=data, path_in_repo=FILE_NAME, repo_id=repo_id))
-
-    def _as_dict(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "facts": asdict(self.facts),
-            "ratio": self.ratio,
-            "keep": ["".join("01"[kept] for kept in row) for row in self.keep.tolist()],
-            "weights": self.weights.tolist(),
-            "scores": None if self.scores is None else self.scores.tolist(),
-            "rungs": [{"runs": r.runs, "weights": r.weights.tolist()} for r in self.rungs],
-            "origin": self.origin,
-        }
-
-    @classmethod
-    def _from_dict(cls, values: dict[str, Any]) -> Plan:
-        if values["format"] != FORMAT:
-            raise PlanError(f"plan format {values['format']} is not {FORMAT}, the one this version reads")
-        facts: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values["facts"].items()
-        }
-        if set("".join(values["keep"])) - {"0", "1"}:
-            raise PlanError("keep may only hold 0 and 1")
-        scores, ratio = values["scores"], float(values["ratio"])
-        if not (math.isfinite(ratio) and 0 <= ratio < 1):
-            raise PlanError(f"ratio must lie in [0, 1), got {ratio}")
-        made = LoopFacts(**facts)
-        return cls(
-            facts=made,
-            keep=torch.tensor([[char == "1" for char in row] for row in values["keep"]]),
-            weights=torch.tensor(values["weights"], dtype=torch.float64),
-            ratio=ratio,
-            scores=None if scores is None else torch.tensor(scores, dtype=torch.float64),
-            rungs=tuple(_rung(rung, len(made.timesteps), made.halves) for rung in values["rungs"]),
-            origin=dict(values["origin"]),
-        )
-
-
-def _rung(values: dict[str, Any], num_steps: int, halves: int) -> Rung:
-    runs = tuple(tuple(int(step) for step in steps) for steps in values["runs"])
-    weights = torch.tensor(values["weights"], dtype=torch.float64)
-    if len(runs) != halves:
-        raise PlanError(f"a rung's runs must be {halves} lists of steps, got {len(runs)}")
-    for steps in runs:
-        if not steps or steps[0] != 0 or list(steps) != sorted({*steps}) or steps[-1] >= num_steps:
-            raise PlanError(f"a rung's steps must rise from 0 within {num_steps} steps, got {steps}")
-    if weights.dim() != 3 or (len(weights), weights.shape[2]) != (num_steps, ORDER):
-        raise PlanError(f"a rung's weights must be ({num_steps}, R, {ORDER}), got {tuple(weights.shape)}")
-    if not bool(torch.isfinite(weights).all()):
-        raise PlanError("a rung's weights must be finite")
-    return Rung(runs, weights)
-
-
-def backup_weights(keep: torch.Tensor, backup: Backup) -> torch.Tensor:
-    """Return the `(T, N, 3)` float64 weights of closed gates that `backup` stands for.
-
-    `linear` at step t, with the block's last two computed steps s > r: `1 + (t - s) / (s - r)` of the last
-    value and what is missing to 1 of the one before; only the last where one step was computed so far.
-    """
-    if backup not in ("reuse", "linear"):
-        raise ValueError(f"backup must be 'reuse' or 'linear', got {backup!r}")
-    weights = torch.zeros((*keep.shape, ORDER), dtype=torch.float64)
-    weights[..., 0] = 1
-    if backup == "linear":
-        for t, row in enumerate(last_kept(keep.tolist())):
-            for n, (last, previous, _) in enumerate(row):
-                if last != previous and not keep[t, n]:
-                    ahead = (t - last) / (last - previous)
-                    weights[t, n, :2] = torch.tensor([1 + ahead, -ahead], dtype=torch.float64)
-    return weights
-
-
-def order_of(weights: torch.Tensor) -> int:
-    """Return how many computed values a gate needs at hand for weights `(T, N, 3)`: 1 if all repeat."""
-    if bool(repeats(weights).all()):
-        return 1
-    return 3 if bool((weights[..., 2] != 0).any()) else 2
-
-
-def repeats(weights: torch.Tensor) -> torch.Tensor:
-    """Return the `(T, N)` bool table of the entries that repeat the last computed value."""
-    return (weights == torch.tensor([1.0, 0.0, 0.0], dtype=weights.dtype)).all(-1)
-
-
-def _tidy(weights: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """Put (1, 0, 0) where weights mean nothing, so that equal plans are equal tables."""
-    weights = torch.as_tensor(weights).detach().cpu().double()
-    if weights.shape != (*keep.shape, ORDER):
-        raise PlanError(f"weights must have shape {(*keep.shape, ORDER)}, got {tuple(weights.shape)}")
-    return torch.where(keep[..., None], backup_weights(keep, "reuse"), weights)
+        data = plan_file.written(vars(self)).encode()
+        return str(api.upload_file(path_or_fileobj=data, path_in_repo=plan_file.NAME, repo_id=repo_id))
 
 
 def _short(value: Any) -> str:

@@ -9,25 +9,27 @@ import torch
 
 from .macs import Cost
 from .passes import PassRecord
+from .passes.equality import ComparedByValue
+from .states import State
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, eq=False)
+class Report(ComparedByValue):
     """What `prune` or `apply` did.
 
     Attributes:
         before: MACs of the unpruned loop for one sample.
         after: MACs of the pruned loop.
-        live: `(T, N)` bool, the blocks that really run: kept and read by somebody.
+        states: `(T, N)` int64, a `State` each: what becomes of each block at each step.
         passes: one record a pass.
-        search: recipe, losses, seconds and cost in full runs; empty after `apply`.
+        origin: where the plan came from, see `Plan.origin`.
     """
 
     before: Cost
     after: Cost
-    live: torch.Tensor
+    states: torch.Tensor
     passes: tuple[PassRecord, ...]
-    search: dict[str, Any]
+    origin: dict[str, Any]
 
     @property
     def ratio(self) -> float:
@@ -46,7 +48,7 @@ class Report:
             f"({self.ratio:.2%} removed)",
             f"MACs without attention  {self.before.without_attention:.4g} -> "
             f"{self.after.without_attention:.4g}  ({self.ratio_without_attention:.2%} removed)",
-            f"block calls             {self.live.numel()} -> {int(self.live.sum())}",
+            f"block calls             {self.states.numel()} -> {int((self.states == State.RUNS).sum())}",
         ]
-        lines += [f"search {key:<17}{value}" for key, value in self.search.items() if key != "curve"]
-        return "\n".join(lines)
+        shown = {key: value for key, value in self.origin.items() if not isinstance(value, (list, dict))}
+        return "\n".join(lines + [f"plan {key:<19}{value}" for key, value in shown.items()])

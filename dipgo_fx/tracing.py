@@ -3,101 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
+from .arguments import check_loop_arguments, checked_model
+from .denoise import denoise, forward_parameters, prepared
+from .guidance import Guidance
 from .inputs import InputGuard, example_conditioning, example_sample
-from .loop import denoise, forward_parameters, prepared
-from .passes.blocks import Granularity, find_blocks
+from .loop import Loop, LoopFacts
+from .passes import Granularity, LoopRecorder, find_blocks
 from .passes.recorder import MODEL
-from .passes.trace import LoopRecorder
-
-if TYPE_CHECKING:
-    from .plan import Plan
-    from .report import Report
 
 GUARD = "_inputs"
-UNCONDITIONAL = "@unconditional"
-
-
-@dataclass(frozen=True)
-class LoopFacts:
-    """What a loop was traced from; a plan carries the same facts and fits only an equal loop.
-
-    Attributes:
-        model: class name of the denoiser.
-        scheduler: class name of the scheduler.
-        num_inference_steps: what `set_timesteps` was given.
-        timesteps: noise levels of the T calls of the model, in order.
-        blocks: paths of the N blocks, in the order in which the model calls them; under `split_guidance`
-            first all of the unconditional call, with the suffix `@unconditional`.
-        granularity: which modules are blocks.
-        guidance_scale: classifier-free guidance, or `None`.
-        split_guidance: whether the two halves of guidance are calls of their own.
-    """
-
-    model: str
-    scheduler: str
-    num_inference_steps: int
-    timesteps: tuple[float, ...]
-    blocks: tuple[str, ...]
-    granularity: Granularity
-    guidance_scale: float | None
-    split_guidance: bool = False
-
-    @property
-    def halves(self) -> int:
-        """How many calls of the model a step makes, each with N / halves of the blocks."""
-        return 1 + self.split_guidance
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the facts as plain values for a file."""
-        return asdict(self)
-
-
-class Loop(fx.GraphModule):
-    """A denoising loop: `loop(sample, **conditioning, generator=None)` returns the final sample.
-
-    Conditioning goes by the argument names of `model.forward`. One graph serves every batch size. The
-    loop shares the model's parameters: their device, dtype and later edits follow.
-    """
-
-    @property
-    def facts(self) -> LoopFacts:
-        """What the loop was traced from."""
-        facts: LoopFacts = self.meta["facts"]
-        return facts
-
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """Paths of the N blocks, in the order in which the model calls them."""
-        return self.facts.blocks
-
-    @property
-    def plan(self) -> Plan:
-        """The `Plan` that was compiled; an unpruned loop has none."""
-        plan: Plan = self._made("plan")
-        return plan
-
-    @property
-    def report(self) -> Report:
-        """The `Report` of the compilation; an unpruned loop has none."""
-        report: Report = self._made("report")
-        return report
-
-    def _made(self, name: str) -> Any:
-        # Not AttributeError: nn.Module would hide its message.
-        if name not in self.meta:
-            raise ValueError(f"this loop was traced, not pruned: it has no {name}; see prune() and apply()")
-        return self.meta[name]
-
-    @property
-    def num_steps(self) -> int:
-        """T, the number of calls of the model."""
-        return len(self.facts.timesteps)
 
 
 def trace(
@@ -114,8 +33,8 @@ def trace(
     """Return the unpruned loop as a graph; its output equals the eager loop's bit for bit.
 
     Args:
-        model: a diffusers denoiser (U-Net or transformer), left as found.
-        scheduler: a diffusers scheduler, left as found.
+        model: a diffusers denoiser (U-Net or transformer); left as found.
+        scheduler: a diffusers scheduler; left as found.
         num_inference_steps: steps as the scheduler counts them, at least 1.
         sample: example of the initial noise, `(any batch, ...)`; made from `model.config` if omitted.
         conditioning: examples of the other arguments of `model.forward`, any number of rows; made from
@@ -125,33 +44,27 @@ def trace(
             ones, so that a plan can skip either. The same numbers up to rounding.
         granularity: which modules are blocks, see `dipgo_fx.passes.find_blocks`.
 
+    A compiled model is traced as it was written; modules compiled in place stay compiled in the loop.
+
     Raises:
         TraceError: the model's or scheduler's Python cannot be recorded; names the module.
+        TypeError: an argument of another kind, by name.
         ValueError: shapes that neither the arguments nor `model.config` give; `split_guidance` without
             guidance.
     """
-    if split_guidance and guidance_scale is None:
-        raise ValueError("split_guidance needs a guidance_scale: without guidance there is one call a step")
+    model = checked_model(model)
+    check_loop_arguments(scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance)
+    guidance = Guidance(guidance_scale, split_guidance)
     own = prepared(scheduler, num_inference_steps)
     sample = example_sample(model) if sample is None else sample
     conditioning = example_conditioning(model) if conditioning is None else dict(conditioning)
     _check_names(model, conditioning)
-    rows = 1 if guidance_scale is None else 2
 
     # The paper's stages leave the output head alone.
-    suffixes = (UNCONDITIONAL, "") if split_guidance else ("",)
-    recorder = LoopRecorder(model, find_blocks(model, granularity), granularity != "stage", suffixes)
-    x, inputs = recorder.inputs(GUARD, sample, conditioning, rows)
+    recorder = LoopRecorder(model, find_blocks(model, granularity), granularity != "stage", guidance.calls)
+    x, inputs = recorder.inputs(GUARD, sample, conditioning, guidance.rows)
     with recorder.recording():
-        result = denoise(
-            model,
-            own,
-            x,
-            inputs,
-            guidance_scale=guidance_scale,
-            split_guidance=split_guidance,
-            on_step=recorder.start_step,
-        )
+        result = denoise(model, own, x, inputs, guidance, on_step=recorder.start_step)
     recorder.mark_sample(len(own.timesteps), result)
     recorder.output(result)
 
@@ -162,10 +75,9 @@ def trace(
         timesteps=tuple(t.item() for t in own.timesteps),
         blocks=tuple(recorder.called_blocks),
         granularity=granularity,
-        guidance_scale=guidance_scale,
-        split_guidance=split_guidance,
+        guidance=guidance,
     )
-    return _assemble(model, recorder, InputGuard(sample, conditioning, rows), facts)
+    return _assemble(model, recorder, InputGuard(sample, conditioning, guidance.rows), facts)
 
 
 def _assemble(model: nn.Module, recorder: LoopRecorder, guard: InputGuard, facts: LoopFacts) -> Loop:

@@ -1,4 +1,12 @@
-"""The compiler: one graph pass per file. Import it as ``dipgo_fx.passes``, never as ``passes``."""
+"""The compiler. Import it as ``dipgo_fx.passes``, never as ``passes``.
+
+* Four passes, a file each: `insert_gates`, `bind_gates`, `drop_dead_blocks`, `fold_constants`; `base` is what
+  they share, `rules` what every graph between them keeps, `gates` the nodes that they insert.
+* A graph's beginning: `recorder` writes down what Python calls, `loop_recorder` a loop around a model;
+  `blocks` finds the modules that get gates, `uncompiled` the Python behind a compiled model.
+* A graph's end: `split_steps` cuts it into one graph a step.
+* What is known of a graph: `tags` on its nodes, `signature` of its calls, `liveness` under a `gate_table`.
+"""
 
 if __name__ != "dipgo_fx.passes":
     raise ImportError(
@@ -7,23 +15,25 @@ if __name__ != "dipgo_fx.passes":
         "`import dipgo_fx.passes`; if a tool did this, point it at dipgo_fx/, not at passes/."
     )
 
-from .base import GraphPass, InvariantError, PassError, PassRecord, PassResult, Pipeline
+from .base import GraphPass, PassRecord, PassResult, Pipeline
 from .bind_gates import BindGates
 from .blocks import Granularity, find_blocks
 from .drop_dead_blocks import DropDeadBlocks
+from .errors import InvariantError, PassError, TraceError
 from .fold_constants import FoldConstants
+from .gate_table import HISTORY, Backup, GateTable
 from .gates import forecast, gate
-from .insert_gates import ORDER, Backup, InsertGates
-from .recorder import TraceError
+from .insert_gates import InsertGates
+from .loop_recorder import LoopRecorder
 from .split_steps import split_steps
-from .trace import LoopRecorder
 
 __all__ = [
-    "ORDER",
+    "HISTORY",
     "Backup",
     "BindGates",
     "DropDeadBlocks",
     "FoldConstants",
+    "GateTable",
     "Granularity",
     "GraphPass",
     "InsertGates",

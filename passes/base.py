@@ -1,4 +1,4 @@
-"""What every pass shares: the template around a rewrite, its result, the pipeline, the errors."""
+"""What every pass shares: the template around a rewrite, its result, and the pipeline."""
 
 from __future__ import annotations
 
@@ -11,13 +11,8 @@ from typing import ClassVar, final
 
 from torch import fx
 
-
-class PassError(RuntimeError):
-    """A pass could not do its work; the message names the pass and what ran before it."""
-
-
-class InvariantError(PassError):
-    """A graph breaks a rule; the message names the rule and the nodes at fault."""
+from . import rules
+from .errors import InvariantError, PassError
 
 
 @dataclass(frozen=True)
@@ -80,11 +75,12 @@ class Pipeline:
     """Passes in order. The graph is copied once, checked after every pass, recompiled once.
 
     `callback(pass, graph module, record)` runs after every pass: the one place for printing, timing
-    or dumping graphs.
+    or dumping graphs. The result is a module of class `kind`, or of that of the input.
     """
 
     passes: tuple[GraphPass, ...]
     callback: Callback | None = None
+    kind: type[fx.GraphModule] | None = None
 
     def __call__(self, gm: fx.GraphModule) -> tuple[fx.GraphModule, tuple[PassRecord, ...]]:
         """Return the rewritten module (`gm` itself if no pass changed it) and one record a pass."""
@@ -96,32 +92,33 @@ class Pipeline:
                 self.callback(step, work, record)
         if not any(record.modified for record in records):
             return gm, tuple(records)
-        return _with_graph(work, work.graph), tuple(records)
+        return _with_graph(work, work.graph, self.kind), tuple(records)
 
 
-def _with_graph(gm: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
+def _with_graph(
+    gm: fx.GraphModule, graph: fx.Graph, kind: type[fx.GraphModule] | None = None
+) -> fx.GraphModule:
     """Return a module that runs `graph` and holds just what it uses of `gm`, shared, not copied."""
-    # Every GraphModule has a class of its own below the class that was written down.
-    written = next(cls for cls in type(gm).__mro__ if not cls.__qualname__.endswith("Impl"))
-    new: fx.GraphModule = written(gm, graph)
+    new = (kind or written_class(gm))(gm, graph)
     new.meta = dict(gm.meta)
     new.training = gm.training
     new._non_persistent_buffers_set |= gm._non_persistent_buffers_set & set(new._buffers)
     return new
 
 
-def _run(step: GraphPass, gm: fx.GraphModule, before: list[str]) -> PassRecord:
-    # Imported here because the rules import the errors of this file.
-    from . import rules
+def written_class(gm: fx.GraphModule) -> type[fx.GraphModule]:
+    """Return the class that somebody wrote: every GraphModule has one of its own below it."""
+    return next(cls for cls in type(gm).__mro__ if not cls.__qualname__.endswith("Impl"))
 
+
+def _run(step: GraphPass, gm: fx.GraphModule, before: list[str]) -> PassRecord:
     start, count = time.perf_counter(), len(gm.graph.nodes)
     try:
         step.requires(gm)
         modified = step.rewrite(gm)
-        if modified:
-            gm.graph.lint()
-            rules.check(gm)
-            step.ensures(gm)
+        gm.graph.lint()
+        rules.check(gm)
+        step.ensures(gm)
     except Exception as error:
         kind = InvariantError if isinstance(error, InvariantError) else PassError
         reason = str(error).partition("\n")[0]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from torch import fx
 
-from .base import GraphPass, InvariantError
-from .gates import terms
-from .insert_gates import GATES, WEIGHTS
-from .rules import is_block_output, tag
+from .base import GraphPass
+from .errors import InvariantError
+from .gate_table import GateTable, terms
+from .tags import is_block_output, tag
 
 
 @final
@@ -19,32 +19,30 @@ from .rules import is_block_output, tag
 class BindGates(GraphPass):
     """Replace gates and histories by constants of the plan.
 
-    `keep[t][n]` true: readers of block n at step t take its fresh output; false: its backup.
-    `weights[t][n]` are the weights of the block's last computed values, newest first: `(1, 0, 0)` repeats
-    the last one; without `weights` they stay an input of the graph, to be learned.
+    Where `table.keep` is true readers of block n at step t take its fresh output, elsewhere its backup:
+    the sum of the block's last computed values that `table.weights` says. With `free_weights` the weights
+    stay an input of the graph, to be fitted; those of the table are not read then.
     Blocks that nobody reads any more are left for `DropDeadBlocks`.
     """
 
     name: ClassVar[str] = "bind-gates"
-    keep: tuple[tuple[bool, ...], ...]
-    weights: tuple[tuple[tuple[float, ...], ...], ...] | None = None
+    table: GateTable
+    free_weights: bool = False
 
     def requires(self, gm: fx.GraphModule) -> None:
-        """Raise `InvariantError` unless `gm` is a SuperNet with as many steps and blocks."""
+        """Raise `InvariantError` unless `gm` is a SuperNet of the table's shape that holds what it reads."""
         if gm.meta.get("stage") != "supernet":
             raise InvariantError(f"expected a SuperNet, got stage {gm.meta.get('stage')!r}")
-        facts = gm.meta["facts"]
-        expected = (len(facts.timesteps), len(facts.blocks))
-        for name, table in ((GATES, self.keep), (WEIGHTS, self.weights)):
-            if table is not None and {len(row) for row in table} | {expected[1]} != {expected[1]}:
-                raise InvariantError(f"{name} must have {expected[1]} columns")
-            if table is not None and len(table) != expected[0]:
-                raise InvariantError(f"{name} has {len(table)} rows for {expected[0]} steps")
-        order = gm.meta["order"]
-        if self.weights is not None and order == 1:
-            raise InvariantError("a SuperNet of order 1 repeats the last value and takes no weights")
-        if any(any(entry[order:]) for row in self.weights or () for entry in row):
-            raise InvariantError(f"weights read more than the {order} values that this SuperNet keeps")
+        facts, history = gm.meta["facts"], gm.meta["history"]
+        expected, got = (len(facts.timesteps), len(facts.blocks)), tuple(self.table.keep.shape)
+        if got != expected:
+            raise InvariantError(f"expected a table of {expected} steps and blocks, got {got}")
+        if self.free_weights and history == 1:
+            raise InvariantError("a SuperNet of history 1 repeats the last value and has no weights to free")
+        if not self.free_weights and self.table.history > history:
+            raise InvariantError(
+                f"the table reads {self.table.history} values, this SuperNet keeps {history} of them"
+            )
 
     def rewrite(self, gm: fx.GraphModule) -> bool:
         """Resolve in graph order, so that a backup's inputs are resolved before it."""
@@ -53,22 +51,23 @@ class BindGates(GraphPass):
             if role in ("gate", "history"):
                 backup, fresh, entry = _nodes(node)
                 _, step, block = tag(entry, "entry")
-                self._become(gm.graph, node, fresh if self.keep[step][block] else backup)
-            elif role == "backup" and self.weights is not None:
-                self._weigh(gm.graph, node, self.weights)
+                _become(node, fresh if self.table.keep_rows[step][block] else backup)
+            elif role == "backup" and not self.free_weights:
+                self._weigh(node)
         for node in reversed(list(gm.graph.nodes)):
             if tag(node, "role") == "table" and not node.users:
                 gm.graph.erase_node(node)
-        gm.meta["stage"] = "bound"
+        gm.meta["stage"], gm.meta["learnable"] = "bound", self.free_weights
         return True
 
-    def _weigh(self, graph: fx.Graph, node: fx.Node, weights: Any) -> None:
+    def _weigh(self, node: fx.Node) -> None:
         """Put plain arithmetic, which compilers know, in place of a forecast."""
+        graph = node.graph
         entry, *values = _nodes(node)
         _, step, block = tag(entry, "entry")
-        (first, weight), *rest = terms(weights[step][block], len(values))
+        (first, weight), *rest = terms(self.table.weight_rows[step][block], len(values))
         if weight == 1 and not rest:
-            self._become(graph, node, values[first])
+            _become(node, values[first])
             return
         with graph.inserting_before(node):
             result = graph.call_function(torch.mul, (values[first], weight))
@@ -79,14 +78,16 @@ class BindGates(GraphPass):
         node.replace_all_uses_with(result)
         graph.erase_node(node)
 
-    def _become(self, graph: fx.Graph, node: fx.Node, value: fx.Node) -> None:
-        for reader in list(node.users):
-            reader.replace_input_with(node, value)
-            if is_block_output(value) and tag(reader, "in_model"):
-                source = (tag(value, "block"), tag(value, "step"))
-                backups = (*(tag(reader, "backups") or ()), source)
-                reader.meta["custom"] = {**reader.meta["custom"], "backups": backups}
-        graph.erase_node(node)
+
+def _become(node: fx.Node, value: fx.Node) -> None:
+    """Let readers of a node read `value`; those that then read an earlier step say so in their tags."""
+    for reader in list(node.users):
+        reader.replace_input_with(node, value)
+        if is_block_output(value) and tag(reader, "in_model"):
+            source = (tag(value, "block"), tag(value, "step"))
+            backups = (*(tag(reader, "backups") or ()), source)
+            reader.meta["custom"] = {**reader.meta["custom"], "backups": backups}
+    node.graph.erase_node(node)
 
 
 def _nodes(node: fx.Node) -> list[fx.Node]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, get_args
 
+from diffusers.models.attention import AttentionModuleMixin, FeedForward
+from diffusers.models.attention_processor import Attention
 from torch import nn
 
 Granularity = Literal["stage", "block", "branch"]
@@ -33,6 +35,16 @@ def find_blocks(model: nn.Module, granularity: Granularity) -> tuple[str, ...]:
             f"(down_blocks, transformer_blocks, ...), found {[n for n, _ in model.named_children()]}"
         )
     return tuple(paths)
+
+
+def block_name(path: str, call: str) -> str:
+    """Return the name of the block at `path` in the call of the model named `call` ("" is the only one)."""
+    return f"{path}@{call}" if call else path
+
+
+def path_of(block: str) -> str:
+    """Return the path in the model of the module behind a block's name."""
+    return block.partition("@")[0]
 
 
 def _stages(model: nn.Module) -> Iterator[str]:
@@ -76,7 +88,4 @@ def _outermost_branches(module: nn.Module, path: str) -> Iterator[str]:
 
 
 def _is_branch(module: nn.Module) -> bool:
-    from diffusers.models.attention import AttentionModuleMixin, FeedForward
-    from diffusers.models.attention_processor import Attention
-
     return isinstance(module, (Attention, AttentionModuleMixin, FeedForward))

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 from torch import fx
 
 from .base import GraphPass
-from .rules import is_impure
+from .tags import is_impure
 
 
 @final

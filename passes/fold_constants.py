@@ -11,7 +11,7 @@ from torch import fx
 
 from .base import GraphPass
 from .drop_dead_blocks import erase_dead_nodes
-from .rules import tag
+from .tags import tag
 
 PREFIX = "_folded"
 
@@ -58,6 +58,8 @@ def _constant_rows(gm: fx.GraphModule) -> dict[fx.Node, Any]:
             rows[node] = 1
         elif node.target is getattr and node.args[1] == "device":
             rows[node] = device
+        elif node.target is getattr and node.args[1] == "dtype":
+            rows[node] = node.meta["spec"]
         elif _is_pure(node) and all(read in rows for read in node.all_input_nodes):
             args, kwargs = fx.map_arg((node.args, node.kwargs), rows.__getitem__)
             rows[node] = _call(gm, node, args, kwargs)

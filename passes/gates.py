@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from .gate_table import terms
 
 
 def gate(backup: torch.Tensor, fresh: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -54,11 +55,6 @@ def forecast(weights: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
     """
     result: torch.Tensor = _Forecast.apply(weights, *values)  # type: ignore[no-untyped-call]
     return result
-
-
-def terms(weights: Sequence[float], count: int) -> list[tuple[int, float]]:
-    """Return `(index, weight)` of the values that a forecast of `count` values reads."""
-    return [(k, weight) for k, weight in enumerate(weights[:count]) if weight != 0] or [(0, 0.0)]
 
 
 class _Forecast(torch.autograd.Function):

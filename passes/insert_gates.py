@@ -6,18 +6,17 @@ import operator
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, final
 
 from torch import fx
 
-from .base import GraphPass, InvariantError
+from .base import GraphPass
+from .errors import InvariantError
+from .gate_table import HISTORY
 from .gates import forecast, gate
-from .rules import is_block_output, tag
+from .tags import is_block_output, tag
 
-Backup = Literal["reuse", "linear"]
 GATES, WEIGHTS = "gates", "weights"
-ORDER = 3
-"""A forecast combines at most this many computed values of a block."""
 
 
 @final
@@ -27,46 +26,46 @@ class InsertGates(GraphPass):
 
     Before, at step t:  `fresh = block(x)`, readers take `fresh`.
     After:              `gated = gate(backup, fresh, gates[t, n])`, readers take `gated`, where `backup` is
-    the block's last computed value (`order` 1, the paper's reuse) or `forecast(weights[t, n], last,
-    previous, ...)` of its last `order` ones. A hard gate passes one of its inputs through bit for bit.
+    the block's last computed value (`history` 1, the paper's reuse) or `forecast(weights[t, n], last,
+    previous, ...)` of its last `history` ones. A hard gate passes one of its inputs through bit for bit.
     All tensors that a block returns share one gate. The first step has no gate: it is always computed.
 
-    The graph gets the inputs `gates`, `(T, N)`, and (for an order above 1) `weights`, `(T, N, order)` or
+    The graph gets the inputs `gates`, `(T, N)`, and (for a history above 1) `weights`, `(T, N, history)` or
     more columns, float tensors.
     """
 
     name: ClassVar[str] = "insert-gates"
-    order: int = 1
+    history: int = 1
 
     def requires(self, gm: fx.GraphModule) -> None:
-        """Raise `InvariantError` unless `gm` is a traced loop and the order is in 1 to 3."""
-        if not 1 <= self.order <= ORDER:
-            raise InvariantError(f"order must lie in 1 to {ORDER}, got {self.order}")
+        """Raise `InvariantError` unless `gm` is a traced loop and the history is in 1 to 3."""
+        if not 1 <= self.history <= HISTORY:
+            raise InvariantError(f"history must lie in 1 to {HISTORY}, got {self.history}")
         if gm.meta.get("stage") != "loop":
             raise InvariantError(f"expected a traced loop, got stage {gm.meta.get('stage')!r}")
 
     def rewrite(self, gm: fx.GraphModule) -> bool:
         """Insert tables, gates and histories."""
         blocks = {path: index for index, path in enumerate(gm.meta["facts"].blocks)}
-        tables = _Tables(gm.graph, (GATES,) if self.order == 1 else (GATES, WEIGHTS))
+        tables = _Tables(gm.graph, (GATES,) if self.history == 1 else (GATES, WEIGHTS))
         for outputs in _outputs_by_leaf(gm.graph).values():
             self._gate(gm.graph, outputs, blocks[tag(outputs[0], "block")], tables)
-        gm.meta["stage"] = "supernet"
-        gm.meta["order"] = self.order
+        gm.meta["stage"], gm.meta["learnable"] = "supernet", True
+        gm.meta["history"] = self.history
         return True
 
     def _gate(self, graph: fx.Graph, outputs: list[fx.Node], block: int, tables: _Tables) -> None:
-        past = [outputs[0]] * self.order  # the last computed values, newest first
+        past = [outputs[0]] * self.history  # the last computed values, newest first
         for fresh in outputs[1:]:
             step, readers = tag(fresh, "step"), list(fresh.users)
             nodes = _After(graph, fresh)
             entry = nodes.add(tables.entry(GATES, step, block))
             backup = past[0]
-            if self.order > 1:
+            if self.history > 1:
                 weights = nodes.add(tables.entry(WEIGHTS, step, block))
                 backup = nodes.call("backup", forecast, weights, *past)
             gated = nodes.call("gate", gate, backup, fresh, entry)
-            if self.order == 1:
+            if self.history == 1:
                 past = [gated]
             else:
                 shifted = zip(past, [fresh, *past], strict=False)
@@ -88,7 +87,7 @@ class _After:
 
     def call(self, role: str, function: Any, *args: fx.Node) -> fx.Node:
         node = self.add(lambda: self.graph.call_function(function, args))
-        node.meta["val"] = self.fresh.meta["val"]
+        node.meta["spec"] = self.fresh.meta["spec"]
         return _tagged(node, self.fresh, role)
 
 

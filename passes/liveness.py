@@ -1,19 +1,65 @@
-"""Which calls of a loop still run under a keep table, found on one step instead of the whole graph."""
+"""Which calls of a loop still run under a gate table, found on one step instead of the whole graph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import fx
 
-from .gates import terms
-from .insert_gates import ORDER
-from .rules import tag
+from .gate_table import GateTable, last_kept, terms
+from .tags import tag
 
-Keep = Sequence[Sequence[bool]]
-Weights = Sequence[Sequence[Sequence[float]]]
+
+@dataclass(frozen=True)
+class Liveness:
+    """What runs at each step, and whose backups are read there.
+
+    Units are numbered as in `StepReads`: the N blocks first. Sets of units are bit masks in here, and
+    nowhere else.
+    """
+
+    num_blocks: int
+    _running: tuple[int, ...]
+    _backed_up: tuple[int, ...]
+
+    def runs(self, step: int, unit: int) -> bool:
+        """Tell whether a unit is computed at a step."""
+        return bool(self._running[step] >> unit & 1)
+
+    def reads_backup(self, step: int, block: int) -> bool:
+        """Tell whether somebody reads the backup of a block at a step: its gate is closed there."""
+        return bool(self._backed_up[step] >> block & 1)
+
+    def counts(self, num_units: int) -> list[int]:
+        """Return how often each unit runs in the whole loop."""
+        times = [0] * num_units
+        for running in self._running:
+            while running:
+                lowest = running & -running
+                times[lowest.bit_length() - 1] += 1
+                running ^= lowest
+        return times
+
+    @property
+    def last_running_step(self) -> int:
+        """The last step at which anything of the model runs."""
+        return max(step for step, running in enumerate(self._running) if running)
+
+    @property
+    def running(self) -> torch.Tensor:
+        """The `(T, N)` bool table of the blocks that run: kept, and read by somebody."""
+        return self._table(self._running)
+
+    @property
+    def backed_up(self) -> torch.Tensor:
+        """The `(T, N)` bool table of the closed blocks whose backup is read."""
+        return self._table(self._backed_up)
+
+    def _table(self, masks: Sequence[int]) -> torch.Tensor:
+        return torch.tensor([[bool(mask >> n & 1) for n in range(self.num_blocks)] for mask in masks])
 
 
 @dataclass(frozen=True)
@@ -21,100 +67,103 @@ class StepReads:
     """Who reads whom in the model's part of a step, which is the same at every step.
 
     A unit is a block or a call outside the blocks that costs something. Units are numbered: the N
-    blocks first, in the loop's order, then the others; sets of units are bit masks.
+    blocks first, in the loop's order, then the others.
 
     Attributes:
-        units: the node of each unit at step 0.
         num_blocks: N.
         reads: for each unit the units whose output it reads, through calls that cost nothing.
         output: the units that the model's prediction reads.
         order: all units, each after those it reads.
     """
 
-    units: tuple[fx.Node, ...]
     num_blocks: int
-    reads: tuple[int, ...]
-    output: int
+    reads: tuple[tuple[int, ...], ...]
+    output: tuple[int, ...]
     order: tuple[int, ...]
 
     @classmethod
-    def of(cls, graph: fx.Graph, blocks: Sequence[str], costly: Iterable[fx.Node]) -> StepReads:
-        """Read the dependencies off step 0 of a loop graph; `costly` are its other calls with a cost."""
+    def of(cls, graph: fx.Graph, units: Sequence[fx.Node], num_blocks: int) -> StepReads:
+        """Read the dependencies off step 0 of a loop graph, whose `units` are those of `units_of`."""
         body = [n for n in graph.nodes if tag(n, "in_model") and tag(n, "step") == 0]
-        calls = {tag(n, "block"): n for n in body if n.op == "call_module" and tag(n, "block")}
-        units = [calls[block] for block in blocks]
-        units += [node for node in costly if tag(node, "in_model") and tag(node, "step") == 0]
-        index = {node: i for i, node in enumerate(units)}
-        below: dict[fx.Node, int] = {}
-        reads, order = [0] * len(units), []
+        number = {node: i for i, node in enumerate(units)}
+        below: dict[fx.Node, frozenset[int]] = {}
+        reads: dict[int, frozenset[int]] = {}
         for node in body:
-            mask = 0
-            for read in node.all_input_nodes:
-                mask |= below.get(read, 0)
-            if node in index:
-                reads[index[node]] = mask
-                order.append(index[node])
-                mask = 1 << index[node]
-            below[node] = mask
+            read = frozenset[int]().union(*(below.get(n, ()) for n in node.all_input_nodes))
+            if node in number:
+                reads[number[node]] = read
+                read = frozenset({number[node]})
+            below[node] = read
         inside = set(body)
         ends = [n for n in body if any(user not in inside for user in n.users)]
-        output = 0
-        for node in ends:
-            output |= below[node]
-        return cls(tuple(units), len(blocks), tuple(reads), output, tuple(order))
+        output = frozenset[int]().union(*(below[node] for node in ends))
+        edges = tuple(tuple(sorted(reads[unit])) for unit in range(len(units)))
+        return cls(num_blocks, edges, tuple(sorted(output)), tuple(reads))
 
     @property
-    def read_by_output(self) -> list[int]:
-        """Numbers of the blocks whose output the prediction reads: all that a skipped step needs."""
-        return [n for n in range(self.num_blocks) if self.output >> n & 1]
+    def heads(self) -> list[int]:
+        """The blocks whose output the prediction reads: all that a skipped step needs."""
+        return [n for n in self.output if n < self.num_blocks]
 
-    def live(self, keep: Keep, weights: Weights | None = None) -> list[int]:
-        """Return for each step the set of units that still run, see `walk`."""
-        return [running for running, _ in self.walk(keep, weights)]
+    def liveness(self, table: GateTable) -> Liveness:
+        """Return what runs under a gate table.
 
-    def walk(self, keep: Keep, weights: Weights | None = None) -> list[tuple[int, int]]:
-        """Return for each step the set of units that still run and that of the closed blocks that are read.
-
-        Walks back from the last step: a closed gate that is read makes those of the block's last computed
-        values needed whose weight is not 0, or the last one if none has; without `weights` the last one.
+        A closed gate that is read makes those of the block's last computed values needed whose weight is
+        not 0, or the last one if none has.
         """
+        weights = table.weight_rows
+
+        def read(step: int, block: int) -> Iterable[int]:
+            entry = weights[step][block]
+            return (k for k, _ in terms(entry, len(entry)))
+
+        return self._walk(table.keep_rows, read)
+
+    def liveness_at_most(self, keep: torch.Tensor, history: int) -> Liveness:
+        """Return what may run under a `(T, N)` keep table, whatever its gates read of `history` values."""
+        return self._walk(keep.tolist(), lambda step, block: range(history))
+
+    def _walk(
+        self, keep: Sequence[Sequence[bool]], values_read: Callable[[int, int], Iterable[int]]
+    ) -> Liveness:
+        """Walk back from the last step, so that readers come before what they read."""
         steps = len(keep)
         wanted = [0] * steps
         history = last_kept(keep)
-        result = [(0, 0)] * steps
+        running_at, backed_up_at = [0] * steps, [0] * steps
         for t in range(steps - 1, -1, -1):
-            pending = self.output | wanted[t]
-            running = closed = 0
+            pending = self._output_mask | wanted[t]
+            running = backed_up = 0
             for unit in reversed(self.order):
                 bit = 1 << unit
                 if not pending & bit:
                     continue
                 if unit >= self.num_blocks or keep[t][unit] or t == 0:
                     running |= bit
-                    pending |= self.reads[unit]
+                    pending |= self._read_masks[unit]
                     continue
-                closed |= bit
-                read = [(0, 1.0)] if weights is None else terms(weights[t][unit], ORDER)
-                for k, _ in read:
+                backed_up |= bit
+                for k in values_read(t, unit):
                     wanted[history[t][unit][k]] |= bit
-            result[t] = (running, closed)
-        return result
+            running_at[t], backed_up_at[t] = running, backed_up
+        return Liveness(self.num_blocks, tuple(running_at), tuple(backed_up_at))
 
-    def table(self, live: Sequence[int]) -> torch.Tensor:
-        """Return the `(T, N)` bool table of the blocks in the sets `live`."""
-        return torch.tensor([[bool(step >> n & 1) for n in range(self.num_blocks)] for step in live])
+    @cached_property
+    def _read_masks(self) -> list[int]:
+        return [_mask(units) for units in self.reads]
+
+    @cached_property
+    def _output_mask(self) -> int:
+        return _mask(self.output)
 
 
-def last_kept(keep: Keep) -> list[list[tuple[int, ...]]]:
-    """Return for each step and block the last `ORDER` kept steps before it, newest first.
+def units_of(graph: fx.Graph, blocks: Sequence[str], costly: Iterable[fx.Node]) -> list[fx.Node]:
+    """Return the units of a loop graph at step 0: its blocks, then its other calls with a cost."""
+    first = [n for n in graph.nodes if tag(n, "in_model") and tag(n, "step") == 0]
+    calls = {tag(n, "block"): n for n in first if n.op == "call_module" and tag(n, "block")}
+    others = [node for node in costly if tag(node, "in_model") and tag(node, "step") == 0]
+    return [*(calls[block] for block in blocks), *others]
 
-    Step 0 counts as kept, and stands in where fewer steps were kept before; at step 0 all are 0.
-    """
-    current = [(0,) * ORDER] * len(keep[0])
-    rows = [current]
-    for t in range(1, len(keep)):
-        before = keep[t - 1]
-        if t > 1:
-            current = [(t - 1, *past[:-1]) if before[n] else past for n, past in enumerate(current)]
-        rows.append(current)
-    return rows
+
+def _mask(units: Iterable[int]) -> int:
+    return sum(1 << unit for unit in units)

@@ -22,6 +22,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from .drop_dead_blocks import erase_dead_nodes
+from .errors import TraceError
+from .tags import spec_of
 
 # The attribute of the recorded module that holds what it uses of the root: names of the root's parts
 # then cannot meet those of a GraphModule.
@@ -50,6 +52,8 @@ NUMERIC_OPERATORS = frozenset({operator.add, operator.sub, operator.mul, operato
 # Elementwise arithmetic makes a new tensor whose shape and dtype follow from its arguments' alone: the
 # fake result is worked out once for equal arguments, not at every step.
 ELEMENTWISE = frozenset({*OPERATORS, *REFLECTED_OPERATORS, "clamp"} - {"__getitem__", "matmul"})
+# Casts to the dtype of the sample are recorded as casts to that of whatever sample comes: a loop may be cast.
+CASTS = frozenset({"to", "type"})
 # Noise that a loop may draw, and randomness that cannot be given the caller's generator.
 NOISE_FACTORIES = frozenset({"randn", "randn_like"})
 OTHER_RANDOM = frozenset(
@@ -63,10 +67,6 @@ TRACED_ROWS = 13
 OTHER_ROWS = (1, 2, 3, 8, 64, 1024)
 
 
-class TraceError(RuntimeError):
-    """The loop cannot be recorded; the message names the module and what to change."""
-
-
 class Recorder(TorchFunctionMode):
     """Turns function calls that touch a recorded tensor, the batch size or noise into nodes.
 
@@ -74,9 +74,9 @@ class Recorder(TorchFunctionMode):
         root: module whose parameters and buffers become `get_attr` nodes; every other real tensor
             that meets a recorded one is lifted into `constants`.
 
-    Every node carries `meta["custom"] = {"step": int, "block": path or None, "in_model": bool}` and
-    `meta["val"]`, its fake value. In-place arithmetic is recorded in functional form, since a
-    node without readers would be dropped as dead code.
+    Every node carries `meta["custom"] = {"step": int, "block": name or None, "in_model": bool}` and
+    `meta["spec"]`, its value without the values: fake tensors stay in here. In-place arithmetic is
+    recorded in functional form, since a node without readers would be dropped as dead code.
     """
 
     def __init__(self, root: nn.Module) -> None:
@@ -127,8 +127,11 @@ class Recorder(TorchFunctionMode):
         checked = self._first(lambda: self.graph.call_module(guard, (given,), named))
         size = self._first(lambda: self.graph.call_method("size", (checked, 0)))
         device = self._first(lambda: self.graph.call_function(getattr, (checked, "device")))
-        size.meta["val"], device.meta["val"] = self.batch, sample.device
+        dtype = self._first(lambda: self.graph.call_function(getattr, (checked, "dtype")))
+        for node, value in ((size, self.batch), (device, sample.device), (dtype, sample.dtype)):
+            node.meta["val"] = value
         self._shared[self.batch.node.expr], self._shared[sample.device] = size, device
+        self._shared[sample.dtype] = dtype
         given.meta["val"] = x = self._fake(checked, sample, 1)
         for name, node in named.items():
             node.meta["val"] = self._fake(node, conditioning[name], rows)
@@ -138,6 +141,9 @@ class Recorder(TorchFunctionMode):
         """Close the graph: it returns `value`, and what does not lead there is dropped."""
         self._tag(self.graph.output(self._argument(value)), None)
         erase_dead_nodes(self.graph)
+        for node in self.graph.nodes:
+            if "val" in node.meta:
+                node.meta["spec"] = spec_of(node.meta.pop("val"))
 
     # -- recording calls of functions
 
@@ -200,7 +206,17 @@ class Recorder(TorchFunctionMode):
             return self._emit("call_function", func, self._arguments(args), self._arguments(kwargs))
         if name == "__setitem__" or not hasattr(torch.Tensor, name):
             raise TraceError(f"in-place {name} on a tensor of the loop cannot be recorded")
-        return self._emit("call_method", name, self._arguments(args), self._arguments(kwargs))
+        given, named = self._arguments(args), self._arguments(kwargs)
+        if name in CASTS:
+            given, named = self._casts(given, named)
+        return self._emit("call_method", name, given, named)
+
+    def _casts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Return arguments with the dtype of the sample read off whatever sample comes."""
+        return tuple(map(self._cast, args)), {key: self._cast(value) for key, value in kwargs.items()}
+
+    def _cast(self, value: Any) -> Any:
+        return self._shared.get(value, value) if isinstance(value, torch.dtype) else value
 
     def _noise(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
         # diffusers' own helper draws it: that also takes a CPU generator for a sample elsewhere.
@@ -211,7 +227,11 @@ class Recorder(TorchFunctionMode):
         device = kwargs.get("device") or (torch.device("cpu") if like is None else like.device)
         with self.fake_mode:
             noise = torch.empty(shape, dtype=dtype, device=device)
-        options = {"generator": self._generator, "device": self._argument(noise.device), "dtype": dtype}
+        options = {
+            "generator": self._generator,
+            "device": self._argument(noise.device),
+            "dtype": self._cast(dtype),
+        }
         self._bind(noise, self._emit("call_function", randn_tensor, (self._arguments(shape),), options))
         return noise
 

@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
-import torch
-from diffusers.utils.torch_utils import randn_tensor
 from torch import fx
 
-from .base import InvariantError
-
-# Drawing noise moves the generator on, so a noise node is never dead.
-IMPURE_FUNCTIONS = frozenset({randn_tensor})
+from .errors import InvariantError
+from .tags import is_block_output, is_impure, tag
 
 Rule = Callable[[fx.GraphModule], Iterable[fx.Node]]
-
-
-def tag(node: fx.Node, key: str) -> Any:
-    """Return an entry of the node's `meta["custom"]`, `None` if it has none."""
-    return node.meta.get("custom", {}).get(key)
-
-
-def is_impure(node: fx.Node) -> bool:
-    """Tell whether a node without readers has to stay."""
-    return node.op in ("placeholder", "output") or node.target in IMPURE_FUNCTIONS
-
-
-def is_block_output(node: fx.Node) -> bool:
-    """Tell whether a node is a tensor that a block returned (not a gate or a backup)."""
-    return (
-        tag(node, "block") is not None
-        and tag(node, "role") is None
-        and isinstance(node.meta.get("val"), torch.Tensor)
-    )
 
 
 def nodes_are_tagged(gm: fx.GraphModule) -> list[fx.Node]:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from .tags import TensorSpec
+
 _OPTION_TYPES = (int, float, str, bool, type(None), torch.dtype)
 
 
@@ -44,6 +46,8 @@ def _is_option(value: Any) -> bool:
 
 
 def _value(leaf: Any) -> Hashable:
+    if isinstance(leaf, TensorSpec):
+        return leaf
     if isinstance(leaf, torch.Tensor):
         return tuple(str(size) for size in leaf.shape), leaf.dtype, leaf.device
     return leaf if _is_option(leaf) else id(leaf)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 from torch.fx.passes.split_module import split_module
 
-from .rules import tag
+from .tags import tag
 
 
 def split_steps(gm: fx.GraphModule) -> fx.GraphModule:

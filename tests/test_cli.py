@@ -13,15 +13,20 @@ from dipgo_fx.cli import main
 
 
 def test_show_prints_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`show` prints one line a block and one character a step."""
+    """`show` prints one line a block and one character a step, the MACs of each step, and a legend."""
     loop = dipgo_fx.trace(zoo.model("dit"), zoo.SCHEDULERS["ddim"](), 4)
     keep = torch.ones(4, len(loop.blocks), dtype=torch.bool)
     keep[2] = False
     dipgo_fx.Plan.from_keep(loop, keep).save(tmp_path / "plan.json")
     assert main(["show", str(tmp_path / "plan.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + len(loop.blocks)
-    assert all(line.endswith("  ##.#") for line in lines[1:])
+    head, *rows, macs, legend = lines
+    assert head.endswith("25.0% of MACs removed")
+    *dead, output = rows  # nobody reads the blocks before a closed output
+    assert [row.split() for row in dead] == [[name, "##-#"] for name in loop.blocks[:-1]]
+    assert output.split() == [loop.blocks[-1], "##.#"]
+    assert macs == "MACs kept             ##0#"
+    assert all(mark in legend for mark in ("# runs", "- dead", ". repeats", "/ forecasts"))
 
 
 def test_bad_input_ends_with_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

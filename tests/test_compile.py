@@ -9,32 +9,39 @@ import torch
 
 import dipgo_fx
 import zoo
-from dipgo_fx.api import build
+from dipgo_fx.applying import build
 
 # The default backend needs a C++ compiler; without one the graph is still captured whole.
 BACKEND = "inductor" if shutil.which("g++") or shutil.which("clang++") else "aot_eager"
 
 
-def pruned(name: str, order: int = 1) -> dipgo_fx.Loop:
+def pruned(name: str, history: int = 1) -> dipgo_fx.Loop:
     """Return a SubNet of a tiny model whose last step runs its last block alone.
 
-    The steps before it run whole, and the other blocks are forecasts of their last `order` values there.
+    The steps before it run whole, and the other blocks are forecasts of their last `history` values there.
     """
-    loop = dipgo_fx.trace(zoo.model(name), zoo.SCHEDULERS["ddim"](), order + 1)
+    loop = dipgo_fx.trace(zoo.model(name), zoo.SCHEDULERS["ddim"](), history + 1)
     keep = torch.ones(loop.num_steps, len(loop.blocks), dtype=torch.bool)
     keep[-1, :-1] = False
     weights = torch.zeros(*keep.shape, 3)
-    weights[..., :order] = torch.tensor([[1.0], [1.75, -0.75], [2.5, -2.0, 0.5]][order - 1])
+    weights[..., :history] = torch.tensor([[1.0], [1.75, -0.75], [2.5, -2.0, 0.5]][history - 1])
     plan = dipgo_fx.Plan.from_keep(loop, keep, weights=weights)
-    assert plan.order == order
+    assert plan.history == history
     return build(loop, plan)
 
 
-@pytest.mark.parametrize(("name", "order"), [("dit", 3), ("unet", 1)])
-def test_compiles_without_a_graph_break(name: str, order: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "history"),
+    [
+        ("dit", 1),
+        pytest.param("dit", 3, marks=pytest.mark.long),
+        pytest.param("unet", 1, marks=pytest.mark.long),
+    ],
+)
+def test_compiles_without_a_graph_break(name: str, history: int) -> None:
     """`torch.compile(pruned, fullgraph=True)` runs and agrees with the SubNet."""
     torch._dynamo.reset()
-    loop = pruned(name, order)
+    loop = pruned(name, history)
     x, inputs = zoo.sample(name), zoo.conditioning(name)
     with torch.no_grad():
         expected = loop(x, **inputs)
@@ -56,10 +63,10 @@ def test_one_compilation_serves_the_same_shapes(name: str) -> None:
     assert counter.frame_count == 1
 
 
-@pytest.mark.parametrize(("name", "order"), [("dit", 1), ("dit", 3), ("unet", 2)])
-def test_export_takes_a_pruned_loop(name: str, order: int) -> None:
+@pytest.mark.parametrize(("name", "history"), [("dit", 1), ("dit", 3), ("unet", 2)])
+def test_export_takes_a_pruned_loop(name: str, history: int) -> None:
     """`torch.export` captures the SubNet, and the exported program equals it bit for bit."""
-    loop = pruned(name, order)
+    loop = pruned(name, history)
     x, inputs = zoo.sample(name), zoo.conditioning(name)
     with torch.no_grad():
         program = torch.export.export(loop, (x,), inputs, strict=False)
@@ -72,3 +79,17 @@ def test_wrong_size_is_refused_when_compiled() -> None:
     compiled = torch.compile(pruned("dit"), backend="eager")
     with torch.no_grad(), pytest.raises(ValueError, match="traced for"):
         compiled(torch.randn(1, 1, 16, 16), **zoo.conditioning("dit", 1))
+
+
+def test_a_call_with_gradients_on_records_none() -> None:
+    """Eager, compiled whole or exported, the result needs no gradient, though the weights do."""
+    torch._dynamo.reset()
+    loop, x, inputs = pruned("dit", 2), zoo.sample("dit"), zoo.conditioning("dit")
+    assert all(parameter.requires_grad for parameter in loop.parameters())
+    expected = loop(x, **inputs)
+    compiled = torch.compile(loop, fullgraph=True, backend="eager")(x, **inputs)
+    exported = torch.export.export(loop, (x,), inputs, strict=False).module()(x, **inputs)
+    for result in (expected, compiled, exported):
+        assert torch.equal(result, expected)
+    assert not expected.requires_grad
+    assert not compiled.requires_grad

@@ -20,6 +20,7 @@ def known() -> dict[str, dict[str, object]]:
     return dict(found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", golden.CASES)
 def test_a_case_gives_what_it_gave(known: dict[str, dict[str, object]], case: str) -> None:
     """Plan, frontier, scores, cost of the search and samples."""

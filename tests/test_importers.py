@@ -19,11 +19,15 @@ import zoo
 from benchmarks.peers import DEEPCACHE, NOTHING, SMOOTHCACHE, SUBSET, TAYLORSEER, PeerSampler, Setting, Task
 from benchmarks.peers.diffusers_caches import patterns
 from dipgo_fx import importers
-from dipgo_fx.api import build
-from dipgo_fx.loop import denoise, prepared
-from dipgo_fx.macs import Cost, LoopCost
-from dipgo_fx.plan import Plan, PlanError
-from dipgo_fx.tracing import Loop, trace
+from dipgo_fx.applying import build
+from dipgo_fx.cost import LoopCost
+from dipgo_fx.denoise import denoise, prepared
+from dipgo_fx.guidance import Guidance
+from dipgo_fx.loop import Loop
+from dipgo_fx.macs import Cost
+from dipgo_fx.plan import Plan
+from dipgo_fx.plan_file import PlanError
+from dipgo_fx.tracing import trace
 
 STEPS = 6
 Case = tuple[str, str, float | None]  # model, scheduler, guidance scale
@@ -107,7 +111,7 @@ def package(case: Case, method: Any, setting: Setting) -> Ran:
 
 def cost(loop: Loop, plan: Plan) -> int:
     """Return the MACs of a plan."""
-    return LoopCost.of(loop).of_plan(plan.keep.tolist(), plan.weights.tolist()).total
+    return LoopCost.of(loop).of_table(plan.table).total
 
 
 # -- DeepCache
@@ -268,9 +272,7 @@ def test_a_step_mask_repeats_the_prediction(case: Case, mask: list[int]) -> None
     plan = importers.step_mask(traced(case, part), mask)
     own = prepared(zoo.SCHEDULERS[case[1]](), STEPS)
     repeating = _Repeating(model(case[0]), mask)
-    expected = denoise(
-        repeating, own, task(case).sample, dict(task(case).conditioning), guidance_scale=case[2]
-    )
+    expected = denoise(repeating, own, task(case).sample, dict(task(case).conditioning), Guidance(case[2]))
     assert torch.equal(result(case, plan, part), expected)
 
 
@@ -281,7 +283,7 @@ def test_a_step_mask_keeps_outer_blocks() -> None:
     plan = importers.step_mask(loop, mask, first_blocks=1, last_blocks=2)
     assert plan.keep[1].tolist() == [True, *[False] * (len(loop.blocks) - 3), True, True]
     assert bool(plan.keep[2].all())
-    assert LoopCost.of(loop).live(plan.keep.tolist())[1].tolist() == [
+    assert LoopCost.of(loop).reads.liveness(plan.table).running[1].tolist() == [
         *[False] * (len(loop.blocks) - 2),
         True,
         True,
@@ -331,9 +333,7 @@ def test_tgate_freezes_cross_attention(gate_step: int, monkeypatch: pytest.Monke
         if name.endswith("attn2"):
             monkeypatch.setattr(module, "forward", _Frozen(module, gate_step))
     own, peer = prepared(zoo.SCHEDULERS[case[1]](), STEPS), task(case)
-    assert torch.equal(
-        found, denoise(model(case[0]), own, peer.sample, peer.conditioning, guidance_scale=case[2])
-    )
+    assert torch.equal(found, denoise(model(case[0]), own, peer.sample, peer.conditioning, Guidance(case[2])))
 
 
 def test_tgate_refuses_what_it_cannot_freeze() -> None:
@@ -395,7 +395,7 @@ def test_the_meter_counts_what_count_macs_counts(case: Case) -> None:
     own = prepared(peer.scheduler, STEPS)
     with torch.no_grad():
         expected = denoise(
-            peer.model, own, peer.sample, dict(peer.conditioning), guidance_scale=peer.guidance_scale
+            peer.model, own, peer.sample, dict(peer.conditioning), Guidance(peer.guidance_scale)
         )
     assert torch.equal(sampler.latents, expected)
     full = LoopCost.of(traced(case, "block" if case in UNETS else "branch")).full

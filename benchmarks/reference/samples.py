@@ -5,7 +5,7 @@ Run from the root of a checkout, after training:
     python -m benchmarks.reference.samples --model fashion-dit --guidance 2
 
 Writes a grid of samples to `benchmarks/results/reference-<model>.png`, and the measured shares and
-the guidance to `training.json`, from which it draws `README.md` anew.
+the guidance to `training.json` beside the weights, from which it draws `README.md` anew.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import logging
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from benchmarks.command_line import parse, parser
 from benchmarks.reference import data
 from benchmarks.reference.models import (
     CLASSES,
@@ -37,11 +39,11 @@ from benchmarks.reference.train import CLASSIFIER, predict
 
 logger = logging.getLogger("reference.samples")
 
-RESULTS = Path(__file__).parents[1] / "results"
 DDIM_STEPS = 50
 PER_CLASS = 20
 GRID_ROWS = 6
 EMOJI_SHOWN = 48
+SMOKE = {"per_class": 1, "steps": 2}
 
 
 @torch.no_grad()
@@ -53,14 +55,14 @@ def sample(
     *,
     shape: tuple[int, int, int],
     guidance: float,
-    steps: int = DDIM_STEPS,
+    steps: int,
     seed: int = 0,
 ) -> torch.Tensor:
     """Draw one image per condition with DDIM, `(n, *shape)` in about [-1, 1].
 
     Args:
         conditions: labels `(n,)` or token states `(n, 16, 384)`.
-        nothing: the label, `()`, or states, `(16, 384)`, of the unconditional half.
+        nothing: the label, `()`, or states, `(16, 384)`, of the unconditional condition.
         guidance: 1 calls the model once per step, all else twice.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -77,12 +79,13 @@ def sample(
     return images
 
 
-def draw_fashion(name: str, guidance: float, weights: Path, per_class: int) -> torch.Tensor:
+def draw_fashion(name: str, guidance: float, weights: Path, per_class: int, steps: int) -> torch.Tensor:
     """Draw `per_class` images of each class, class by class within each round of ten."""
     model, scheduler = load(name, weights)
     labels = torch.arange(per_class * len(CLASSES)) % len(CLASSES)
     nothing = torch.tensor(NULL_CLASS)
-    return sample(model, scheduler, labels, nothing, shape=SAMPLE_SHAPE[name], guidance=guidance)
+    shape = SAMPLE_SHAPE[name]
+    return sample(model, scheduler, labels, nothing, shape=shape, guidance=guidance, steps=steps)
 
 
 def recognised(images: torch.Tensor, weights: Path) -> dict[str, float]:
@@ -106,14 +109,20 @@ def classifier_accuracy(folder: Path, weights: Path) -> float:
     return right / len(images)
 
 
-def draw_emoji(guidance: float, weights: Path) -> tuple[list[str], torch.Tensor]:
+def draw_emoji(guidance: float, weights: Path, steps: int) -> tuple[list[str], torch.Tensor]:
     """Draw one emoji for 24 of the names trained on and 24 of those held out."""
     names, states, nothing = prompt_states(weights)
-    half, shown = len(names) // 2, EMOJI_SHOWN // 2
-    chosen = [*range(shown), *range(half, half + shown)]
+    trained_on, shown = len(names) // 2, EMOJI_SHOWN // 2
+    chosen = [*range(shown), *range(trained_on, trained_on + shown)]
     model, scheduler = load("emoji-unet", weights)
     images = sample(
-        model, scheduler, states[chosen], nothing[0], shape=SAMPLE_SHAPE["emoji-unet"], guidance=guidance
+        model,
+        scheduler,
+        states[chosen],
+        nothing[0],
+        shape=SAMPLE_SHAPE["emoji-unet"],
+        guidance=guidance,
+        steps=steps,
     )
     return [names[index] for index in chosen], images
 
@@ -133,29 +142,28 @@ def save_grid(images: torch.Tensor, titles: list[str], columns: int, file: Path)
     figure.savefig(file, dpi=80)
 
 
-def arguments() -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=(*REFERENCE_MODELS, CLASSIFIER), required=True)
-    parser.add_argument("--guidance", type=float, default=2.0, help="of the grid, and of later use")
-    parser.add_argument("--data", type=Path, help="where the images are, for the classifier's accuracy")
-    parser.add_argument("--per-class", type=int, default=PER_CLASS)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--model", choices=(*REFERENCE_MODELS, CLASSIFIER), required=True)
+    made.add_argument("--guidance", type=float, default=2.0, help="of the grid, and of later use")
+    made.add_argument("--data", type=Path, help="where the images are, for the classifier's accuracy")
+    made.add_argument("--per-class", type=int, default=PER_CLASS)
+    made.add_argument("--steps", type=int, default=DDIM_STEPS)
+    made.add_argument("--weights", type=Path, default=WEIGHTS)
+    return parse(made, argv, SMOKE)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Draw, write the grid, and return what the README tells about it."""
-    file = options.results / f"reference-{options.model}.png"
+    file = options.out / f"reference-{options.model}.png"
     if options.model == CLASSIFIER:
         return {"test_accuracy": classifier_accuracy(options.data, options.weights)}
     if options.model == "emoji-unet":
-        names, images = draw_emoji(options.guidance, options.weights)
+        names, images = draw_emoji(options.guidance, options.weights, options.steps)
         save_grid(images, names, 8, file)
         return {"guidance": options.guidance}
-    images = draw_fashion(options.model, options.guidance, options.weights, options.per_class)
+    images = draw_fashion(options.model, options.guidance, options.weights, options.per_class, options.steps)
     save_grid(images[: GRID_ROWS * len(CLASSES)], list(CLASSES), len(CLASSES), file)
     return {
         "guidance": options.guidance,
@@ -164,14 +172,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure the asked model and write down what came out."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = arguments()
-    torch.set_num_threads(options.threads)
+    options = arguments(argv)
+    options.out.mkdir(parents=True, exist_ok=True)
     measured = measure(options)
     logger.info("%s: %s", options.model, json.dumps(measured))
-    write(options.weights, options.model, measured)
+    write(options.out if options.smoke else options.weights, options.model, measured)
 
 
 if __name__ == "__main__":

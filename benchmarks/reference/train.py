@@ -14,7 +14,7 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from benchmarks.command_line import parse, parser
 from benchmarks.reference import data
 from benchmarks.reference.models import (
     CLASSIFIER_FILE,
@@ -326,25 +327,22 @@ def record(training: Training) -> dict[str, Any]:
     }
 
 
-def arguments() -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=(*REFERENCE_MODELS, CLASSIFIER), required=True)
-    parser.add_argument("--data", type=Path, required=True, help="where benchmarks.reference.data put it")
-    parser.add_argument("--minutes", type=float, default=45.0, help="length of the whole training")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights")
-    parser.add_argument("--state", type=Path, default=Path("reference-state"), help="folder of checkpoints")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_args()
+    made = parser(__doc__, WEIGHTS)
+    made.add_argument("--model", choices=(*REFERENCE_MODELS, CLASSIFIER), required=True)
+    made.add_argument("--data", type=Path, required=True, help="where benchmarks.reference.data put it")
+    made.add_argument("--minutes", type=float, default=45.0, help="length of the whole training")
+    made.add_argument("--state", type=Path, default=Path("reference-state"), help="folder of checkpoints")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parse(made, argv)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train the asked model, or go on with it."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = arguments()
-    torch.set_num_threads(options.threads)
+    options = arguments(argv)
     progress = Progress(options.model, options.seed, options.minutes)
     training = Training(progress, torch.device(options.device))
     training.resume(options.state / options.model)

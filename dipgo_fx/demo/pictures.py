@@ -8,10 +8,15 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from ..plan import Plan, repeats
+from ..plan import Plan
+from ..states import MEANINGS, State
 
-RUNS, REPEATS, EXTRAPOLATES = 0, 1, 2
-COLOURS = ("#1b4965", "#f2c14e", "#cfe8ef")
+COLOURS = {
+    State.RUNS: "#1b4965",
+    State.DEAD: "#e9ecef",
+    State.REPEATS: "#f2c14e",
+    State.FORECASTS: "#62b6cb",
+}
 
 
 def draw_samples(rows: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -30,30 +35,32 @@ def draw_samples(rows: Mapping[str, torch.Tensor], path: Path) -> None:
     figure.savefig(path, dpi=160)
 
 
-def draw_plan(plan: Plan, live: torch.Tensor, path: Path) -> None:
-    """Write the step by block table: what runs, and what a closed gate's readers take instead.
+def draw_plan(plan: Plan, path: Path) -> None:
+    """Write what becomes of each block at each step, and below it what each step costs.
 
     Args:
-        plan: gives blocks and weights.
-        live: `(T, N)` bool, the blocks that run.
+        plan: one that knows its cost.
         path: PNG file.
     """
-    kinds = torch.where(repeats(plan.weights), REPEATS, EXTRAPOLATES)
-    kinds = torch.where(live, RUNS, kinds)
-    steps, blocks = kinds.shape
-    figure = Figure(figsize=(0.28 * steps + 2.8, 0.26 * blocks + 1.3), layout="constrained")
-    axes = figure.subplots()
-    colours = torch.tensor([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLOURS])
-    axes.imshow(colours[kinds.T].numpy().astype("uint8"), aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(0, steps, max(1, steps // 10)))
-    axes.set_yticks(range(blocks), plan.blocks, fontsize=7)
-    axes.set_xticks([t - 0.5 for t in range(steps)], minor=True)
-    axes.set_yticks([n - 0.5 for n in range(blocks)], minor=True)
-    axes.grid(which="minor", color="white", linewidth=0.6)
-    axes.tick_params(which="minor", length=0)
-    axes.set_xlabel("step")
-    axes.set_title(f"{plan.ratio:.1%} of the MACs removed", fontsize=10)
-    for colour, label in zip(COLOURS, ("runs", "closed, repeats", "closed, extrapolates"), strict=True):
-        axes.plot([], [], "s", color=colour, label=label)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    states, kept = plan.states(), plan.kept_by_step()
+    steps, blocks = states.shape
+    figure = Figure(figsize=(0.28 * steps + 2.8, 0.26 * blocks + 2.4), layout="constrained")
+    table, bars = figure.subplots(2, 1, sharex=True, height_ratios=(blocks, 3))
+    colours = torch.tensor([[int(COLOURS[state][i : i + 2], 16) for i in (1, 3, 5)] for state in State])
+    table.imshow(colours[states.T].numpy().astype("uint8"), aspect="auto", interpolation="nearest")
+    table.set_yticks(range(blocks), plan.blocks, fontsize=7)
+    table.set_xticks([t - 0.5 for t in range(steps)], minor=True)
+    table.set_yticks([n - 0.5 for n in range(blocks)], minor=True)
+    table.grid(which="minor", color="white", linewidth=0.6)
+    table.tick_params(which="both", length=0)
+    table.set_title(f"{plan.ratio:.1%} of the MACs removed", fontsize=10)
+    bars.bar(range(steps), [100 * share for share in kept], color=COLOURS[State.RUNS], width=0.9)
+    bars.set_ylim(0, 100)
+    bars.set_ylabel("MACs\nkept, %", fontsize=8)
+    bars.set_xticks(range(0, steps, max(1, steps // 10)))
+    bars.tick_params(which="minor", length=0)
+    bars.set_xlabel("step")
+    for state, colour in COLOURS.items():
+        table.plot([], [], "s", color=colour, label=MEANINGS[state])
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     figure.savefig(path, dpi=160)

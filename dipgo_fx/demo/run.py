@@ -15,20 +15,25 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ..api import apply, build, prune
-from ..config import PruneConfig
-from ..losses import psnr, ssim
-from ..macs import Cost, LoopCost
+from ..applying import PrunedLoop, apply, build
+from ..budget import kept_of
+from ..cost import LoopCost
+from ..loop import Loop
+from ..macs import Cost
+from ..placement import filled, whole_steps
 from ..plan import Plan
-from ..schedules import filled, keep_table, most_steps, whole
-from ..tracing import Loop, trace
+from ..pruning import prune
+from ..search.config import PruneConfig
+from ..search.losses import psnr, ssim
+from ..search.spacing import most_steps
+from ..tracing import trace
 from .models import CLASSES, SAMPLE_SHAPE, DigitModel, load, load_classifier
 from .pictures import draw_plan, draw_samples
 
 PICTURE_RATIOS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SAMPLES, ROUNDS = 200, 5
 # Enough for the digits models; the search stays well under a minute on two cores.
-CONFIG = PruneConfig(full_runs=40, checkpoint=False)
+CONFIG = PruneConfig(full_runs=40)
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,12 @@ def _inputs(seed: int) -> dict[str, torch.Tensor]:
 
 
 def _rows(
-    model: Any, scheduler: Any, loop: Loop, pruned: Loop, ratio: float, inputs: dict[str, torch.Tensor]
+    model: Any, scheduler: Any, loop: Loop, pruned: PrunedLoop, ratio: float, inputs: dict[str, torch.Tensor]
 ) -> list[Row]:
     cost = LoopCost.of(loop)
     fewer = max(1, round(loop.num_steps * (1 - ratio)))
     shorter = trace(model, scheduler, fewer)
-    reuse = build(loop, _plain_reuse(loop, cost, ratio), cost)
+    reuse = build(loop, _plain_reuse(loop, cost, kept_of(ratio, cost)))
     return [
         Row("unpruned", cost.full, lambda: loop(**inputs)),
         Row("dipgo_fx", pruned.report.after, lambda: pruned(**inputs)),
@@ -94,12 +99,11 @@ def _rows(
     ]
 
 
-def _plain_reuse(loop: Loop, cost: LoopCost, ratio: float) -> Plan:
+def _plain_reuse(loop: Loop, cost: LoopCost, kept: float) -> Plan:
     """Return the plan of every k-th step run whole, its features repeated in between."""
-    budget = 1 - ratio
-    count = max(1, most_steps(cost, (), budget, 1)[-1])
-    kept = tuple(index * loop.num_steps // count for index in range(count))
-    return Plan.from_keep(loop, torch.tensor(filled(keep_table(cost, whole(kept, cost)), budget, cost, 1)))
+    count = max(1, most_steps(cost, (), kept, 1)[-1])
+    steps = tuple(index * loop.num_steps // count for index in range(count))
+    return Plan.from_keep(loop, filled(whole_steps(steps, cost).keep(cost), kept, cost, 1))
 
 
 @torch.no_grad()
@@ -143,7 +147,7 @@ def _interleaved(rows: list[Row], progress: bool) -> list[float]:
 
 @torch.no_grad()
 def _draw(
-    model: Any, scheduler: Any, pruned: Loop, ratio: float, inputs: dict[str, torch.Tensor], out: Path
+    model: Any, scheduler: Any, pruned: PrunedLoop, ratio: float, inputs: dict[str, torch.Tensor], out: Path
 ) -> None:
     first = {key: value[: 2 * CLASSES] for key, value in inputs.items()}
     rows = {}
@@ -151,7 +155,7 @@ def _draw(
         loop = pruned if asked == ratio else apply(model, scheduler, pruned.plan, ratio=asked)
         rows[f"{asked:.1f}"] = loop(**first)
     draw_samples(rows, out / "samples.png")
-    draw_plan(pruned.plan, pruned.report.live, out / "plan.png")
+    draw_plan(pruned.plan, out / "plan.png")
 
 
 def _unit(images: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import dipgo_fx
 def prune(model: nn.Module, embeds: torch.Tensor) -> torch.Tensor:
     """Search, look at the result, run it."""
     config: dipgo_fx.PruneConfig = dipgo_fx.PruneConfig(full_runs=30)
-    pruned: dipgo_fx.Loop = dipgo_fx.prune(
+    pruned: dipgo_fx.PrunedLoop = dipgo_fx.prune(
         model,
         DDIMScheduler(),
         0.8,
@@ -20,7 +20,6 @@ def prune(model: nn.Module, embeds: torch.Tensor) -> torch.Tensor:
         calibration=[{"encoder_hidden_states": embeds}],
         guidance_scale=7.5,
         granularity="branch",
-        backup="reuse",
         config=config,
         generator=torch.Generator(),
         progress=False,
@@ -29,7 +28,7 @@ def prune(model: nn.Module, embeds: torch.Tensor) -> torch.Tensor:
     plan: dipgo_fx.Plan = pruned.plan
     report: dipgo_fx.Report = pruned.report
     plan.save("plan.json")
-    print(graph_module.code, report.before.total, report.ratio, plan.keep.shape, plan.blocks, plan.order)
+    print(graph_module.code, report.before.total, report.ratio, plan.keep.shape, plan.blocks, plan.history)
     latents: torch.Tensor = pruned(torch.zeros(1, 4, 64, 64), encoder_hidden_states=embeds)
     return latents
 
@@ -39,8 +38,8 @@ def by_hand(model: nn.Module) -> int:
     loop: dipgo_fx.Loop = dipgo_fx.trace(model, DDIMScheduler(), 50, granularity="stage")
     keep = torch.ones(loop.num_steps, len(loop.blocks), dtype=torch.bool)
     plan = dipgo_fx.Plan.from_keep(loop, keep, backup="linear")
-    order: int = plan.order
-    weights: torch.Tensor = torch.zeros(*plan.weights.shape[:2], 3) if order > 1 else plan.weights
+    history: int = plan.history
+    weights: torch.Tensor = torch.zeros(*plan.weights.shape[:2], 3) if history > 1 else plan.weights
     plan = dipgo_fx.Plan.from_keep(loop, plan.keep, weights=weights)
     pruned = dipgo_fx.apply(model, DDIMScheduler(), plan, fold=True)
     return dipgo_fx.count_macs(pruned).without_attention

@@ -1,0 +1,80 @@
+"""The command line of `python -m benchmarks.ablations`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import ablations, pictures
+from benchmarks.cases import CALIBRATION, CASES
+from benchmarks.command_line import parse, parser
+from benchmarks.plans import Effort
+from benchmarks.results_store import ResultStore
+from benchmarks.tables import write
+
+from . import tables
+from .lab import Lab, measure
+from .similarity import similarities
+from .variants import DEFAULT, PAPER, Row, Variant, variants
+
+SMOKE = {
+    "studies": ["search"],
+    "steps": 4,
+    "ratios": [0.5],
+    "samples": 4,
+    "calibration": 4,
+    "full_runs": 2.0,
+    "paper_iterations": 1,
+}
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    made = parser(ablations.__doc__)
+    studies = list(dict.fromkeys(variant.study for variant in variants()))
+    made.add_argument("--model", choices=CASES, default="digits-dit")
+    made.add_argument("--studies", nargs="+", choices=studies, default=studies)
+    made.add_argument("--steps", type=int, default=20)
+    made.add_argument("--ratios", nargs="+", type=float, default=[0.5, 0.8], help="shares to remove")
+    made.add_argument("--samples", type=int, default=64, help="held-out samples")
+    made.add_argument("--calibration", type=int, default=CALIBRATION, help="samples of a search")
+    made.add_argument("--seeds", nargs="+", type=int, default=[0])
+    made.add_argument("--full-runs", type=float, default=30.0, help="budget of every search at a ratio")
+    made.add_argument("--search-scale", type=float, default=1.0, help="random, genetic; the paper's is 11")
+    made.add_argument("--paper-iterations", type=int, default=1000)
+    made.add_argument("--pictures", action="store_true")
+    return parse(made, argv, SMOKE)
+
+
+def draw(lab: Lab, ratios: Sequence[float], out: Path) -> None:
+    """Draw figures 6 and 7 for a model."""
+    case = lab.case()
+    about = f"{case.name}, {case.scheduler_name}, {case.steps} steps"
+    title = f"Similarity of block outputs across steps: {about}"
+    maps = similarities(case, min(lab.samples, 16))
+    pictures.similarity(maps, title, out / f"similarity-{case.name}.png")
+    for recipe in (DEFAULT, PAPER):
+        found = {ratio: lab.found(Variant("", "", recipe), ratio)[0].plan for ratio in ratios}
+        states = {f"{1 - ratio:.0%} of MACs kept": plan.states() for ratio, plan in found.items()}
+        blocks = next(iter(found.values())).blocks
+        title = f"Blocks that run, {recipe} recipe: {about}"
+        pictures.states(states, blocks, title, out / f"kept-{recipe}-{case.name}.png")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what is missing, and write tables and pictures."""
+    options = arguments(argv)
+    store = ResultStore(options.out / "ablations.csv", Row)
+    effort = Effort(options.full_runs, options.search_scale, options.paper_iterations)
+    chosen = [variant for variant in variants() if variant.study in options.studies]
+    for seed in options.seeds:
+        lab = Lab(options.model, options.steps, seed, effort, options.samples, options.calibration)
+        measure(lab, store, chosen, options.ratios)
+        if options.pictures and seed == options.seeds[0]:
+            draw(lab, options.ratios, options.out)
+    write("ablations", tables.TITLE, list(tables.parts(store.rows())), options.out, tables.GUIDE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The blocks in the text, and the files that have them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from benchmarks.tables import RESULTS
+
+from . import ablations, costs, limits, quality, trials
+from .words import listed
+
+ROOT = RESULTS.parents[1]
+FILES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+BLOCKS: dict[str, Callable[[], str]] = {
+    "psnr": quality.psnr,
+    "verdict": quality.verdict,
+    "fid": limits.fid,
+    "weak": limits.weak,
+    "summary": costs.summary,
+    "effort": limits.effort,
+    "seeds": quality.seeds,
+    "likeness": quality.likeness,
+    "lost-cells": quality.lost_cells,
+    "held": quality.held,
+    "recognised": limits.recognised,
+    "searching": costs.searching,
+    "ablations": ablations.ablations,
+    "choices": ablations.choices,
+    "ways": ablations.ways,
+    "trials": trials.trials,
+}
+BLOCK = re.compile(r"(<!-- report: (\S+) -->\n).*?(<!-- end report -->)", re.DOTALL)
+
+
+def filled(text: str, blocks: Mapping[str, Callable[[], str]] = BLOCKS) -> str:
+    """Return a text with its blocks written anew."""
+    unknown = {name for _, name, _ in BLOCK.findall(text)} - set(blocks)
+    if unknown:
+        raise KeyError(
+            f"there is no block named {listed(sorted(unknown))}; there are {listed(sorted(blocks))}"
+        )
+    return BLOCK.sub(lambda match: f"{match[1]}\n{blocks[match[2]]()}\n\n{match[3]}", text)
+
+
+def changes(file: Path) -> list[str]:
+    """Return the lines of a diff between a file and what the results make of it."""
+    old = file.read_text(encoding="utf-8")
+    name = file.relative_to(ROOT).as_posix()
+    return list(
+        difflib.unified_diff(old.splitlines(), filled(old).splitlines(), name, f"{name} from results")
+    )

@@ -1,0 +1,122 @@
+"""Blocks on the cost of a search, other step counts, speed and MACs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.tables import grouped
+
+from .results import OURS, Row, chosen, numbers, read, scores
+from .words import bullets, listed, out_of, percent, sequence, span
+
+PEAKS = ("Gauss-Newton (default)", "gradient, recomputed (paper)", "gradient, all kept")
+
+
+def cost() -> str:
+    """What a search costs in unpruned runs."""
+    ours = [score for score in scores() if score.method == OURS]
+    searches = {(score.model, score.seed): score.values["search_full_runs"] for score in ours}
+    rows = read("search_cost-runs")
+    return (
+        f"The {len(searches)} searches of these tables cost {span(searches.values())} full runs; at "
+        f"{listed(row['steps'] for row in rows)} steps of the digits DiT a search costs "
+        f"{sequence(numbers(rows, 'full_runs'))}."
+    )
+
+
+def memory() -> str:
+    """How the memory of one step of a search grows with the steps of the loop."""
+    rows = read("search_cost-memory")
+    peaks = grouped(rows, lambda row: row["step of a search"])
+    newton, again, stored = (numbers(peaks[name], "peak_MiB") for name in PEAKS)
+    return (
+        f"At {listed(dict.fromkeys(row['T'] for row in rows))} steps one Gauss-Newton step has "
+        f"{sequence(newton)} MiB of tensors alive at its peak, {percent(newton[-1] / newton[0] - 1)} more at "
+        "the most steps than at the fewest (digits DiT); the unpruned path that a search keeps, which grows "
+        f"with the steps, is not in it. A gradient step through the SuperNet has {sequence(again)} MiB with "
+        f"recomputation and {sequence(stored)} without."
+    )
+
+
+def step_counts() -> str:
+    """What a plan loses at another step count."""
+    rows = read("step_counts-digits-dit")
+    own, moved, fewer = (numbers(rows, name) for name in ("searched at T", "searched at 20", "fewer steps"))
+    behind = [ours - other for ours, other in zip(own, moved, strict=True)]
+    ahead = [ours - other for ours, other in zip(moved, fewer, strict=True)]
+    return (
+        "A plan of the digits DiT that was searched at 20 steps and moved to "
+        f"{listed(dict.fromkeys(row['T'] for row in rows))}, at "
+        f"{listed(dict.fromkeys(percent(float(row['kept'])) for row in rows))} of the MACs, is "
+        f"{span(behind)} dB behind a search for that count and {span(ahead)} dB ahead of fewer steps at "
+        f"equal MACs, the latter in {out_of(sum(lead > 0 for lead in ahead), len(ahead))} cases."
+    )
+
+
+def speed() -> str:
+    """Wall time of pruned and traced loops."""
+    told = [speed_of(read(f"speed-wall-{name}")) for name in ("dit", "unet")]
+    return (
+        f"Times as fast as the eager loop, by wall time, one CPU thread, random weights: {'; '.join(told)}."
+    )
+
+
+def speed_of(rows: Sequence[Row]) -> str:
+    """Return how fast one model's loops are."""
+    return (
+        f"{rows[0]['model']} {faster(rows, 'whole steps', '0.8')} with whole steps at ratio 0.8, "
+        f"{faster(rows, '1 of 5')} with partial steps, {faster(rows, 'traced loop')} unpruned"
+    )
+
+
+def faster(rows: Iterable[Row], start: str, end: str = "") -> str:
+    """Return how much faster than the eager loop some loops are, and what their MACs promise."""
+    own = [row for row in rows if row["loop"].startswith(start) and row["loop"].endswith(end)]
+    return f"{span(numbers(own, 'speed-up'), 2)} (by MACs {span(numbers(own, 'ideal'), 2)})"
+
+
+def tracing() -> str:
+    """Seconds of tracing, and whether that is as fast as was asked."""
+    rows = read("speed-trace")
+    told = [f"{float(row['median s']):.1f} s for {row['model']} at {row['steps']} steps" for row in rows]
+    slow = [row["model"] for row in rows if float(row["median s"]) > float(row["asked s"])]
+    missed = f", missed by {listed(slow)}" if slow else ""
+    return (
+        f"Tracing takes {listed(told)} (medians; the goal is {span(numbers(rows, 'asked s'), 0)} s{missed})."
+    )
+
+
+def guidance() -> str:
+    """What two calls of the model a step cost instead of one."""
+    told = []
+    for name in ("dit", "unet"):
+        (row,) = chosen(read(f"speed-guidance-{name}"), loop="two calls a step")
+        told.append(f"{percent(1 / float(row['speed-up']))} on {row['model']}")
+    return (
+        "Guidance in two calls of the model a step, instead of one on twice the rows, takes this share of "
+        f"the time, unpruned, on one CPU thread, in two rounds: {listed(told)}."
+    )
+
+
+def macs() -> str:
+    """How near our counts are to the paper's."""
+    rows = read("macs-paper")
+    kinds = grouped(rows, lambda row: "unpruned" if float(row["ratio"]) == 0 else "pruned")
+    far = {kind: max(abs(float(row["difference"].split()[0])) for row in own) for kind, own in kinds.items()}
+    first = rows[0]
+    return (
+        f"MACs of the paper's settings differ from its tables by at most {far['unpruned']:.2f}% unpruned "
+        f"and {far['pruned']:.1f}% pruned; {first['model']} at {first['steps']} steps has "
+        f"{float(first['ours without']):.2f} T without attention's products and {float(first['ours']):.2f} T "
+        "with them."
+    )
+
+
+def summary() -> str:
+    """List of what else was measured, for the README."""
+    return bullets(cost, step_counts, speed, guidance, tracing, macs)
+
+
+def searching() -> str:
+    """List of what a search costs and what its plan is worth elsewhere."""
+    return bullets(cost, memory, step_counts)

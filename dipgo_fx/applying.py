@@ -1,0 +1,194 @@
+"""`apply`: a plan at hand becomes a pruned loop, at its own ratio and step count or at others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from .arguments import check, check_loop_arguments, check_ratio_type, checked_model
+from .budget import kept_of, threshold, warn_of_miss
+from .cost import LoopCost
+from .frontier import at_timesteps, best_within
+from .loop import Loop, LoopFacts
+from .passes import (
+    Backup,
+    BindGates,
+    DropDeadBlocks,
+    FoldConstants,
+    GateTable,
+    GraphPass,
+    InsertGates,
+    Pipeline,
+)
+from .placement import Placement
+from .plan import Plan
+from .plan_file import PlanError
+from .report import Report
+from .states import states_of
+from .tracing import trace
+
+
+class PrunedLoop(Loop):
+    """A pruned denoising loop, which knows its plan."""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that was compiled."""
+        plan: Plan = self.meta["plan"]
+        return plan
+
+    @property
+    def report(self) -> Report:
+        """What the compilation did: MACs before and after, states of the blocks, origin of the plan."""
+        report: Report = self.meta["report"]
+        return report
+
+
+def apply(
+    model: nn.Module,
+    scheduler: Any,
+    plan: Plan,
+    *,
+    ratio: float | None = None,
+    num_inference_steps: int | None = None,
+    sample: torch.Tensor | None = None,
+    conditioning: Mapping[str, Any] | None = None,
+    fold: bool = False,
+) -> PrunedLoop:
+    """Return the pruned loop of a plan at hand: no search, no calibration.
+
+    Args:
+        model: the denoiser the plan was made for, any weights; left as found.
+        scheduler: the scheduler the plan was made for; left as found.
+        plan: the plan.
+        ratio: another share of MACs to remove, from the plan's frontier; its own if omitted.
+        num_inference_steps: another step count, likewise; its own if omitted.
+        sample: example of the initial noise, for another image size than `model.config` gives.
+        conditioning: examples of the other arguments, likewise.
+        fold: compute time embeddings now instead of at every run; see `FoldConstants` for what changes
+            in the last bit.
+
+    Raises:
+        PlanError: the plan belongs to another model or scheduler, or holds nothing for what is asked.
+        TypeError: an argument of another kind, by name.
+        ValueError: a ratio or a step count out of range.
+    """
+    check("plan", plan, Plan, "a dipgo_fx.Plan, as Plan.load() returns it")
+    model, steps = checked_model(model), num_inference_steps
+    steps = plan.facts.num_inference_steps if steps is None else steps
+    check_loop_arguments(scheduler, steps, sample, conditioning)
+    check("fold", fold, bool, "True or False")
+    if ratio is not None:
+        check_ratio_type(ratio)
+    _check_same_classes(model, scheduler, plan)
+    loop = trace(
+        model,
+        scheduler,
+        steps,
+        sample=sample,
+        conditioning=conditioning,
+        guidance_scale=plan.facts.guidance.scale,
+        split_guidance=plan.facts.guidance.split,
+        granularity=plan.facts.granularity,
+    )
+    cost = LoopCost.of(loop)
+    if steps != plan.facts.num_inference_steps:
+        plan = at_steps(plan, loop.facts, plan.ratio if ratio is None else ratio, cost)
+    elif ratio is not None:
+        plan = at_ratio(plan, ratio, cost)
+    return build(loop, plan, fold=fold)
+
+
+def build(loop: Loop, plan: Plan, *, fold: bool = False) -> PrunedLoop:
+    """Return the SubNet of a plan on a traced loop: gates inserted, bound, and dead blocks dropped."""
+    plan.check_fits(loop.facts)
+    cost = LoopCost.of(loop)
+    passes: tuple[GraphPass, ...] = (
+        InsertGates(plan.history),
+        BindGates(plan.table),
+        DropDeadBlocks(),
+        *((FoldConstants(),) if fold else ()),
+    )
+    pruned, records = Pipeline(passes, kind=PrunedLoop)(loop)
+    states = states_of(plan.table, cost.reads.liveness(plan.table))
+    report = Report(cost.full, cost.of_table(plan.table), states, records, dict(plan.origin))
+    pruned.meta.update(plan=_with_cost(plan, cost), report=report)
+    assert isinstance(pruned, PrunedLoop)
+    return pruned
+
+
+def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
+    """Return the plan at another ratio: the dearest of its frontier that fits, no new search.
+
+    A plan without a frontier (the paper's recipe, stages) is its scores thresholded anew, with backups of
+    the same kind.
+
+    Raises `PlanError` for a plan written by hand, which has neither.
+    """
+    plan, kept = _with_cost(plan, cost), kept_of(ratio, cost)
+    point = best_within(plan.frontier, cost, kept)
+    if point is not None:
+        table, name = point.table(cost, kept), str(Placement(point.runs))
+    elif plan.scores is not None:
+        backup: Backup = "reuse" if plan.history == 1 else "linear"
+        table = GateTable.of(threshold(plan.scores, kept, cost, plan.history), backup)
+        name = f"scores thresholded at {ratio:g}, {backup}"
+    else:
+        raise PlanError("this plan was written by hand and has no scores to threshold at another ratio")
+    left = cost.kept(table)
+    warn_of_miss(left, kept)
+    return replace(plan, table=table, ratio=1 - left, origin=_derived(plan, name))
+
+
+def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan:
+    """Return the plan for another number of steps: the points of its frontier placed by noise level.
+
+    Args:
+        plan: with a frontier.
+        facts: of the loop to run.
+        ratio: share of that loop's MACs to remove.
+        cost: of that loop.
+
+    Raises `PlanError` for a plan without a frontier, or if more than the step count differs.
+    """
+    plan.check_fits(
+        replace(facts, timesteps=plan.timesteps, num_inference_steps=plan.facts.num_inference_steps)
+    )
+    if not plan.frontier:
+        raise PlanError(
+            f"this plan holds no frontier to place at {facts.num_inference_steps} steps: it was written by "
+            "hand, or searched by the paper's recipe or on stages; search a plan for that step count"
+        )
+    plan, kept = _with_cost(plan, cost), kept_of(ratio, cost)
+    frontier = at_timesteps(plan.frontier, plan.timesteps, facts.timesteps, cost)
+    point = best_within(frontier, cost, kept)
+    if point is None:
+        raise PlanError(
+            f"the frontier of this plan has no point within {kept:.4f} of the MACs at "
+            f"{facts.num_inference_steps} steps: ask for less pruning or search a plan for that step count"
+        )
+    table = point.table(cost, kept)
+    name, left = str(Placement(point.runs)), cost.kept(table)
+    warn_of_miss(left, kept)
+    return Plan(facts, table, 1 - left, None, frontier, cost, _derived(plan, name))
+
+
+def _with_cost(plan: Plan, cost: LoopCost) -> Plan:
+    """Return the plan with what its loop costs, which a file of format 3 does not say."""
+    return replace(plan, cost=cost) if plan.cost is None else plan
+
+
+def _derived(plan: Plan, name: str) -> dict[str, Any]:
+    """Return the origin of a plan made from another one: losses and seconds are not its own."""
+    return {"name": name, "derived_from": plan.origin.get("derived_from", plan.origin)}
+
+
+def _check_same_classes(model: nn.Module, scheduler: Any, plan: Plan) -> None:
+    given = type(model).__name__, type(scheduler).__name__
+    wanted = plan.facts.model, plan.facts.scheduler
+    if given != wanted:
+        raise PlanError(f"this plan is for {wanted[0]} with {wanted[1]}, got {given[0]} with {given[1]}")

@@ -1,0 +1,93 @@
+"""Checks at the door: what kind of object every argument of a public function must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from .passes.uncompiled import without_wrapper
+
+SHOWN = 60
+"""Characters of a wrong value that an error shows."""
+
+
+def check(name: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
+    """Raise `TypeError` saying what `name` must be and what came, unless `value` is of these kinds.
+
+    A bool is no number here.
+    """
+    is_number = kinds in (int, (int, float))
+    if not isinstance(value, kinds) or (is_number and isinstance(value, bool)):
+        raise TypeError(f"{name} must be {wanted}, got {_described(value)}")
+
+
+def checked_model(model: object) -> nn.Module:
+    """Return a denoiser, without the wrapper that `torch.compile(model)` puts around it."""
+    check("model", model, nn.Module, "a denoiser, an nn.Module such as pipe.unet or pipe.transformer")
+    assert isinstance(model, nn.Module)
+    return without_wrapper(model)
+
+
+def check_loop_arguments(
+    scheduler: object,
+    num_inference_steps: object,
+    sample: object,
+    conditioning: object,
+    guidance_scale: object = None,
+    split_guidance: object = None,
+) -> None:
+    """Raise `TypeError` or `ValueError` for a wrong argument of those that `trace` takes."""
+    if isinstance(scheduler, type) or not callable(getattr(scheduler, "set_timesteps", None)):
+        raise TypeError(
+            "scheduler must be a diffusers scheduler with set_timesteps(), such as pipe.scheduler, got "
+            f"{_described(scheduler)}"
+        )
+    check("num_inference_steps", num_inference_steps, int, "a whole number of steps")
+    if isinstance(num_inference_steps, int) and num_inference_steps < 1:
+        raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
+    if sample is not None:
+        check("sample", sample, torch.Tensor, "a tensor like the initial noise")
+    if conditioning is not None:
+        check(
+            "conditioning", conditioning, Mapping, "a mapping of argument names of model.forward to tensors"
+        )
+    if guidance_scale is not None:
+        check("guidance_scale", guidance_scale, (int, float), "a number, or None for no guidance")
+    if split_guidance is not None:
+        check("split_guidance", split_guidance, bool, "True or False")
+
+
+def check_ratio_type(ratio: object) -> None:
+    """Raise `TypeError` unless `ratio` is a number."""
+    check("ratio", ratio, (int, float), "a number, the share of MACs to remove")
+
+
+def checked_calibration(calibration: Any) -> Any:
+    """Return calibration as a mapping or a list of mappings.
+
+    Raises `TypeError` for anything else.
+    """
+    if calibration is None or isinstance(calibration, Mapping):
+        return calibration
+    wanted = "a mapping of argument names of model.forward to tensors, or an iterable of such mappings"
+    if isinstance(calibration, (str, torch.Tensor)):
+        raise TypeError(f"calibration must be {wanted}, got {_described(calibration)}")
+    check("calibration", calibration, Iterable, wanted)
+    items = list(calibration)
+    for item in items:
+        check("each item of calibration", item, Mapping, "a mapping of argument names to tensors")
+    return items
+
+
+def _described(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself: make an instance"
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, nn.Module):
+        return f"the module {type(value).__name__}"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= SHOWN else text[: SHOWN - 3] + '...'}"

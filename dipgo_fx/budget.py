@@ -1,0 +1,101 @@
+"""An exact budget of MACs: scores to a keep table by bisection, dead code counted (paper, algorithm 1)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from .cost import LoopCost
+
+logger = logging.getLogger(__name__)
+TOLERANCE = 0.0125
+"""The paper's tolerance on the share of MACs that is pruned."""
+
+
+def kept_of(ratio: float, cost: LoopCost) -> float:
+    """Return the share of MACs that a plan may keep if it removes `ratio` of them.
+
+    Raises `ValueError` unless a plan can remove that share of the loop's MACs.
+    """
+    if not 0 <= ratio < 1:
+        raise ValueError(f"ratio is the share of MACs to remove and must lie in [0, 1), got {ratio}")
+    largest = 1 - cost.smallest_kept
+    if ratio > largest:
+        raise ValueError(
+            f"ratio {ratio} cannot be reached: the first step always runs, so at most {largest:.4f} of "
+            f"this loop's MACs can be removed; ask for less or use more steps than {cost.num_steps}"
+        )
+    return 1 - ratio
+
+
+def fits(cost: LoopCost, keep: torch.Tensor, kept: float, history: int) -> bool:
+    """Tell whether a `(T, N)` keep table costs at most the share `kept`, whatever its gates read.
+
+    Args:
+        history: how many computed values of its block a closed gate may read, 1 to 3; more values keep
+            more blocks alive.
+    """
+    # Compared as integers: a share that equals the budget must not fail for a rounding error.
+    return cost.at_most(keep, history).total <= round(kept * cost.full.total)
+
+
+def threshold(scores: torch.Tensor, kept: float, cost: LoopCost, history: int) -> torch.Tensor:
+    """Return the keep table of the highest scores that costs at most `kept` of the loop.
+
+    A block whose readers are all gone costs nothing, whatever its score. Bisection finds the threshold
+    as in the paper; unlike the paper, the result never exceeds the budget, and what is left of it is
+    spent on further gates in the order of their scores.
+
+    Args:
+        scores: `(T, N)`; row 0 is always kept.
+        kept: share of the loop's MACs, at least `cost.smallest_kept`.
+        cost: the loop's costs.
+        history: see `fits`.
+    """
+    ranked = scores[1:].flatten().argsort(descending=True, stable=True)
+
+    def opened(count: int) -> torch.Tensor:
+        rest = torch.zeros(scores[1:].numel(), dtype=torch.bool)
+        rest[ranked[:count]] = True
+        return torch.cat([torch.ones(1, scores.shape[1], dtype=torch.bool), rest.view_as(scores[1:])])
+
+    low, high = 0, len(ranked)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(cost, opened(middle), kept, history) else (low, middle - 1)
+    return fill(opened(low), ranked[low:].tolist(), kept, cost, history)
+
+
+def fill(
+    keep: torch.Tensor, candidates: Sequence[int], kept: float, cost: LoopCost, history: int
+) -> torch.Tensor:
+    """Return `keep` with candidate gates opened while the budget allows.
+
+    Args:
+        candidates: flat indices of gates after step 0, best first.
+    """
+    keep = keep.clone(memory_format=torch.contiguous_format)
+    gates = keep[1:].view(-1)
+    spent = cost.kept_at_most(keep, history)
+    for gate in candidates:
+        if kept - spent < TOLERANCE / 4:
+            break
+        gates[gate] = True
+        if fits(cost, keep, kept, history):
+            spent = cost.kept_at_most(keep, history)
+        else:
+            gates[gate] = False
+    return keep
+
+
+def warn_of_miss(kept: float, asked: float) -> None:
+    """Log why a plan that keeps the share `kept` of the loop's MACs is not closer to the one asked for."""
+    if asked - kept >= TOLERANCE:
+        logger.warning(
+            "the plan removes %.4f of the loop's MACs where %.4f was asked: opening any further gate "
+            "would cost more than what is left; more steps or a finer granularity come closer",
+            1 - kept,
+            1 - asked,
+        )

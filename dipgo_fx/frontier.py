@@ -1,0 +1,124 @@
+"""The frontier of a search: plans for other shares of MACs and other step counts, without a new search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .budget import fits
+from .cost import LoopCost
+from .passes import HISTORY, GateTable
+from .passes.equality import ComparedByValue
+from .passes.gate_table import REPEAT
+from .placement import Placement, Runs, filled, nearest_free
+
+
+@dataclass(frozen=True, eq=False)
+class Point(ComparedByValue):
+    """A plan of the frontier: which steps make which call of the model whole, and what the others read.
+
+    Attributes:
+        runs: see `Runs`.
+        weights: `(T, R, 3)`: of the R blocks that the model's predictions read (mostly one a call, the
+            output head), which are all that a skipped call reads.
+    """
+
+    runs: Runs
+    weights: torch.Tensor
+
+    @classmethod
+    def of(cls, runs: Runs, table: GateTable, cost: LoopCost) -> Point:
+        """Return the point of a table that makes `runs` and skips the rest."""
+        return cls(runs, table.weights[:, cost.reads.heads])
+
+    def table(self, cost: LoopCost, kept: float = 0.0) -> GateTable:
+        """Return the point's gate table; what the share `kept` leaves over goes to the last steps."""
+        plain = whole_steps_table(cost, self.runs, kept)
+        weights, heads = plain.weights.clone(), cost.reads.heads
+        weights[:, heads] = torch.where(plain.keep[:, heads, None], weights[:, heads], self.weights)
+        return GateTable(plain.keep, weights)
+
+
+def whole_steps_table(cost: LoopCost, runs: Runs, kept: float = 0.0) -> GateTable:
+    """Return the linear table that makes each call at its steps, and what `kept` leaves over at the last."""
+    keep = filled(Placement(runs).keep(cost), kept, cost, HISTORY, by_step=True)
+    return GateTable.of(keep, "linear")
+
+
+def best_within(points: Sequence[Point], cost: LoopCost, kept: float) -> Point | None:
+    """Return the dearest point that keeps at most `kept` of the MACs, `None` if there is none."""
+    affordable = [p for p in points if fits(cost, Placement(p.runs).keep(cost), kept, HISTORY)]
+    return affordable[-1] if affordable else None
+
+
+def at_timesteps(
+    points: Sequence[Point], old: Sequence[float], new: Sequence[float], cost: LoopCost
+) -> tuple[Point, ...]:
+    """Return the frontier for a loop with other timesteps: the same evaluations, placed by noise level.
+
+    Points of more steps than were fitted extrapolate linearly.
+
+    Args:
+        points: made for the timesteps `old`, at least one.
+        old: noise levels of the steps of the loop that was searched, falling.
+        new: those of the loop to run.
+        cost: of the loop to run.
+    """
+    placed = [_placed(point, old, new) for point in points if len(point.runs[-1]) < len(new)]
+    top = points[-1].runs
+    more = (_denser(top, len(old), len(new), count) for count in range(len(top[-1]) + 1, len(new)))
+    return (*placed, *(Point.of(runs, whole_steps_table(cost, runs), cost) for runs in more))
+
+
+def _placed(point: Point, old: Sequence[float], new: Sequence[float]) -> Point:
+    every = sorted({step for steps in point.runs for step in steps})
+    place = dict(zip(every, _nearest([old[step] for step in every], new), strict=True))
+    runs = tuple(tuple(place[step] for step in steps) for steps in point.runs)
+    heads = zip(point.weights.chunk(len(runs), 1), point.runs, runs, strict=True)
+    placed = [_interpolated(weights, before, after, old, new) for weights, before, after in heads]
+    return Point(runs, torch.cat(placed, 1))
+
+
+def _interpolated(
+    weights: torch.Tensor,
+    before: tuple[int, ...],
+    after: tuple[int, ...],
+    old: Sequence[float],
+    new: Sequence[float],
+) -> torch.Tensor:
+    """Return weights `(T, R, 3)` of a call, read off at the noise levels of a loop with other steps."""
+    repeat = torch.tensor(REPEAT, dtype=torch.float64)
+    placed = repeat.expand(len(new), *weights.shape[1:]).clone()
+    ends = zip(before, [*before[1:], len(old)], after, [*after[1:], len(new)], strict=True)
+    for start, stop, new_start, new_stop in ends:
+        known = weights[start:stop].clone()
+        known[0] = repeat  # at its own step a value is itself
+        levels = [-old[t] for t in range(start, stop)]
+        for t in range(new_start + 1, new_stop):
+            for entry in np.ndindex(*known.shape[1:]):
+                column = known[(slice(None), *entry)].numpy()
+                placed[(t, *entry)] = float(np.interp(-new[t], levels, column))
+    return placed
+
+
+def _denser(top: Runs, old: int, new: int, count: int) -> Runs:
+    """Return runs of `count` of `new` steps whose density follows that of `top`, of `old` steps."""
+    conditional: tuple[int, ...] | None = None
+    made: list[tuple[int, ...]] = []
+    for steps in reversed(top):
+        wanted = max(1, round(count * len(steps) / len(top[-1])))
+        known = [index / len(steps) for index in range(len(steps) + 1)]
+        places = [*(step / old for step in steps), 1.0]
+        quantiles = np.interp([index / wanted for index in range(wanted)], known, places)
+        made.append(nearest_free((quantiles * new).tolist(), conditional or range(new)))
+        conditional = made[0]
+    return tuple(reversed(made))
+
+
+def _nearest(levels: Sequence[float], new: Sequence[float]) -> tuple[int, ...]:
+    """Return the steps whose noise levels are nearest to `levels`, step 0 for the first."""
+    places = [min(range(len(new)), key=lambda t: abs(new[t] - level)) for level in levels[1:]]
+    return nearest_free([0, *places], range(len(new)))

@@ -1,0 +1,73 @@
+"""How a step calls the model under classifier-free guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """One condition without guidance; two with it, in one call of the model or in two.
+
+    Attributes:
+        scale: how far the prediction is moved from the unconditional to the conditional one; `None`
+            is no guidance. Conditioning then has two rows a sample, all unconditional ones first.
+        split: call the model once a condition, so that each has blocks of its own which a plan can skip.
+    """
+
+    scale: float | None = None
+    split: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a split without guidance."""
+        if self.split and self.scale is None:
+            raise ValueError("split_guidance needs a guidance_scale: without there is one call a step")
+
+    @property
+    def rows(self) -> int:
+        """Rows of conditioning a sample."""
+        return 1 if self.scale is None else 2
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """Names of the calls of the model in a step, which are part of block names."""
+        return ("unconditional", "") if self.split else ("",)
+
+    def latents(self, sample: torch.Tensor) -> torch.Tensor:
+        """Return what a call of the model gets for `sample`: its rows twice if both conditions share it."""
+        return torch.cat([sample, sample]) if self.scale is not None and not self.split else sample
+
+    def conditions(self, conditioning: Mapping[str, Any], batch: int) -> list[Mapping[str, Any]]:
+        """Return the conditioning of each call of the model for `batch` samples."""
+        if not self.split:
+            return [conditioning]
+        return [_condition(conditioning, batch, index) for index in range(2)]
+
+    def combine(self, predictions: list[torch.Tensor], channels: int) -> torch.Tensor:
+        """Return the guided prediction; of a predicted variance, beyond `channels`, the conditional one's."""
+        if self.scale is None:
+            return predictions[0]
+        unconditional, conditional = predictions if self.split else predictions[0].chunk(2)
+        if conditional.shape[1] == channels:
+            return unconditional + self.scale * (conditional - unconditional)
+        variance = conditional[:, channels:]
+        unconditional, conditional = unconditional[:, :channels], conditional[:, :channels]
+        return torch.cat([unconditional + self.scale * (conditional - unconditional), variance], dim=1)
+
+
+NO_GUIDANCE = Guidance()
+
+
+def _condition(conditioning: Mapping[str, Any], rows: int, index: int) -> Mapping[str, Any]:
+    """Return the first (unconditional) or second `rows` rows of every tensor."""
+
+    def part(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.reshape(2, rows, *tensor.shape[1:])[index]
+
+    taken: Mapping[str, Any] = pytree.tree_map_only(torch.Tensor, part, dict(conditioning))
+    return taken

@@ -1,0 +1,179 @@
+"""Plans as JSON: what a file holds, and how files of this format and the one before are read.
+
+Format 4 is an object of
+
+* `format`: 4;
+* `facts`: the fields of `LoopFacts`, with `guidance` as an object of `scale` and `split`;
+* `ratio`: a number in [0, 1);
+* `keep`: T texts of N characters, `1` where a gate is open;
+* `weights`: T lists of N lists of three numbers; `scores`: T lists of N numbers, or null;
+* `frontier`: a list of `{"runs": lists of steps, one a call of the model, "weights": T x R x 3}`;
+* `cost`: `reads`, `output` and `order` of `StepReads`, and `units`, `fixed` and `full` of `LoopCost` as
+  pairs of all MACs and attention's; or null;
+* `origin`: an object of plain values.
+
+Format 3 has `rungs` for `frontier`, `guidance_scale` and `split_guidance` among the facts, and no `cost`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .cost import LoopCost
+from .frontier import Point
+from .guidance import Guidance
+from .loop import LoopFacts
+from .macs import Cost
+from .passes import HISTORY, GateTable
+from .passes.liveness import StepReads
+
+NAME = "plan.json"
+FORMAT = 4
+
+
+class PlanError(ValueError):
+    """A plan is damaged, or belongs to another loop; the message names what differs."""
+
+
+def written(plan: Mapping[str, Any]) -> str:
+    """Return the file of a plan, given by its fields."""
+    table, cost, scores = plan["table"], plan["cost"], plan["scores"]
+    values = {
+        "format": FORMAT,
+        "facts": asdict(plan["facts"]),
+        "ratio": plan["ratio"],
+        "keep": ["".join("01"[kept] for kept in row) for row in table.keep_rows],
+        "weights": table.weight_rows,
+        "scores": None if scores is None else scores.tolist(),
+        "frontier": [{"runs": p.runs, "weights": p.weights.tolist()} for p in plan["frontier"]],
+        "cost": None if cost is None else _cost_values(cost),
+        "origin": plan["origin"],
+    }
+    return json.dumps(values, indent=1) + "\n"
+
+
+def read(file: str | Path) -> dict[str, Any]:
+    """Return the fields of the plan in a file. Raises `PlanError` naming a file that is damaged."""
+    try:
+        return _fields(json.loads(Path(file).read_text(encoding="utf-8")))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        if isinstance(error, PlanError):
+            raise PlanError(f"{file}: {error}") from error
+        kind = type(error).__name__
+        raise PlanError(f"{file} is not a whole plan file ({kind}: {error}); save it again") from error
+
+
+def _fields(values: dict[str, Any]) -> dict[str, Any]:
+    if values["format"] == 3:
+        values = _from_format_3(values)
+    if values["format"] != FORMAT:
+        raise PlanError(f"plan format {values['format']} is neither 3 nor {FORMAT}, which this version reads")
+    if set("".join(values["keep"])) - {"0", "1"}:
+        raise PlanError("keep may only hold 0 and 1")
+    scores, ratio = values["scores"], float(values["ratio"])
+    if not (math.isfinite(ratio) and 0 <= ratio < 1):
+        raise PlanError(f"ratio must lie in [0, 1), got {ratio}")
+    facts = _facts(values["facts"])
+    keep = torch.tensor([[char == "1" for char in row] for row in values["keep"]])
+    return {
+        "facts": facts,
+        "table": GateTable(keep, torch.tensor(values["weights"], dtype=torch.float64)),
+        "ratio": ratio,
+        "scores": None if scores is None else torch.tensor(scores, dtype=torch.float64),
+        "frontier": tuple(_point(point, facts) for point in values["frontier"]),
+        "cost": None if values["cost"] is None else _cost(values["cost"], facts),
+        "origin": dict(values["origin"]),
+    }
+
+
+def _from_format_3(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a file of format 3 as those of format 4."""
+    facts = dict(values["facts"])
+    guidance = {"scale": facts.pop("guidance_scale"), "split": facts.pop("split_guidance")}
+    old = {key: value for key, value in values.items() if key != "rungs"}
+    return {
+        **old,
+        "format": FORMAT,
+        "facts": {**facts, "guidance": guidance},
+        "frontier": values["rungs"],
+        "cost": None,
+    }
+
+
+def _facts(values: dict[str, Any]) -> LoopFacts:
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return LoopFacts(**{**given, "guidance": Guidance(**given["guidance"])})
+
+
+def _point(values: dict[str, Any], facts: LoopFacts) -> Point:
+    steps, calls = len(facts.timesteps), len(facts.guidance.calls)
+    runs = tuple(tuple(int(step) for step in of_call) for of_call in values["runs"])
+    weights = torch.tensor(values["weights"], dtype=torch.float64)
+    if len(runs) != calls:
+        raise PlanError(f"runs of the frontier must be {calls} lists of steps, got {len(runs)}")
+    for of_call in runs:
+        if not of_call or of_call[0] != 0 or list(of_call) != sorted({*of_call}) or of_call[-1] >= steps:
+            raise PlanError(f"steps of the frontier must rise from 0 within {steps} steps, got {of_call}")
+    if weights.dim() != 3 or (len(weights), weights.shape[2]) != (steps, HISTORY):
+        got = tuple(weights.shape)
+        raise PlanError(f"weights of the frontier must be ({steps}, R, {HISTORY}), got {got}")
+    if not bool(torch.isfinite(weights).all()):
+        raise PlanError("weights of the frontier must be finite")
+    return Point(runs, weights)
+
+
+def _cost_values(cost: LoopCost) -> dict[str, Any]:
+    reads = {key: value for key, value in asdict(cost.reads).items() if key != "num_blocks"}
+    units = [[unit.total, unit.attention] for unit in cost.units]
+    fixed, full = cost.fixed, cost.full
+    return {
+        **reads,
+        "units": units,
+        "fixed": [fixed.total, fixed.attention],
+        "full": [full.total, full.attention],
+    }
+
+
+def _cost(values: dict[str, Any], facts: LoopFacts) -> LoopCost:
+    units = tuple(_macs(pair) for pair in values["units"])
+    number, blocks = len(units), len(facts.blocks)
+    reads = tuple(_units(read, number) for read in values["reads"])
+    order = _units(values["order"], number)
+    places = {unit: place for place, unit in enumerate(order)}
+    if blocks > number or len(reads) != number or sorted(order) != list(range(number)):
+        raise PlanError(f"cost must have {blocks} blocks or more units, each with its reads and in the order")
+    if any(places[read] >= places[unit] for unit in order for read in reads[unit]):
+        raise PlanError("a unit of cost must come after those it reads")
+    full = _macs(values["full"])
+    if not full.total:
+        raise PlanError("cost of a loop must be above 0")
+    return LoopCost(
+        StepReads(blocks, reads, _units(values["output"], number), order),
+        units,
+        _macs(values["fixed"]),
+        full,
+        len(facts.timesteps),
+        len(facts.guidance.calls),
+    )
+
+
+def _units(values: Any, number: int) -> tuple[int, ...]:
+    """Return distinct numbers of units."""
+    units = tuple(values)
+    if any(type(unit) is not int or not 0 <= unit < number for unit in units) or len({*units}) < len(units):
+        raise PlanError(f"units of cost must be distinct numbers from 0 to {number - 1}, got {units[:5]}...")
+    return units
+
+
+def _macs(pair: Any) -> Cost:
+    total, attention = pair
+    if type(total) is not int or type(attention) is not int or not 0 <= attention <= total:
+        raise PlanError(f"MACs must be two whole numbers, all and attention's, got {pair}")
+    return Cost(total, attention)

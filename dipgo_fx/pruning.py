@@ -1,0 +1,189 @@
+"""`prune`: search a plan and compile it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import nn
+
+from .applying import PrunedLoop, build
+from .arguments import check, check_loop_arguments, check_ratio_type, checked_calibration, checked_model
+from .budget import kept_of, warn_of_miss
+from .cost import LoopCost
+from .frontier import Point
+from .passes import Granularity
+from .plan import Plan
+from .search.calibration import Conditioning, calibrate
+from .search.candidate import Candidate
+from .search.config import Config, PaperConfig, PruneConfig
+from .search.evaluator import Evaluator
+from .search.paper import thresholded, train_pruner
+from .search.refine import refine
+from .search.spacing import farthest_first
+from .tracing import trace
+
+
+def prune(
+    model: nn.Module,
+    scheduler: Any,
+    ratio: float = 0.8,
+    *,
+    num_inference_steps: int = 50,
+    calibration: Conditioning | None = None,
+    guidance_scale: float | None = None,
+    split_guidance: bool | None = None,
+    granularity: Granularity = "block",
+    sample: torch.Tensor | None = None,
+    conditioning: Mapping[str, Any] | None = None,
+    config: Config | None = None,
+    generator: torch.Generator | None = None,
+    progress: bool = True,
+) -> PrunedLoop:
+    """Return the denoising loop of a frozen model with the share `ratio` of its MACs removed.
+
+    Args:
+        model: a diffusers denoiser; left as found.
+        scheduler: a diffusers scheduler; left as found.
+        ratio: share of the loop's MACs to remove, in [0, 1). The result never costs more than
+            `1 - ratio` and misses it by less than 0.0125, or a warning says why.
+        num_inference_steps: steps as the scheduler counts them, at least 1.
+        calibration: rows for the arguments of `model.forward` (for example `{"encoder_hidden_states":
+            (n, 77, 768)}`), or an iterable of such mappings; made up if omitted.
+        guidance_scale: classifier-free guidance; conditioning then has 2 * batch rows, unconditional
+            first.
+        split_guidance: let the two conditions of guidance run at steps of their own, see `trace`; by
+            default where guidance is given, something is to be removed and the recipe is the default one,
+            but not for stages.
+        granularity: which modules are blocks.
+        sample: example of the initial noise where `model.config` does not give its shape.
+        conditioning: examples of the other arguments, likewise.
+        config: how to search: `PruneConfig()`, the default, or `PaperConfig()`, the paper's recipe.
+        generator: source of all randomness; the same seed gives the same plan.
+        progress: show a progress bar.
+
+    The result is a `torch.fx.GraphModule`: `pruned(sample, **conditioning)` runs the whole loop, and
+    `pruned.plan` and `pruned.report` say what was done. It takes any batch size.
+
+    Raises:
+        ValueError: a ratio out of range or out of reach, calibration that does not fit, unknown shapes.
+        TypeError: an argument of another kind, by name.
+        TraceError: Python that cannot be recorded; names the module.
+        FloatingPointError: the loss of the search became infinite or NaN.
+    """
+    config = PruneConfig() if config is None else config
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    model, calibration = checked_model(model), checked_calibration(calibration)
+    _check_search_arguments(ratio, config, generator, progress)
+    check_loop_arguments(scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance)
+    if split_guidance is None:
+        searched = ratio > 0 and isinstance(config, PruneConfig) and granularity != "stage"
+        split_guidance = guidance_scale is not None and searched
+    with frozen(model), torch.enable_grad():
+        loop = trace(
+            model,
+            scheduler,
+            num_inference_steps,
+            sample=sample,
+            conditioning=conditioning if conditioning is not None else _first(calibration),
+            guidance_scale=guidance_scale,
+            split_guidance=split_guidance,
+            granularity=granularity,
+        )
+        cost = LoopCost.of(loop)
+        kept = kept_of(ratio, cost)
+        scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
+        batch = calibrate(loop, model, calibration, config.samples, scale, generator)
+        limit = config.full_runs if isinstance(config, PruneConfig) else float("inf")
+        plan = search(Evaluator(loop, cost, batch, config, limit), kept, generator, progress)
+    return build(loop, plan)
+
+
+def search(evaluator: Evaluator, kept: float, generator: torch.Generator, progress: bool) -> Plan:
+    """Search by the recipe of the evaluator's config and write the plan down.
+
+    Args:
+        evaluator: holds the loop, the calibration samples and the config.
+        kept: share of the loop's MACs that the plan may keep.
+        generator: source of all randomness.
+        progress: show a progress bar.
+    """
+    start, config = time.perf_counter(), evaluator.config
+    frontier: tuple[Point, ...] = ()
+    if isinstance(config, PaperConfig):
+        trained = train_pruner(evaluator, config, generator, progress)
+        best = thresholded(evaluator, trained.scores, kept, config.backup)
+        scores, notes = trained.scores, trained.notes
+    else:
+        refined = refine(evaluator, kept, generator.initial_seed(), progress)
+        best, frontier, notes = refined.best, refined.frontier, refined.notes
+        scores = scores_of(best)
+    left = evaluator.cost.kept(best.table)
+    warn_of_miss(left, kept)
+    origin = {
+        **_origin(evaluator, best),
+        "seed": generator.initial_seed(),
+        "seconds": round(time.perf_counter() - start, 1),
+        **notes,
+    }
+    return Plan(evaluator.loop.facts, best.table, 1 - left, scores, frontier, evaluator.cost, origin)
+
+
+def scores_of(found: Candidate) -> torch.Tensor:
+    """Return `(T, N)` scores whose threshold is the plan at its budget and evenly placed at others."""
+    keep = found.table.keep
+    steps, blocks = keep.shape
+    entire = tuple(t for t in range(steps) if bool(keep[t].all()))
+    ranks = {step: 1 - index / steps for index, step in enumerate(farthest_first(steps, entire))}
+    rows = torch.tensor([ranks[t] for t in range(steps)], dtype=torch.float64)[:, None]
+    # Within a step the blocks next to the output first: the others are dead without them.
+    columns = torch.arange(1, blocks + 1, dtype=torch.float64)[None] / (steps * (blocks + 1))
+    return keep.double() + (rows + columns) / 2
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode without parameter gradients, and back as it was."""
+    modes = {module: module.training for module in model.modules()}
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    try:
+        model.eval()
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+
+
+def _origin(evaluator: Evaluator, found: Candidate) -> dict[str, Any]:
+    return {
+        "recipe": type(evaluator.config).__name__,
+        "name": found.name,
+        "loss": found.loss,
+        "loss_kind": evaluator.config.loss,
+        "samples": len(evaluator.batch),
+        "full_runs": round(evaluator.budget.spent, 2),
+        "versions": {name: version(name) for name in ("dipgo-fx", "torch", "diffusers")},
+        "curve": [list(entry) for entry in evaluator.curve],
+    }
+
+
+def _check_search_arguments(ratio: object, config: object, generator: object, progress: object) -> None:
+    check_ratio_type(ratio)
+    check("config", config, (PruneConfig, PaperConfig), "a dipgo_fx.PruneConfig or a dipgo_fx.PaperConfig")
+    check("generator", generator, torch.Generator, "a torch.Generator")
+    check("progress", progress, bool, "True or False")
+
+
+def _first(calibration: Any) -> Mapping[str, Any] | None:
+    """Return conditioning that calibration gives the shapes of."""
+    if calibration is None or isinstance(calibration, Mapping):
+        return calibration
+    return calibration[0] if calibration else None

@@ -1,0 +1,64 @@
+"""Samples with their unpruned results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Inputs of the loop and its unpruned samples, n each.
+
+    `path` holds the samples after each step, `(T, n, ...)`; the last are the `target`. `conditioning` has
+    `rows` rows a sample, unconditional ones first if `rows` is 2. `seed` gives the noise that a stochastic
+    scheduler draws, the same in every run of the batch.
+    """
+
+    sample: torch.Tensor
+    conditioning: dict[str, Any]
+    path: torch.Tensor
+    rows: int
+    seed: int
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.sample)
+
+    @property
+    def target(self) -> torch.Tensor:
+        """The unpruned result."""
+        return self.path[-1]
+
+    def generator(self) -> torch.Generator:
+        """Return the source of the noise that a run of the batch draws."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def run(self, loop: nn.Module, **tables: Any) -> torch.Tensor:
+        """Run a loop on the batch."""
+        result: torch.Tensor = loop(self.sample, **self.conditioning, generator=self.generator(), **tables)
+        return result
+
+    def first(self, count: int) -> Batch:
+        """Return the first `count` samples, at least one, as a batch."""
+        return self.part(torch.arange(max(1, count)))
+
+    def part(self, indices: torch.Tensor) -> Batch:
+        """Return the samples at `indices` as a batch."""
+        count = len(self.sample)
+        rows = torch.cat([indices + i * count for i in range(self.rows)])
+        return Batch(
+            self.sample[indices],
+            pytree.tree_map_only(torch.Tensor, lambda t: t[rows.to(t.device)], self.conditioning),
+            self.path[:, indices],
+            self.rows,
+            self.seed,
+        )
+
+    def chunks(self, size: int) -> list[Batch]:
+        """Return batches of at most `size` samples that are this one together."""
+        return [self.part(indices) for indices in torch.split(torch.arange(len(self)), size)]

@@ -1,0 +1,115 @@
+"""Every option of a search: one class a recipe, and no option without effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+
+from ..passes import Backup
+from .losses import Consistency
+from .pruner import Encoder
+
+Decode = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneConfig:
+    """The default recipe, which measured best: plans of whole steps with fitted weights, see `refine`.
+
+    Attributes:
+        samples: calibration samples, at least 2.
+        chunk: samples of a Gauss-Newton step that run together, at least 1.
+        full_runs: what the search may spend, in unpruned runs of the calibration samples, above 0. A
+            plan and a frontier that go by few samples take 5 to 10 anyway.
+        loss: distance of a pruned result to the unpruned one.
+        decode: maps final samples to what the loss compares (a VAE's decoder); `None` compares samples.
+
+    Raises `ValueError` for an option outside its range.
+    """
+
+    samples: int = 48
+    chunk: int = 16
+    full_runs: float = 24.0
+    loss: Consistency = "l2"
+    decode: Decode | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _check_least(self, samples=2, chunk=1)
+        _check_positive(self, "full_runs")
+        _check_one_of(self, loss=get_args(Consistency))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperConfig:
+    """The recipe of DiP-GO (section 4.1): its pruner network trained on the SuperNet, see `train_pruner`.
+
+    The settings are the paper's for Stable Diffusion; it has `learning_rate=10` for DiT.
+
+    Attributes:
+        samples: calibration samples, at least 2.
+        batch_size: samples of one gradient step, at least 1.
+        iterations: gradient steps, at least 1.
+        learning_rate: of SGD on the network, above 0.
+        weight_decay: of SGD.
+        loss: distance of a pruned result to the unpruned one.
+        decode: maps final samples to what the loss compares (a VAE's decoder); `None` compares samples.
+        backup: what a closed gate reads: `reuse` as in the paper, or `linear`.
+        alpha: weight of the sparsity loss.
+        tau: the sparsity loss is dropped while less than this share of MACs is kept, in [0, 1).
+        mac_weights: weigh a gate by the MACs that die with it (the paper's gamma).
+        encoder: of the pruner network, see `Pruner`.
+        width: of the pruner network's queries, a multiple of 16.
+        checkpoint: recompute each step in the backward pass: memory grows by features, not by steps.
+
+    Raises `ValueError` for an option outside its range.
+    """
+
+    samples: int = 16
+    batch_size: int = 1
+    iterations: int = 1000
+    learning_rate: float = 0.1
+    weight_decay: float = 1e-4
+    loss: Consistency = "ssim"
+    decode: Decode | None = None
+    backup: Backup = "reuse"
+    alpha: float = 1.0
+    tau: float = 0.2
+    mac_weights: bool = True
+    encoder: Encoder = "attention"
+    width: int = 512
+    checkpoint: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _check_least(self, samples=2, batch_size=1, iterations=1)
+        _check_positive(self, "learning_rate")
+        _check_one_of(self, loss=get_args(Consistency), backup=get_args(Backup), encoder=get_args(Encoder))
+        if not 0 <= self.tau < 1:
+            raise ValueError(f"tau must lie in [0, 1), got {self.tau}")
+        if self.width < 1 or self.width % 16:
+            raise ValueError(f"width must be a multiple of 16, got {self.width}")
+
+
+Config = PruneConfig | PaperConfig
+
+
+def _check_least(config: Any, **least: int) -> None:
+    for name, low in least.items():
+        if getattr(config, name) < low:
+            raise ValueError(f"{name} must be at least {low}, got {getattr(config, name)}")
+
+
+def _check_positive(config: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{name} must be above 0, got {getattr(config, name)}")
+
+
+def _check_one_of(config: Any, **choices: tuple[str, ...]) -> None:
+    for name, known in choices.items():
+        if getattr(config, name) not in known:
+            raise ValueError(f"{name} must be one of {known}, got {getattr(config, name)!r}")

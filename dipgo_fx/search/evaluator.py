@@ -1,0 +1,99 @@
+"""Compiles candidates, runs them on calibration samples, and charges for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import fx
+
+from ..cost import LoopCost
+from ..loop import Loop
+from ..passes import BindGates, DropDeadBlocks, GateTable, InsertGates, Pipeline
+from .batch import Batch
+from .candidate import Candidate
+from .config import Config, PruneConfig
+from .losses import consistency_loss, ssim
+from .run_budget import RunBudget
+
+
+class Evaluator:
+    """Judges plans of one loop on one calibration batch.
+
+    Attributes:
+        loop: the traced loop.
+        cost: its costs.
+        batch: all calibration samples.
+        config: says which loss compares what.
+        chunk: samples that run together where many runs are compared.
+        budget: compute so far. A gradient step costs three runs of its own batch, four with recomputation.
+        curve: `(full runs spent, loss)` of every evaluation on the whole batch.
+    """
+
+    def __init__(
+        self, loop: Loop, cost: LoopCost, batch: Batch, config: Config, limit: float = math.inf
+    ) -> None:
+        self.loop, self.cost, self.batch, self.config = loop, cost, batch, config
+        self.chunk = config.chunk if isinstance(config, PruneConfig) else len(batch)
+        self.budget = RunBudget(limit)
+        self.budget.charge(1.0)  # the unpruned run that made the targets
+        self.curve: list[tuple[float, float]] = []
+        self._distance = consistency_loss(config.loss)
+        self._supernets: dict[int, fx.GraphModule] = {}
+
+    # -- compiling
+
+    def supernet(self, history: int) -> fx.GraphModule:
+        """Return the loop with all gates in place."""
+        if history not in self._supernets:
+            self._supernets[history] = InsertGates(history)(self.loop).graph_module
+        return self._supernets[history]
+
+    def subnet(self, table: GateTable) -> fx.GraphModule:
+        """Return the SubNet of a gate table."""
+        return self._bound(table.history, BindGates(table))
+
+    def learnable(self, candidate: Candidate) -> fx.GraphModule:
+        """Return the SubNet of a candidate whose weights are the input `weights`."""
+        return self._bound(candidate.history, BindGates(candidate.table, free_weights=True))
+
+    def _bound(self, history: int, bind: BindGates) -> fx.GraphModule:
+        return Pipeline((bind, DropDeadBlocks()))(self.supernet(history))[0]
+
+    # -- running
+
+    @torch.no_grad()
+    def evaluate(self, candidate: Candidate, batch: Batch | None = None) -> Candidate:
+        """Return the candidate with its loss on a batch, all calibration samples if omitted."""
+        chosen = batch or self.batch
+        return self.score(candidate, chosen.run(self.subnet(candidate.table)), chosen)
+
+    def score(self, candidate: Candidate, result: torch.Tensor, batch: Batch) -> Candidate:
+        """Return the candidate with the loss of the samples that its run gave, and charge for the run."""
+        judged = self.with_loss(candidate, result, batch)
+        self.charge(self.cost.kept(candidate.table), batch)
+        if batch is self.batch:
+            self.curve.append((self.budget.spent, judged.loss))
+        return judged
+
+    def with_loss(self, candidate: Candidate, result: torch.Tensor, batch: Batch) -> Candidate:
+        """Return the candidate with the loss of samples that it made; nothing is charged."""
+        result, target = self._seen(result), self._seen(batch.target)
+        loss = self._distance(result, target).item()
+        if not math.isfinite(loss):
+            return replace(candidate, loss=math.inf, unlikeness=1.0)
+        images = target.dim() == 4
+        return replace(candidate, loss=loss, unlikeness=1 - ssim(result, target).item() if images else 1.0)
+
+    def loss(self, result: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the consistency loss of final samples, differentiable."""
+        return self._distance(self._seen(result), self._seen(batch.target))
+
+    def _seen(self, samples: torch.Tensor) -> torch.Tensor:
+        """Return samples as the loss sees them: decoded if the config says so."""
+        return (self.config.decode(samples) if self.config.decode is not None else samples).float()
+
+    def charge(self, runs: float, batch: Batch) -> None:
+        """Note `runs` unpruned runs of a batch."""
+        self.budget.charge(runs * len(batch) / len(self.batch))

@@ -1,0 +1,174 @@
+"""Fitting the frontier: plans of whole steps for all shares of MACs, each placed by sensitivity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+from ..cost import LoopCost
+from ..frontier import Point
+from ..passes import HISTORY
+from ..placement import Placement, Runs, whole_steps
+from .batch import Batch
+from .candidate import Candidate
+from .damp_tail import damp_tail
+from .evaluator import Evaluator
+from .gauss_newton import gauss_newton
+from .least_squares import fit_stepwise
+from .sensitivity import whole_steps_candidate
+from .spacing import Sensitivity, most_steps, place_runs
+
+POINTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""The points of a frontier, as shares of its steps that run."""
+EXPONENTS = (0.0, 0.15, 0.25, 0.35)
+"""How strongly the density of steps follows their sensitivity, see `place_steps`."""
+UNCONDITIONAL = (1.0, 0.45)
+"""How many unconditional runs there are to a conditional one, see `most_steps`."""
+LAST_GAPS = (0.3, 0.0)
+"""How much shorter than the others the last gap is, see `place_steps`."""
+JUDGES = 16
+"""Samples that make the short list of a point's spacings, at most; a third of those there are."""
+
+
+class Spacing(NamedTuple):
+    """How steps are placed: one each of `UNCONDITIONAL`, `EXPONENTS` and `LAST_GAPS`."""
+
+    unconditional: float = UNCONDITIONAL[0]
+    exponent: float = EXPONENTS[2]
+    last_gap: float = LAST_GAPS[0]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """With how much care a point is fitted.
+
+    Attributes:
+        spacings: those it chooses among; if none, it has that of the point below.
+        finalists: how many of them are evaluated on all samples.
+        newton_runs: what a Gauss-Newton step may cost, in full runs; 0 is no step, and no calm end.
+    """
+
+    spacings: tuple[Spacing, ...] = ()
+    finalists: int = 1
+    newton_runs: float = 0.0
+
+
+NEWTON_RUNS = 0.6
+LOW = Effort(tuple(Spacing(*each) for each in product(UNCONDITIONAL, EXPONENTS, LAST_GAPS)), 4, NEWTON_RUNS)
+"""Points up to `LOW_STEPS` are cheap and hard to fit."""
+MIDDLE = Effort(tuple(Spacing(*each) for each in product(UNCONDITIONAL[:1], EXPONENTS, LAST_GAPS)), 2)
+HIGH = Effort()
+LOW_STEPS, MIDDLE_STEPS = 0.3, 0.5
+"""Shares of the steps up to which a point is low, and is middle."""
+HIGH_RUNS = 1.0
+"""About what the high points cost together, in full runs."""
+
+
+def fit_frontier(evaluator: Evaluator, sensitivity: Sensitivity, kept: float) -> tuple[Point, ...]:
+    """Fit points from few to nearly all steps, each with its steps placed by sensitivity.
+
+    Low points choose among all spacings, with fewer unconditional runs too, and get a Gauss-Newton step and
+    a calm end. The others run whole steps; high ones, and all beyond the budget of the search, keep the
+    spacing of the point below and go by few samples. Empty if skipping a step is not free.
+
+    Args:
+        evaluator: where points are judged.
+        sensitivity: of each call of the model to each step.
+        kept: share of MACs for which there is a point anyway; like a low one it gets a calm end and,
+            where the samples that go into one are enough, a Gauss-Newton step.
+    """
+    steps, budget = evaluator.cost.num_steps, evaluator.budget
+    asked = max(1, min(int(kept * steps + 1e-9), steps - 1))
+    points: dict[int, Point] = {}
+    lowest, spacing = math.inf, Spacing()
+    # For the high points, the Gauss-Newton step of the one asked for, and four such plans that come after.
+    with budget.reserve(HIGH_RUNS + 2 * NEWTON_RUNS + 4 * kept):
+        for count in sorted({*_counts(steps), asked}):
+            effort = _effort(count, steps) if budget.left > 0 else HIGH
+            ranked = _ranked(evaluator, sensitivity, count, effort, spacing, count == asked)
+            if not ranked:
+                return ()
+            spacing, best = ranked[0]
+            if effort.newton_runs or count == asked:
+                most = NEWTON_RUNS if count != asked else 2 * NEWTON_RUNS
+                best = damp_tail(evaluator, gauss_newton(evaluator, best, most))
+            # Otherwise a lower point, with what is left spent on the last steps, serves better.
+            if best.loss < lowest or count == asked:
+                lowest = min(lowest, best.loss)
+                points[best.placement.size] = _point(best, evaluator.cost)
+    return tuple(points.values())
+
+
+def with_point(points: Sequence[Point], found: Candidate, cost: LoopCost) -> tuple[Point, ...]:
+    """Return a frontier with what a search found as one more point, if skipping a step is free."""
+    sizes = {Placement(point.runs).size: point for point in points}
+    if points and skips_whole_steps(found, cost):
+        sizes[found.placement.size] = _point(found, cost)
+    return tuple(sizes[size] for size in sorted(sizes))
+
+
+def skips_whole_steps(candidate: Candidate, cost: LoopCost) -> bool:
+    """Tell whether a candidate makes the calls of its placement and nothing else runs at other steps."""
+    table = candidate.table
+    if not table.keep.equal(Placement(candidate.placement.runs).keep(cost)):
+        return False
+    backed_up = cost.reads.liveness(table).backed_up
+    backed_up[:, cost.reads.heads] = False
+    return not bool(backed_up.any())
+
+
+def steps_at(cost: LoopCost, sensitivity: Sensitivity, count: int, spacing: Spacing) -> Runs:
+    """Return at least `count` runs of the last call that cost no more than `count` whole steps."""
+    kept = cost.kept_at_most(whole_steps(tuple(range(count)), cost).keep(cost), 1)
+    counts = most_steps(cost, (), kept, HISTORY, spacing.unconditional)
+    return place_runs(sensitivity, counts, spacing.exponent, spacing.last_gap)
+
+
+def _effort(count: int, steps: int) -> Effort:
+    """Return the effort for a point that runs `count` of the steps."""
+    if count <= LOW_STEPS * steps:
+        return LOW
+    return MIDDLE if count <= MIDDLE_STEPS * steps else HIGH
+
+
+def _ranked(
+    evaluator: Evaluator,
+    sensitivity: Sensitivity,
+    count: int,
+    effort: Effort,
+    below: Spacing,
+    asked: bool,
+) -> list[tuple[Spacing, Candidate]]:
+    """Return the candidates of `count` steps, best first; few samples make the short list, all decide."""
+    few = evaluator.batch.first(min(JUDGES, len(evaluator.batch) // 3))
+    if not effort.spacings:
+        spacing = below._replace(unconditional=UNCONDITIONAL[0])
+        return _fitted(evaluator, sensitivity, count, [spacing], evaluator.batch if asked else few)
+    ranked = _fitted(evaluator, sensitivity, count, effort.spacings, few)
+    finalists = [spacing for spacing, _ in ranked[: effort.finalists]]
+    return _fitted(evaluator, sensitivity, count, finalists, evaluator.batch) if ranked else []
+
+
+def _fitted(
+    evaluator: Evaluator, sensitivity: Sensitivity, count: int, spacings: Iterable[Spacing], batch: Batch
+) -> list[tuple[Spacing, Candidate]]:
+    """Fit the plans of `count` steps on a batch, best first; none if skipping a step is not free."""
+    placed: dict[Runs, Spacing] = {}
+    for spacing in spacings:
+        placed.setdefault(steps_at(evaluator.cost, sensitivity, count, spacing), spacing)
+    candidates = [whole_steps_candidate(evaluator, runs) for runs in placed]
+    if not all(skips_whole_steps(candidate, evaluator.cost) for candidate in candidates):
+        return []
+    fitted = (fit_stepwise(evaluator, candidate, batch) for candidate in candidates)
+    return [(placed[each.placement.runs], each) for each in sorted(fitted, key=lambda each: each.rank)]
+
+
+def _point(candidate: Candidate, cost: LoopCost) -> Point:
+    return Point.of(candidate.placement.runs, candidate.table, cost)
+
+
+def _counts(steps: int) -> list[int]:
+    return sorted({max(1, int(share * steps + 1e-9)) for share in POINTS})

@@ -1,0 +1,130 @@
+"""The paper's search: train the pruner network on the SuperNet, then threshold its scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from tqdm.auto import tqdm
+
+from ..budget import threshold
+from ..cost import LoopCost
+from ..passes import Backup, GateTable, split_steps
+from ..passes.insert_gates import GATES, WEIGHTS
+from .batch import Batch
+from .candidate import Candidate
+from .config import PaperConfig
+from .evaluator import Evaluator
+from .losses import sparsity_loss
+from .pruner import KEEP, Pruner, straight_through
+from .stepwise import run_checkpointed
+
+HISTORIES: dict[Backup, int] = {"reuse": 1, "linear": 2}
+"""How many computed values each kind of backup reads."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The `(T, N)` probabilities to keep each block, and facts about the training."""
+
+    scores: torch.Tensor
+    notes: dict[str, Any]
+
+
+def train_pruner(
+    evaluator: Evaluator, config: PaperConfig, generator: torch.Generator, progress: bool
+) -> Trained:
+    """Return the probabilities to keep each block, after `config.iterations` gradient steps.
+
+    Every step samples calibration inputs, gates the SuperNet by the argmax of the pruner's logits with
+    a straight-through gradient, and descends on the consistency loss plus, while more than `tau` of
+    the MACs is kept, alpha times the sparsity loss (equation 3; the printed condition reads the other
+    way round, text and numbers of the paper agree with this one). One training serves every ratio.
+
+    Raises `FloatingPointError` if the loss becomes infinite or NaN.
+    """
+    cost, batch = evaluator.cost, evaluator.batch
+    device = batch.sample.device
+    pruner = Pruner(cost.num_steps, cost.num_blocks, config.width, config.encoder, generator).to(device)
+    optimizer = torch.optim.SGD(
+        pruner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.iterations)
+    gamma = mac_weights(cost) if config.mac_weights else torch.full((cost.num_blocks,), 1 / cost.num_blocks)
+    gamma = gamma.to(device)
+    history = HISTORIES[config.backup]
+    supernet = evaluator.supernet(history)
+    net = split_steps(supernet) if config.checkpoint else supernet
+    bar = tqdm(range(config.iterations), desc="pruner", unit="step", disable=not progress)
+    for _ in bar:
+        optimizer.zero_grad()
+        gates = straight_through(pruner())
+        table = GateTable.of(gates.detach() > 0.5, config.backup)
+        kept = cost.kept_at_most(table.keep, 1)
+        if kept >= config.tau:
+            (config.alpha * sparsity_loss(gates, gamma)).backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        tables = {GATES: gates}
+        if history > 1:
+            tables[WEIGHTS] = table.weights.to(device, torch.float32)
+        loss = descend(evaluator, net, config.checkpoint, _drawn(batch, config.batch_size, generator), tables)
+        torch.nn.utils.clip_grad_norm_(pruner.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        evaluator.curve.append((evaluator.budget.spent, loss))
+        bar.set_postfix(loss=f"{loss:.2e}", kept=f"{kept:.3f}", refresh=False)
+    with torch.no_grad():
+        scores: torch.Tensor = pruner().softmax(-1)[..., KEEP].double().cpu()
+    return Trained(scores, {"kept_by_argmax": float((scores > 0.5).double().mean())})
+
+
+def descend(
+    evaluator: Evaluator,
+    net: fx.GraphModule,
+    checkpoint: bool,
+    batch: Batch,
+    tables: dict[str, torch.Tensor],
+) -> float:
+    """Add the gradient of the loss on a batch to the leaves of `tables`; return the loss.
+
+    Args:
+        evaluator: charged with three runs of the batch, four with recomputation.
+        net: a SuperNet, split into steps if `checkpoint`, that takes `tables` as inputs.
+        checkpoint: recompute each step in the backward pass.
+        batch: samples with their unpruned result.
+        tables: gates, and weights where the SuperNet has any.
+    """
+    result = run_checkpointed(net, batch, tables) if checkpoint else batch.run(net, **tables)
+    loss = evaluator.loss(result, batch)
+    if not bool(torch.isfinite(loss)):
+        raise FloatingPointError(
+            f"the search loss became {loss.item()} after {evaluator.budget.spent:.1f} full runs: lower "
+            "config.learning_rate, or run the model in float32 or bfloat16"
+        )
+    loss.backward()  # type: ignore[no-untyped-call]
+    evaluator.charge(4.0 if checkpoint else 3.0, batch)
+    return loss.item()
+
+
+def mac_weights(cost: LoopCost) -> torch.Tensor:
+    """Return gamma, `(N,)`: the share of a step's MACs that dies when a block's gate closes there."""
+    step = min(1, cost.num_steps - 1)
+    gamma = []
+    for block in range(cost.num_blocks):
+        keep = torch.ones(cost.num_steps, cost.num_blocks, dtype=torch.bool)
+        keep[step, block] = False
+        gamma.append((1 - cost.kept_at_most(keep, 1)) * cost.num_steps)
+    return torch.tensor(gamma)
+
+
+def thresholded(evaluator: Evaluator, scores: torch.Tensor, kept: float, backup: Backup) -> Candidate:
+    """Return the evaluated candidate that keeps the gates of the highest scores."""
+    keep = threshold(scores, kept, evaluator.cost, HISTORIES[backup])
+    return evaluator.evaluate(Candidate(GateTable.of(keep, backup), name=f"pruner, {backup}"))
+
+
+def _drawn(batch: Batch, size: int, generator: torch.Generator) -> Batch:
+    """Return `size` random samples of a batch."""
+    order = torch.randperm(len(batch), generator=generator, device=generator.device)
+    return batch.part(order[:size].cpu())

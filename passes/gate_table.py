@@ -1,0 +1,121 @@
+"""What a plan decides: which gates are open, and what a closed one reads instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import torch
+
+from .equality import ComparedByValue
+
+Backup = Literal["reuse", "linear"]
+HISTORY = 3
+"""A forecast combines at most this many computed values of a block."""
+REPEAT = (1.0, 0.0, 0.0)
+"""The weights that repeat the last computed value."""
+
+
+@dataclass(frozen=True, eq=False)
+class GateTable(ComparedByValue):
+    """The gates of a loop of T steps and N blocks.
+
+    Attributes:
+        keep: `(T, N)` bool; false means that readers of the block take its backup. Row 0 is true.
+        weights: `(T, N, 3)` float64, what a closed gate reads: this much of the block's last computed
+            value, of the one before and of the one before that. `(1, 0, 0)` repeats the last value (the
+            paper's reuse). Entries where `keep` is true mean nothing and are made that, so that equal
+            plans are equal tables.
+
+    Raises `ValueError` for tables of other shapes or dtypes, or a closed gate at step 0.
+    """
+
+    keep: torch.Tensor
+    weights: torch.Tensor
+
+    def __post_init__(self) -> None:
+        """Check both tables and tidy the weights up."""
+        keep = torch.as_tensor(self.keep).detach().cpu().clone()
+        if keep.dtype != torch.bool or keep.dim() != 2 or 0 in keep.shape:
+            raise ValueError(f"keep must be a bool tensor (T, N), got {keep.dtype} {tuple(keep.shape)}")
+        if not bool(keep[0].all()):
+            raise ValueError("keep[0] must be true for every block: step 0 has no earlier value to read")
+        weights = torch.as_tensor(self.weights).detach().cpu().double()
+        if weights.shape != (*keep.shape, HISTORY):
+            raise ValueError(f"weights must have shape {(*keep.shape, HISTORY)}, got {tuple(weights.shape)}")
+        object.__setattr__(self, "keep", keep)
+        object.__setattr__(self, "weights", torch.where(keep[..., None], _repeats(keep), weights))
+
+    @classmethod
+    def of(cls, keep: torch.Tensor, backup: Backup = "reuse") -> GateTable:
+        """Return the table of a `(T, N)` keep table whose closed gates read what `backup` stands for.
+
+        `linear` at step t, with the block's last two computed steps s > r: `1 + (t - s) / (s - r)` of the
+        last value and what is missing to 1 of the one before; only the last where one step was computed
+        so far.
+        """
+        if backup not in get_args(Backup):
+            raise ValueError(f"backup must be 'reuse' or 'linear', got {backup!r}")
+        keep = torch.as_tensor(keep)
+        reuse = cls(keep, _repeats(keep))
+        return reuse if backup == "reuse" else cls(reuse.keep, _linear(reuse))
+
+    @property
+    def history(self) -> int:
+        """How many computed values of its block a closed gate reads at most: 1 if all repeat."""
+        if bool(self.repeats.all()):
+            return 1
+        return 3 if bool((self.weights[..., 2] != 0).any()) else 2
+
+    @property
+    def repeats(self) -> torch.Tensor:
+        """The `(T, N)` bool table of the entries that repeat the last computed value."""
+        return (self.weights == torch.tensor(REPEAT, dtype=self.weights.dtype)).all(-1)
+
+    @cached_property
+    def keep_rows(self) -> list[list[bool]]:
+        """`keep` as lists."""
+        rows: list[list[bool]] = self.keep.tolist()
+        return rows
+
+    @cached_property
+    def weight_rows(self) -> list[list[list[float]]]:
+        """`weights` as lists."""
+        rows: list[list[list[float]]] = self.weights.tolist()
+        return rows
+
+
+def terms(weights: Sequence[float], count: int) -> list[tuple[int, float]]:
+    """Return `(index, weight)` of the values that a forecast of `count` values reads."""
+    return [(k, weight) for k, weight in enumerate(weights[:count]) if weight != 0] or [(0, 0.0)]
+
+
+def last_kept(keep: Sequence[Sequence[bool]]) -> list[list[tuple[int, ...]]]:
+    """Return for each step and block the last `HISTORY` kept steps before it, newest first.
+
+    Step 0 counts as kept, and stands in where fewer steps were kept before; at step 0 all are 0.
+    """
+    current = [(0,) * HISTORY] * len(keep[0])
+    rows = [current]
+    for t in range(1, len(keep)):
+        before = keep[t - 1]
+        if t > 1:
+            current = [(t - 1, *past[:-1]) if before[n] else past for n, past in enumerate(current)]
+        rows.append(current)
+    return rows
+
+
+def _repeats(keep: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(REPEAT, dtype=torch.float64).expand(*keep.shape, HISTORY).clone()
+
+
+def _linear(reuse: GateTable) -> torch.Tensor:
+    weights = reuse.weights.clone()
+    for t, row in enumerate(last_kept(reuse.keep_rows)):
+        for n, (last, previous, _) in enumerate(row):
+            if last != previous and not reuse.keep_rows[t][n]:
+                ahead = (t - last) / (last - previous)
+                weights[t, n, :2] = torch.tensor([1 + ahead, -ahead], dtype=torch.float64)
+    return weights

@@ -1,0 +1,239 @@
+"""Record a denoising loop: run its real Python on fake tensors and write down what it calls.
+
+`torch.fx.symbolic_trace` fails on diffusers models (their control flow looks at shapes and types), so
+values here are fake tensors, which have true shapes and dtypes, and the graph is written on the side.
+Modules without a block inside are leaves (`call_module`); the others are entered. The model's part is
+recorded at its first call and replayed at every later one, so tracing hardly depends on the number of
+steps, and the steps' graphs are equal by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._dispatch.python import enable_python_dispatcher
+from torch.utils import _pytree as pytree
+
+from .blocks import block_name
+from .errors import TraceError
+from .recorder import MODEL, Recorder
+from .signature import call_signature
+from .uncompiled import uncompiled
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The model's part of a step: tensors in, nodes, result, and which node stands for each tensor.
+
+    `paths` are those of the blocks that the nodes of `body` belong to, `None` for the others.
+    """
+
+    inputs: list[fx.Node]
+    body: list[fx.Node]
+    paths: list[str | None]
+    result: Any
+    nodes: dict[int, fx.Node]
+
+
+class LoopRecorder(Recorder):
+    """Records a loop around `model`; its calls of `blocks` are tagged with the block's path.
+
+    With `gate_head` the last module with weights that the model calls outside the blocks is a block
+    too: closing its gate makes a whole step free. `called_blocks` lists the blocks in the order in
+    which the model calls them. `calls` name the calls of the model within a step: a block's name is made
+    of its path and the call's, see `block_name`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        blocks: tuple[str, ...],
+        gate_head: bool = False,
+        calls: tuple[str, ...] = ("",),
+    ) -> None:
+        super().__init__(model)
+        self.model = model
+        self.gate_head = gate_head
+        self._called: list[str] = []
+        self._blocks = frozenset(blocks)
+        self._entered = {"", *(p for block in blocks for p in _parents(block))}
+        self._paths = {module: path for path, module in model.named_modules()}
+        self._results: dict[Hashable, Any] = {}
+        self._stack: list[str] = []
+        self._calls = calls
+        self._called_so_far = 0  # in this step
+        self._call: _Call | None = None
+
+    @property
+    def called_blocks(self) -> list[str]:
+        """Names of the blocks, call by call of the model within a step."""
+        return [block_name(path, call) for call in self._calls for path in self._called]
+
+    def start_step(self, step: int, sample: torch.Tensor) -> None:
+        """Tag what is recorded from now on with `step`, and `sample` as what the step starts from."""
+        self.step, self._called_so_far = step, 0
+        self.mark_sample(step, sample)
+
+    def mark_sample(self, step: int, sample: torch.Tensor) -> None:
+        """Tag the node of `sample` as what `step` starts from; the final sample starts step T."""
+        custom = self._tensor(sample).meta["custom"]
+        custom["starts"] = (*custom.get("starts", ()), step)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record everything called inside. Raises `TraceError` naming the module that cannot be."""
+        call = nn.Module.__call__
+
+        def module_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            path = None if self._paused else self._paths.get(module)
+            if path is None:
+                return call(module, *args, **kwargs)
+            return self._module(call, module, path, args, kwargs)
+
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(torch.random.fork_rng(devices=[]))  # a leaf's dropout draws
+            stack.enter_context(enable_python_dispatcher())
+            stack.enter_context(uncompiled(self.model))
+            stack.enter_context(_module_calls(module_call))
+            stack.enter_context(self)
+            try:
+                yield
+            except Exception as error:
+                raise TraceError(self._explain(error)) from error
+        self.refuse_fixed_batch()
+
+    def _explain(self, error: Exception) -> str:
+        module = ".".join(filter(None, (type(self.model).__name__, *self._stack[-1:])))
+        module = module if self._stack else "the scheduler"
+        if isinstance(error, TraceError):
+            return f"{module}, step {self.step}: {error}"
+        kind = type(error).__name__
+        if "DataDependent" in kind or "Unsupported" in kind or "Unbacked" in kind:
+            return (
+                f"{module}, step {self.step}: its Python depends on the values of a tensor, and a "
+                f"recorded loop can only depend on shapes ({kind}: {str(error).splitlines()[0]})"
+            )
+        return f"{module}, step {self.step}: {kind} while it was recorded: {error}"
+
+    def _module(self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
+        if path == "" and self._call is not None:
+            return self._replay(self._call, args, kwargs)
+        self._stack.append(path)
+        if path == "":
+            result = self._first_call(call, module, args, kwargs)
+        elif path in self._entered:
+            result = call(module, *args, **kwargs)
+        else:
+            result = self._leaf(call, module, path, args, kwargs)
+        self._stack.pop()
+        return result
+
+    def _leaf(self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
+        result = self._run_leaf(call, module, args, kwargs)
+        block = self._new_block(path) if path in self._blocks else None
+        node = self._emit(
+            "call_module",
+            f"{MODEL}.{path}",
+            *self._casts(self._arguments(args), self._arguments(kwargs)),
+            path,
+        )
+        self._bind(result, node, block)
+        return result
+
+    def _new_block(self, path: str) -> str:
+        """Note a block of the first call and return its name."""
+        if path in self._called:
+            raise TraceError("a block is called twice in one step; gate its parent instead")
+        self._called.append(path)
+        return block_name(path, self._calls[0])
+
+    def _run_leaf(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Return the leaf's fake result; leaves of equal structure and input shapes run once."""
+        key = call_signature(module, args, kwargs)
+        if key not in self._results:
+            with self.paused():
+                self._results[key] = call(module, *args, **kwargs)
+        return pytree.tree_map_only(torch.Tensor, self._renew, self._results[key])
+
+    def _first_call(self, call: Callable[..., Any], model: nn.Module, args: Any, kwargs: Any) -> Any:
+        inputs = self._inputs((args, kwargs))
+        self.in_model = True
+        result = call(model, *args, **kwargs)
+        self.in_model = False
+        self._called_so_far = 1
+        body = [node for node in self.graph.nodes if node.meta["custom"]["in_model"]]
+        if self.gate_head:
+            self._tag_head(model, body)
+        tensors = [t for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor)]
+        nodes = {id(t): self._tensor(t) for t in tensors}
+        paths = {block_name(path, self._calls[0]): path for path in self._called}
+        of_body = [paths.get(node.meta["custom"]["block"]) for node in body]
+        self._call = _Call(inputs, body, of_body, result, nodes)
+        return result
+
+    def _tag_head(self, model: nn.Module, body: list[fx.Node]) -> None:
+        leaves = [n for n in body if n.op == "call_module"]
+        head = next((n for n in reversed(leaves) if _has_weights(model, _path(n))), None)
+        if head is None or head.meta["custom"]["block"] is not None:
+            return
+        if isinstance(head.meta["val"], torch.Tensor):
+            head.meta["custom"]["block"] = self._new_block(_path(head))
+
+    def _replay(self, first: _Call, args: Any, kwargs: Any) -> Any:
+        inputs = self._inputs((args, kwargs))
+        call = self._calls[self._called_so_far]
+        self._called_so_far += 1
+        if len(inputs) != len(first.inputs):
+            raise TraceError(
+                f"the model got {len(first.inputs)} tensors at step 0 and {len(inputs)} at step "
+                f"{self.step}; every step must call it alike"
+            )
+        env = dict(zip(first.inputs, inputs, strict=True))
+        for node, path in zip(first.body, first.paths, strict=True):
+            copied = env[node] = self.graph.node_copy(node, lambda n: env.get(n, n))
+            block = None if path is None else block_name(path, call)
+            copied.meta["custom"] = {**node.meta["custom"], "step": self.step, "block": block}
+
+        def renew(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return value
+            fresh, node = self._renew(value), first.nodes[id(value)]
+            self._remember(fresh, env.get(node, node))
+            return fresh
+
+        return pytree.tree_map(renew, first.result)
+
+    def _inputs(self, arguments: Any) -> list[fx.Node]:
+        leaves = pytree.tree_leaves(arguments)
+        return [self._tensor(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+@contextmanager
+def _module_calls(handler: Callable[..., Any]) -> Iterator[None]:
+    """Let calls of all modules go to `handler(module, *args, **kwargs)`."""
+    original = nn.Module.__call__
+    nn.Module.__call__ = handler  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.__call__ = original  # type: ignore[method-assign]
+
+
+def _path(call: fx.Node) -> str:
+    """Return the path in the model of the module that a node calls."""
+    return str(call.target).removeprefix(f"{MODEL}.")
+
+
+def _has_weights(model: nn.Module, path: str) -> bool:
+    return next(model.get_submodule(path).parameters(), None) is not None
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]

@@ -1,0 +1,70 @@
+"""What a node says of itself: tags in `meta["custom"]`, and what its value looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import fx
+from torch.utils import _pytree as pytree
+
+# Drawing noise moves the generator on, so a noise node is never dead.
+IMPURE_FUNCTIONS = frozenset({randn_tensor})
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor without its values: sizes for a batch of one sample, dtype and device.
+
+    Unlike the fake tensors of a trace it can be copied and stored with the graph.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    def zeros(self) -> torch.Tensor:
+        """Return a tensor of this kind, on the CPU."""
+        return torch.zeros(self.shape, dtype=self.dtype)
+
+
+def spec_of(value: Any) -> Any:
+    """Return a nested value with tensors as `TensorSpec` and sizes as numbers, for one sample."""
+
+    def plain(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            return TensorSpec(tuple(map(_size, leaf.shape)), leaf.dtype, leaf.device)
+        return _size(leaf) if isinstance(leaf, torch.SymInt) else leaf
+
+    return pytree.tree_map(plain, value)
+
+
+def _size(size: int | torch.SymInt) -> int:
+    return size if isinstance(size, int) else _for_one_sample(size.node.expr)
+
+
+@cache
+def _for_one_sample(expression: Any) -> int:
+    return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
+
+
+def tag(node: fx.Node, key: str) -> Any:
+    """Return an entry of the node's `meta["custom"]`, `None` if it has none."""
+    return node.meta.get("custom", {}).get(key)
+
+
+def is_impure(node: fx.Node) -> bool:
+    """Tell whether a node without readers has to stay."""
+    return node.op in ("placeholder", "output") or node.target in IMPURE_FUNCTIONS
+
+
+def is_block_output(node: fx.Node) -> bool:
+    """Tell whether a node is a tensor that a block returned (not a gate or a backup)."""
+    return (
+        tag(node, "block") is not None
+        and tag(node, "role") is None
+        and isinstance(node.meta.get("spec"), TensorSpec)
+    )

@@ -1,0 +1,146 @@
+"""The benchmark of quality: rows, resuming, errors, tables."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from benchmarks.quality import measuring, tables
+from benchmarks.quality.__main__ import main
+from benchmarks.quality.rows import Row
+from benchmarks.results_store import ResultStore
+from benchmarks.tables import RESULTS, markdown
+
+COLUMNS = (
+    "model,scheduler,steps,method,ratio_asked,macs_kept,macs_kept_without_attention,psnr_db,ssim,"
+    "feature_distance,fid_like,fid_like_low,fid_like_high,kid_like,class_accuracy,search_full_runs,"
+    "held_out_samples,search_samples,tuning_samples,seed,error"
+)
+METHODS = ("fewer steps", "DeepCache", "uniform, reuse")
+STEPS, RATIO, SAMPLES, TUNING, CALIBRATION = "4", "0.5", "6", "2", "4"
+
+
+def tiny(out: Path, *methods: str) -> None:
+    """Run the smoke benchmark, smaller still."""
+    few = ["--samples", SAMPLES, "--tune", TUNING, "--calibration", CALIBRATION, "--full-runs", "2"]
+    what = ["--models", "digits-dit", "--methods", *methods, "--ratios", RATIO, "--steps", STEPS]
+    main(["--smoke", "--plots", "--out", str(out), *few, *what])
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the results of one run."""
+    folder = tmp_path_factory.mktemp("quality")
+    tiny(folder, *METHODS)
+    return folder
+
+
+def cells(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the CSV's rows by method."""
+    with (folder / "quality.csv").open(newline="") as file:
+        return {row["method"]: row for row in csv.DictReader(file)}
+
+
+def test_every_measurement_is_a_row_with_all_columns(out: Path) -> None:
+    """The file has the agreed columns, and one row for every method."""
+    assert (out / "quality.csv").read_text().splitlines()[0] == COLUMNS
+    rows = cells(out)
+    assert set(rows) == {"unpruned", *METHODS}
+    for method in ("fewer steps", "uniform, reuse"):
+        row = rows[method]
+        assert 0 < float(row["macs_kept"]) <= 1 - float(RATIO) + 0.0125
+        assert float(row["psnr_db"]) > 5
+        assert 0 < float(row["ssim"]) < 1
+        assert 0 <= float(row["class_accuracy"]) <= 1
+        assert row["error"] == row["fid_like"] == ""
+    assert float(rows["unpruned"]["psnr_db"]) == float("inf")
+    assert float(rows["unpruned"]["macs_kept"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "counts"),
+    [
+        ("unpruned", (SAMPLES, "", "")),
+        ("fewer steps", (SAMPLES, "", TUNING)),
+        ("uniform, reuse", (SAMPLES, CALIBRATION, "")),
+        ("DeepCache", ("", "", "")),
+    ],
+)
+def test_a_row_says_how_many_samples_it_stands_on(out: Path, method: str, counts: tuple[str, ...]) -> None:
+    """Held-out samples, those of a search, and those on which settings were tried."""
+    row = cells(out)[method]
+    assert (row["held_out_samples"], row["search_samples"], row["tuning_samples"]) == counts
+
+
+def test_a_package_that_cannot_run_leaves_its_own_words(out: Path) -> None:
+    """The error is in the row and in the tables, and nothing else is."""
+    row = cells(out)["DeepCache"]
+    assert row["error"].startswith("AttributeError: ")
+    assert "DiTTransformer2DModel" in row["error"]
+    assert row["macs_kept"] == row["psnr_db"] == row["search_full_runs"] == ""
+    assert row["error"] in (out / "quality.md").read_text()
+
+
+def test_what_is_there_is_not_measured_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run changes nothing; one with another method measures."""
+
+    def fail(*args: object) -> None:
+        raise AssertionError("measured again")
+
+    before = (out / "quality.csv").read_text()
+    monkeypatch.setattr(measuring, "Measurement", fail)
+    tiny(out, *METHODS)
+    assert (out / "quality.csv").read_text() == before
+    with pytest.raises(AssertionError, match="measured again"):
+        tiny(out, "uniform, linear")
+
+
+def test_files_of_other_processes_merge_once(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Merging adds what is missing and nothing twice, and measures nothing."""
+    for _ in range(2):
+        main(["--out", str(tmp_path), "--merge", str(out / "quality.csv")])
+    told = [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert told == [f"{1 + len(METHODS)} new rows", "0 new rows"]
+    assert (tmp_path / "quality.csv").read_text() == (out / "quality.csv").read_text()
+
+
+def test_tables_and_pictures_show_the_best_of_each_column(out: Path) -> None:
+    """The highest PSNR is bold, and there are pictures."""
+    text = (out / "quality.md").read_text()
+    best = max(float(cells(out)[method]["psnr_db"]) for method in ("fewer steps", "uniform, reuse"))
+    assert f"**{best:.2f}**" in text
+    assert {file.suffix for file in out.iterdir() if file.is_file()} == {".csv", ".md", ".png"}
+
+
+def test_seeds_are_not_mixed() -> None:
+    """Tables compare methods on one seed's noise; the spread over seeds stands apart."""
+    rows = [
+        Row("m", "DDIM", 20, method, 0.5, macs_kept=0.5, psnr_db=psnr, seed=seed)
+        for method, psnr, seed in (("ours", 30.0, 0), ("theirs", 29.0, 0), ("ours", 40.0, 1))
+    ]
+    text = markdown(tables.TITLE, tables.parts(rows))
+    assert "| ours | **30.00** |" in text
+    assert "| theirs | 29.00 |" in text
+    assert "| ours | 35.0 (30.0 to 40.0) |" in text
+    assert "| theirs | 29.0" not in text.split("over seeds")[1]
+
+
+def test_the_stored_tables_are_those_of_the_stored_rows() -> None:
+    """After a change of results/quality.csv its tables have to be drawn anew."""
+    rows = ResultStore(RESULTS / "quality.csv", Row).rows()
+    drawn = markdown(tables.TITLE, tables.parts(rows), tables.GUIDE)
+    stored = (RESULTS / "quality.md").read_text(encoding="utf-8")
+    assert drawn.partition("\n\nColumns")[2] == stored.partition("\n\nColumns")[2]
+
+
+@pytest.mark.long
+def test_the_smoke_run_measures_every_method(tmp_path: Path) -> None:
+    """Two models, and searches of our own."""
+    main(["--smoke", "--plots", "--out", str(tmp_path)])
+    rows = ResultStore(tmp_path / "quality.csv", Row).rows()
+    assert {row.model for row in rows} == {"digits-dit", "digits-unet"}
+    assert {row.method for row in rows if row.psnr_db} >= {"dipgo_fx default", "random search", "DeepCache"}

@@ -1,0 +1,179 @@
+"""The text says what the results say, and no measured figure stands outside of what is generated."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report import blocks, comparing, lint, quality, trials, words
+from benchmarks.report.__main__ import main
+from benchmarks.report.comparing import Duel
+from benchmarks.report.results import OURS, UNPRUNED, Score
+
+FILES = pytest.mark.parametrize("file", blocks.FILES, ids=["README", "benchmarks"])
+
+
+def score(method: str, psnr: float, asked: float = 0.5, kept: float | None = None, seed: int = 0) -> Score:
+    """Return a row of the digits transformer with nothing but a PSNR and a feature distance."""
+    values = {"psnr_db": psnr, "feature_distance": 1 / psnr}
+    return Score("digits-dit", seed, method, asked, asked if kept is None else kept, values)
+
+
+# -- the text
+
+
+@FILES
+def test_text_equals_what_the_results_make_of_it(file: Path) -> None:
+    """After a change of results `python -m benchmarks.report` has to run."""
+    assert blocks.changes(file) == []
+
+
+@FILES
+def test_no_figure_stands_outside_of_blocks(file: Path) -> None:
+    """Figures with a unit come from results."""
+    assert lint.loose_figures(file.read_text(encoding="utf-8")) == []
+
+
+def test_every_block_is_used() -> None:
+    """No function writes text that nobody shows."""
+    text = "".join(file.read_text(encoding="utf-8") for file in blocks.FILES)
+    assert {name for _, name, _ in blocks.BLOCK.findall(text)} == set(blocks.BLOCKS)
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        *("36.2 dB", "61 %", "15%", "2.9 s", "20 minutes", "3.4 MiB", "16.93 T", "5×", "5.2 times faster"),
+        *("FID-like 206", "FID-like distance of 181", "PSNR of 36", "SSIM 0.98", "46.3", "0.974"),
+    ],
+)
+def test_a_planted_figure_is_found(figure: str) -> None:
+    """The lint sees every kind of figure, in a sentence and in a table."""
+    assert lint.loose_figures(f"The best has {figure}, others less.")
+    assert lint.loose_figures(f"| a | {figure} |")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torch 2.13 and Python 3.10 to 3.13, arXiv 2410.16942",
+        "DDIM, 20 steps, guidance 2, ratio 0.8, 24 full runs",
+        "calls the same network 20 to 250 times",
+        "PSNR in dB, FID-like and SSIM\n\n2 scripts",
+        "`sleep 3 s`",
+        "```\n36.2 dB\n```",
+        "[a picture](results/quality-20%.png)",
+        "<!-- report: psnr -->\n36.2 dB\n<!-- end report -->",
+    ],
+)
+def test_what_is_no_loose_figure_passes(text: str) -> None:
+    """Versions, settings, code and blocks are left alone."""
+    assert lint.loose_figures(text) == []
+
+
+def test_only_blocks_are_written() -> None:
+    """Text around a block stays, what was in it goes."""
+    text = "before\n<!-- report: a -->\nold\n<!-- end report -->\nafter\n"
+    written = blocks.filled(text, {"a": lambda: "new"})
+    assert written == "before\n<!-- report: a -->\n\nnew\n\n<!-- end report -->\nafter\n"
+    assert blocks.filled(written, {"a": lambda: "new"}) == written
+
+
+def test_an_unknown_block_is_named() -> None:
+    """A block that no function writes is an error."""
+    with pytest.raises(KeyError, match="no block named b; there are a"):
+        blocks.filled("<!-- report: b -->\n<!-- end report -->", {"a": str})
+
+
+def test_check_fails_and_shows_the_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--check` leaves a stale file alone; without it the file is written and the check passes."""
+    file = tmp_path / "README.md"
+    file.write_text("<!-- report: a -->\nold\n<!-- end report -->\n")
+    monkeypatch.setattr(blocks, "ROOT", tmp_path)
+    monkeypatch.setattr(blocks, "FILES", (file,))
+    monkeypatch.setitem(blocks.BLOCKS, "a", lambda: "new")
+    assert main(["--check"]) == 1
+    assert {"-old", "+new"} <= set(capsys.readouterr().out.splitlines())
+    assert "old" in file.read_text()
+    assert main([]) == 0
+    assert main(["--check"]) == 0
+
+
+# -- counting
+
+
+def test_a_lost_cell_is_reported_as_lost() -> None:
+    """The best other method of a cell counts, and is named with share and seed."""
+    rows = [score(OURS, 30.0), score("TaylorSeer", 31.0), score("fewer steps", 20.0)]
+    rows += [score(OURS, 30.0, seed=1), score("TaylorSeer", 29.0, seed=1)]
+    fought = comparing.duels(rows, "psnr_db")
+    assert [(duel.other.method, duel.lead) for duel in fought] == [("TaylorSeer", -1.0), ("TaylorSeer", 1.0)]
+    text = quality.verdict_on(fought, "PSNR")
+    assert text == "the best PSNR in 1 of 2, behind TaylorSeer on the digits DiT at 50% (seed 0)"
+    assert quality.lost_line("psnr_db", fought[0])[-3:] == ["TaylorSeer", "31.0", "30.0"]
+
+
+def test_less_is_better_where_it_is() -> None:
+    """Of distances the smallest wins."""
+    (duel,) = comparing.duels([score(OURS, 30.0), score("TaylorSeer", 31.0)], "feature_distance")
+    assert duel.lead < 0
+
+
+def test_a_tie_is_neither_won_nor_lost() -> None:
+    """Equal values are nobody's."""
+    fought = comparing.duels([score(OURS, 30.0), score("TaylorSeer", 30.0)], "psnr_db")
+    assert comparing.won(fought) == 0
+    assert comparing.lost(fought) == []
+
+
+def test_a_cell_without_others_does_not_count() -> None:
+    """Nor do unpruned rows and measures that are missing."""
+    rows = [score(OURS, 30.0), score(UNPRUNED, 99.0), score("TaylorSeer", 31.0, asked=0.3)]
+    assert comparing.duels(rows, "psnr_db") == []
+    assert comparing.duels([score(OURS, 30.0), score("TaylorSeer", 31.0)], "ssim") == []
+
+
+def test_kept_shares_are_compared_too() -> None:
+    """A row of another method meets our dearest row that is no dearer than it."""
+    ours = [score(OURS, 30.0, 0.5), score(OURS, 25.0, 0.4)]
+    (duel,) = comparing.at_most_as_dear([*ours, score("TaylorSeer", 26.0, asked=0.5, kept=0.45)])
+    assert duel == Duel(ours[1], duel.other, -1.0)
+    assert comparing.at_most_as_dear([*ours, score("TaylorSeer", 26.0, asked=0.3)]) == []
+
+
+def test_a_table_shows_who_is_best_and_what_was_kept() -> None:
+    """The best of a row is bold, whoever has it; a share far from the one asked for is told."""
+    rows = [score(OURS, 30.0), score("TaylorSeer", 31.0, kept=0.4), score("MagCache", 22.0)]
+    assert quality.psnr_cells(rows) == ["", "", "", "**31.0** (TaylorSeer, keeps 40%)", "", "30.0"]
+
+
+def test_seeds_are_averaged() -> None:
+    """Mean, lowest and highest value of a share; nothing where there is none."""
+    rows = [score("TaylorSeer", value, seed=seed) for seed, value in enumerate((30.0, 31.0, 35.0))]
+    assert quality.over_seeds(rows, 0.5) == "32.0 (30.0 to 35.0)"
+    assert quality.over_seeds(rows, 0.3) == ""
+
+
+def test_two_values_of_a_trial_are_a_range() -> None:
+    """Values stand by model and setting, after the note."""
+    about = {"trial": "Noise", "model": "digits-dit", "samples": "48", "measure": "PSNR"}
+    rows = [
+        {**about, "setting": "4 steps", "value": "30", "note": "Not used."},
+        {**about, "setting": "4 steps", "value": "31", "note": ""},
+        {**about, "setting": "4 steps", "measure": "SSIM", "value": "0.9", "note": ""},
+        {**about, "setting": "6 steps", "value": "35", "note": ""},
+    ]
+    expected = "* **Noise.** Not used. *digits DiT (48 samples)* 4 steps: 30 to 31, SSIM 0.9; 6 steps: 35."
+    assert trials.trial("Noise", rows) == expected
+
+
+def test_words() -> None:
+    """Spans, lists and counts read as English."""
+    assert words.span([2.0, 1.04, 3.0]) == "1.0 to 3.0"
+    assert words.span([1.01, 1.02]) == "1.0"
+    assert words.listed("a") == "a"
+    assert words.listed("abc") == "a, b and c"
+    assert words.out_of(2, 2) == "all 2"
+    assert words.out_of(0, 2) == "0 of 2"
+    assert words.remarked("a", "", "b") == "a (b)"

@@ -1,0 +1,68 @@
+"""The default recipe as a whole: within its budgets, and never worse than a uniform plan."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+
+import zoo
+from dipgo_fx import PruneConfig
+from dipgo_fx.cost import LoopCost
+from dipgo_fx.passes import Backup, GateTable
+from dipgo_fx.placement import filled, whole_steps
+from dipgo_fx.search.calibration import calibrate
+from dipgo_fx.search.candidate import Candidate
+from dipgo_fx.search.evaluator import Evaluator
+from dipgo_fx.search.refine import refine
+from dipgo_fx.search.spacing import even_steps, most_steps
+from loops import loop
+from searches import PLAIN, QUICK, STEPS, evaluator_of, searched
+
+UNIFORM: list[tuple[Backup, int, bool]] = [("reuse", 1, False), ("linear", 2, False), ("linear", 3, True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "placed"), [("dit", 99), ("unet", 2), pytest.param("unet", 99, marks=pytest.mark.long)]
+)
+def test_no_uniform_plan_is_better(name: str, placed: int) -> None:
+    """The default recipe returns nothing that a uniform plan of equal MACs beats on the calibration."""
+    graph = loop(name, "ddim", "block", None, STEPS)
+    plan = searched(name).plan
+    batch = calibrate(graph, zoo.model(name), None, QUICK.samples, 1.0, zoo.generator(5))
+    judge = Evaluator(graph, LoopCost.of(graph), batch, QUICK)
+    found = judge.evaluate(Candidate(plan.table))
+    assert found.loss == pytest.approx(plan.origin["loss"], rel=1e-6)
+    for backup, history, by_step in UNIFORM:
+        count = most_steps(judge.cost, (), 0.5, history)[-1]
+        for steps in islice(even_steps(STEPS, count), placed):
+            keep = filled(whole_steps(steps, judge.cost).keep(judge.cost), 0.5, judge.cost, history, by_step)
+            uniform = judge.evaluate(Candidate(GateTable.of(keep, backup)))
+            assert found.loss <= uniform.loss * (1 + 1e-6)
+
+
+def test_what_a_search_costs_is_kept() -> None:
+    """The default recipe spends about what it may, at most 24 full runs by default."""
+    assert searched().plan.origin["full_runs"] <= QUICK.full_runs * 1.2
+    assert PruneConfig().full_runs <= 24
+
+
+def test_it_says_where_it_started() -> None:
+    """The plan's origin names the start of the lowest loss, and what was found."""
+    origin = searched().plan.origin
+    assert origin["recipe"] == "PruneConfig"
+    assert origin["start_loss"] > 0
+    assert "whole steps" in origin["start"]
+    assert "whole steps" in origin["name"]
+    assert origin["samples"] == QUICK.samples
+
+
+def test_what_is_found_fits_and_is_judged_on_all_samples() -> None:
+    """The loss of the best candidate is what its SubNet gives; it is the curve's, too."""
+    judge = evaluator_of(PLAIN, 6, limit=8)
+    found = refine(judge, 0.4, 0, progress=False)
+    assert judge.cost.kept(found.best.table) <= 0.4
+    again = judge.evaluate(found.best)
+    assert again.loss == pytest.approx(found.best.loss, rel=1e-6)
+    assert found.notes.keys() == {"start", "start_loss"}
+    assert judge.budget.spent > 1
