@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .arguments import check, check_loop_arguments, check_ratio_type, checked_model
+from .arguments import check, check_loop_arguments, check_ratio, checked_model
 from .budget import kept_of, threshold, warn_of_miss
 from .cost import LoopCost
+from .errors import PlanError
 from .frontier import at_timesteps, best_within
 from .loop import Loop, LoopFacts
 from .passes import (
@@ -26,7 +27,6 @@ from .passes import (
 )
 from .placement import Placement
 from .plan import Plan
-from .plan_file import PlanError
 from .report import Report
 from .states import states_of
 from .tracing import trace
@@ -83,7 +83,7 @@ def apply(
     check_loop_arguments(scheduler, steps, sample, conditioning)
     check("fold", fold, bool, "True or False")
     if ratio is not None:
-        check_ratio_type(ratio)
+        check_ratio(ratio)
     _check_same_classes(model, scheduler, plan)
     loop = trace(
         model,
@@ -107,6 +107,8 @@ def build(loop: Loop, plan: Plan, *, fold: bool = False) -> PrunedLoop:
     """Return the SubNet of a plan on a traced loop: gates inserted, bound, and dead blocks dropped."""
     plan.check_fits(loop.facts)
     cost = LoopCost.of(loop)
+    # A file of format 3 does not say what its loop costs, and at another image size the shares are others.
+    plan = replace(plan, cost=cost, ratio=1 - cost.kept(plan.table))
     passes: tuple[GraphPass, ...] = (
         InsertGates(plan.history),
         BindGates(plan.table),
@@ -116,7 +118,7 @@ def build(loop: Loop, plan: Plan, *, fold: bool = False) -> PrunedLoop:
     pruned, records = Pipeline(passes, kind=PrunedLoop)(loop)
     states = states_of(plan.table, cost.reads.liveness(plan.table))
     report = Report(cost.full, cost.of_table(plan.table), states, records, dict(plan.origin))
-    pruned.meta.update(plan=_with_cost(plan, cost), report=report)
+    pruned.meta.update(plan=plan, report=report)
     assert isinstance(pruned, PrunedLoop)
     return pruned
 
@@ -129,7 +131,7 @@ def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
 
     Raises `PlanError` for a plan written by hand, which has neither.
     """
-    plan, kept = _with_cost(plan, cost), kept_of(ratio, cost)
+    kept = kept_of(ratio, cost)
     point = best_within(plan.frontier, cost, kept)
     if point is not None:
         table, name = point.table(cost, kept), str(Placement(point.runs))
@@ -141,7 +143,7 @@ def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
         raise PlanError("this plan was written by hand and has no scores to threshold at another ratio")
     left = cost.kept(table)
     warn_of_miss(left, kept)
-    return replace(plan, table=table, ratio=1 - left, origin=_derived(plan, name))
+    return replace(plan, table=table, ratio=1 - left, cost=cost, origin=_derived(plan, name))
 
 
 def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan:
@@ -163,7 +165,7 @@ def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan
             f"this plan holds no frontier to place at {facts.num_inference_steps} steps: it was written by "
             "hand, or searched by the paper's recipe or on stages; search a plan for that step count"
         )
-    plan, kept = _with_cost(plan, cost), kept_of(ratio, cost)
+    kept = kept_of(ratio, cost)
     frontier = at_timesteps(plan.frontier, plan.timesteps, facts.timesteps, cost)
     point = best_within(frontier, cost, kept)
     if point is None:
@@ -175,11 +177,6 @@ def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan
     name, left = str(Placement(point.runs)), cost.kept(table)
     warn_of_miss(left, kept)
     return Plan(facts, table, 1 - left, None, frontier, cost, _derived(plan, name))
-
-
-def _with_cost(plan: Plan, cost: LoopCost) -> Plan:
-    """Return the plan with what its loop costs, which a file of format 3 does not say."""
-    return replace(plan, cost=cost) if plan.cost is None else plan
 
 
 def _derived(plan: Plan, name: str) -> dict[str, Any]:

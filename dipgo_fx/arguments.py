@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -17,9 +18,9 @@ SHOWN = 60
 def check(name: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
     """Raise `TypeError` saying what `name` must be and what came, unless `value` is of these kinds.
 
-    A bool is no number here.
+    Numbers are asked for as `numbers.Integral` and `numbers.Real`; a bool is none of them here.
     """
-    is_number = kinds in (int, (int, float))
+    is_number = kinds in (Integral, Real)
     if not isinstance(value, kinds) or (is_number and isinstance(value, bool)):
         raise TypeError(f"{name} must be {wanted}, got {_described(value)}")
 
@@ -45,8 +46,8 @@ def check_loop_arguments(
             "scheduler must be a diffusers scheduler with set_timesteps(), such as pipe.scheduler, got "
             f"{_described(scheduler)}"
         )
-    check("num_inference_steps", num_inference_steps, int, "a whole number of steps")
-    if isinstance(num_inference_steps, int) and num_inference_steps < 1:
+    check("num_inference_steps", num_inference_steps, Integral, "a whole number of steps")
+    if int(num_inference_steps) < 1:  # type: ignore[call-overload]
         raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
     if sample is not None:
         check("sample", sample, torch.Tensor, "a tensor like the initial noise")
@@ -55,14 +56,16 @@ def check_loop_arguments(
             "conditioning", conditioning, Mapping, "a mapping of argument names of model.forward to tensors"
         )
     if guidance_scale is not None:
-        check("guidance_scale", guidance_scale, (int, float), "a number, or None for no guidance")
+        check("guidance_scale", guidance_scale, Real, "a number, or None for no guidance")
     if split_guidance is not None:
         check("split_guidance", split_guidance, bool, "True or False")
 
 
-def check_ratio_type(ratio: object) -> None:
-    """Raise `TypeError` unless `ratio` is a number."""
-    check("ratio", ratio, (int, float), "a number, the share of MACs to remove")
+def check_ratio(ratio: object) -> None:
+    """Raise `TypeError` unless `ratio` is a number, `ValueError` unless it lies in [0, 1)."""
+    check("ratio", ratio, Real, "a number, the share of MACs to remove")
+    if not 0 <= float(ratio) < 1:  # type: ignore[arg-type]
+        raise ValueError(f"ratio is the share of MACs to remove and must lie in [0, 1), got {ratio}")
 
 
 def checked_calibration(calibration: Any) -> Any:

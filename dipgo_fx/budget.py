@@ -1,4 +1,7 @@
-"""An exact budget of MACs: scores to a keep table by bisection, dead code counted (paper, algorithm 1)."""
+"""An exact budget of MACs, dead code counted.
+
+What a ratio leaves, whether a table fits, scores thresholded to fit (paper, algorithm 1), the rest filled up.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,8 @@ TOLERANCE = 0.0125
 def kept_of(ratio: float, cost: LoopCost) -> float:
     """Return the share of MACs that a plan may keep if it removes `ratio` of them.
 
-    Raises `ValueError` unless a plan can remove that share of the loop's MACs.
+    Raises `ValueError` unless a plan can remove that share, in [0, 1), of the loop's MACs.
     """
-    if not 0 <= ratio < 1:
-        raise ValueError(f"ratio is the share of MACs to remove and must lie in [0, 1), got {ratio}")
     largest = 1 - cost.smallest_kept
     if ratio > largest:
         raise ValueError(

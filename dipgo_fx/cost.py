@@ -82,12 +82,12 @@ class LoopCost:
         return self.at_most(keep, history).total / self.full.total
 
     def kept_by_step(self, liveness: Liveness) -> list[float]:
-        """Return what each step of a SubNet costs, as a share of the loop."""
+        """Return what each step of a SubNet costs, as a share of an unpruned step on average."""
         totals = [
             sum(cost.total for unit, cost in enumerate(self.units) if liveness.runs(step, unit))
             for step in range(self.num_steps)
         ]
-        return [total / self.full.total for total in totals]
+        return [total * self.num_steps / self.full.total for total in totals]
 
     @property
     def smallest_kept(self) -> float:

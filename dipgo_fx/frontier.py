@@ -10,6 +10,7 @@ import torch
 
 from .budget import fits
 from .cost import LoopCost
+from .errors import PlanError
 from .passes import HISTORY, GateTable
 from .passes.equality import ComparedByValue
 from .passes.gate_table import REPEAT
@@ -34,8 +35,18 @@ class Point(ComparedByValue):
         """Return the point of a table that makes `runs` and skips the rest."""
         return cls(runs, table.weights[:, cost.reads.heads])
 
+    def check_fits(self, cost: LoopCost) -> None:
+        """Raise `PlanError` unless there are weights of the R blocks that the loop's predictions read."""
+        heads, got = len(cost.reads.heads), self.weights.shape[1]
+        if got != heads:
+            raise PlanError(
+                f"weights of the frontier must be of the {heads} blocks that the loop's predictions "
+                f"read, got {got}"
+            )
+
     def table(self, cost: LoopCost, kept: float = 0.0) -> GateTable:
         """Return the point's gate table; what the share `kept` leaves over goes to the last steps."""
+        self.check_fits(cost)
         plain = whole_steps_table(cost, self.runs, kept)
         weights, heads = plain.weights.clone(), cost.reads.heads
         weights[:, heads] = torch.where(plain.keep[:, heads, None], weights[:, heads], self.weights)

@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from .errors import PlanError
 from .loop import Loop
 from .passes import HISTORY
 from .passes.recorder import MODEL
 from .plan import Plan
-from .plan_file import PlanError
 
 LAYERS = 3  # a DeepCache branch is 3 * level + layer
 CROSS_ATTENTION = "attn2"  # its name in diffusers' transformer blocks

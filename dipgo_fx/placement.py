@@ -45,9 +45,12 @@ class Placement:
 
     def __str__(self) -> str:
         """Return how many steps run, for people."""
-        few = f", {len(self.runs[0])} of them unconditional" if len(self.runs) > 1 else ""
+        counts = [len(steps) for steps in self.runs]
+        steps = f"{counts[-1]} whole steps"
+        if counts[0] != counts[-1]:
+            steps = f"{counts[-1]} conditional and {counts[0]} unconditional whole steps"
         boundary = f", {len(self.boundary)} boundary blocks at the others" if self.boundary else ""
-        return f"{len(self.runs[-1])} whole steps{few}{boundary}"
+        return steps + boundary
 
 
 def whole_steps(steps: tuple[int, ...], cost: LoopCost) -> Placement:

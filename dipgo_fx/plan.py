@@ -12,12 +12,15 @@ from huggingface_hub import HfApi, hf_hub_download
 from . import plan_file
 from .arguments import check
 from .cost import LoopCost
+from .errors import PlanError
 from .frontier import Point
 from .loop import Loop, LoopFacts
 from .passes import Backup, GateTable
 from .passes.equality import ComparedByValue
-from .plan_file import PlanError
 from .states import drawn, states_of
+
+RATIO_DIGITS = 1e-6
+"""How far a ratio may be from what the gates remove."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,23 +49,26 @@ class Plan(ComparedByValue):
     origin: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise `PlanError` if a table does not fit the loop."""
+        """Raise `PlanError` if parts of the plan do not fit each other."""
         shape = (len(self.facts.timesteps), len(self.facts.blocks))
         for name, table in (("keep", self.keep), ("scores", self.scores)):
             if table is not None and tuple(table.shape) != shape:
                 raise PlanError(
                     f"{name} must have shape {shape} (calls of the model, blocks), got {tuple(table.shape)}"
                 )
-        for name, table in (("weights", self.weights), ("scores", self.scores)):
-            if table is not None and not bool(torch.isfinite(table).all()):
-                raise PlanError(f"{name} must be finite")
-        heads = None if self.cost is None else len(self.cost.reads.heads)
+        if self.scores is not None and not bool(torch.isfinite(self.scores).all()):
+            raise PlanError("scores must be finite")
+        if not 0 <= self.ratio < 1:
+            raise PlanError(f"ratio must lie in [0, 1), got {self.ratio}")
+        if self.cost is not None:
+            self._check_cost(self.cost)
+
+    def _check_cost(self, cost: LoopCost) -> None:
+        removed = 1 - cost.kept(self.table)
+        if abs(removed - self.ratio) > RATIO_DIGITS:
+            raise PlanError(f"ratio is {self.ratio}, but the gates remove {removed} of the loop's MACs")
         for point in self.frontier:
-            if heads is not None and point.weights.shape[1] != heads:
-                raise PlanError(
-                    f"weights of the frontier must be of the {heads} blocks that the loop's predictions "
-                    f"read, got {point.weights.shape[1]}"
-                )
+            point.check_fits(cost)
 
     @classmethod
     def from_keep(
@@ -79,11 +85,12 @@ class Plan(ComparedByValue):
             loop: the traced loop that it is for.
             keep: `(T, N)` bool, row 0 true; columns in the order of `loop.blocks`.
             backup: `reuse` reads a block's last computed value, `linear` extrapolates the last two.
-            weights: `(T, N, 3)`, in place of those that `backup` gives.
+            weights: `(T, N, 3)`, in place of those that `backup` stands for.
 
         Raises:
             TypeError: an argument of another kind, by name.
-            ValueError: tables of other shapes, a closed gate at step 0, an unknown backup.
+            ValueError: tables of other shapes, a closed gate at step 0, an unknown backup, weights that are
+                not finite or come with a backup.
         """
         check("loop", loop, Loop, "a loop that trace() returned")
         check("keep", keep, torch.Tensor, "a bool tensor (T, N)")
@@ -91,8 +98,10 @@ class Plan(ComparedByValue):
             table = GateTable.of(keep, backup)
         else:
             check("weights", weights, torch.Tensor, "a tensor (T, N, 3)")
+            if backup != "reuse":
+                raise ValueError(f"weights say what a closed gate reads: leave backup={backup!r} out")
             table = GateTable(keep, weights)
-        plan = cls(loop.facts, table, 0.0)
+        plan = cls(loop.facts, table, 0.0)  # refuses a table of another shape
         cost = LoopCost.of(loop)
         return replace(plan, ratio=1 - cost.kept(table), cost=cost)
 
@@ -124,21 +133,20 @@ class Plan(ComparedByValue):
     def states(self) -> torch.Tensor:
         """Return the `(T, N)` int64 table of what becomes of each block, see `State`.
 
-        Raises `PlanError` for a plan read from a file of format 3, which does not say who reads whom.
+        Raises `PlanError` for a plan without `cost`.
         """
         return states_of(self.table, self._known_cost().reads.liveness(self.table))
 
     def kept_by_step(self) -> list[float]:
         """Return what each of the T steps costs, as a share of an unpruned step; raises as `states` does."""
         cost = self._known_cost()
-        kept = cost.kept_by_step(cost.reads.liveness(self.table))
-        return [share * cost.num_steps for share in kept]
+        return cost.kept_by_step(cost.reads.liveness(self.table))
 
     def _known_cost(self) -> LoopCost:
         if self.cost is None:
             raise PlanError(
-                "this plan comes from a file of format 3, which does not say who reads whom: "
-                "dipgo_fx.apply it to its model and save the plan of the loop that comes back"
+                "this plan does not know who reads whom in its loop (files of format 3 do not say): "
+                "dipgo_fx.apply it to its model, the plan of the loop that comes back does"
             )
         return self.cost
 
@@ -146,7 +154,7 @@ class Plan(ComparedByValue):
         """Return a table for a terminal: what becomes of each block at each step, MACs, and a legend."""
         head = f"{self.facts.model}, {self.facts.scheduler}, {self.ratio:.1%} of MACs removed"
         if self.cost is None:
-            return f"{head}\n(from a file of format 3: apply the plan and save it again to see what runs)"
+            return f"{head}\n(apply the plan to see what runs: it does not know who reads whom)"
         return "\n".join([head, *drawn(self.blocks, self.states(), self.kept_by_step())])
 
     def check_fits(self, facts: LoopFacts) -> None:

@@ -22,24 +22,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from .cost import LoopCost
+from .errors import PlanError
 from .frontier import Point
 from .guidance import Guidance
 from .loop import LoopFacts
 from .macs import Cost
-from .passes import HISTORY, GateTable
+from .passes import HISTORY, GateTable, Granularity
 from .passes.liveness import StepReads
 
 NAME = "plan.json"
 FORMAT = 4
-
-
-class PlanError(ValueError):
-    """A plan is damaged, or belongs to another loop; the message names what differs."""
 
 
 def written(plan: Mapping[str, Any]) -> str:
@@ -77,15 +74,13 @@ def _fields(values: dict[str, Any]) -> dict[str, Any]:
         raise PlanError(f"plan format {values['format']} is neither 3 nor {FORMAT}, which this version reads")
     if set("".join(values["keep"])) - {"0", "1"}:
         raise PlanError("keep may only hold 0 and 1")
-    scores, ratio = values["scores"], float(values["ratio"])
-    if not (math.isfinite(ratio) and 0 <= ratio < 1):
-        raise PlanError(f"ratio must lie in [0, 1), got {ratio}")
+    scores = values["scores"]
     facts = _facts(values["facts"])
     keep = torch.tensor([[char == "1" for char in row] for row in values["keep"]])
     return {
         "facts": facts,
         "table": GateTable(keep, torch.tensor(values["weights"], dtype=torch.float64)),
-        "ratio": ratio,
+        "ratio": float(values["ratio"]),
         "scores": None if scores is None else torch.tensor(scores, dtype=torch.float64),
         "frontier": tuple(_point(point, facts) for point in values["frontier"]),
         "cost": None if values["cost"] is None else _cost(values["cost"], facts),
@@ -109,7 +104,26 @@ def _from_format_3(values: dict[str, Any]) -> dict[str, Any]:
 
 def _facts(values: dict[str, Any]) -> LoopFacts:
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return LoopFacts(**{**given, "guidance": Guidance(**given["guidance"])})
+    facts = LoopFacts(**{**given, "guidance": Guidance(**given["guidance"])})
+    scale: Any = facts.guidance.scale
+    split: Any = facts.guidance.split
+    sound = {
+        "model": isinstance(facts.model, str),
+        "scheduler": isinstance(facts.scheduler, str),
+        "num_inference_steps": type(facts.num_inference_steps) is int and facts.num_inference_steps > 0,
+        "timesteps": type(facts.timesteps) is tuple and all(map(_is_number, facts.timesteps)),
+        "blocks": type(facts.blocks) is tuple and all(type(name) is str for name in facts.blocks),
+        "granularity": facts.granularity in get_args(Granularity),
+        "guidance": (scale is None or _is_number(scale)) and type(split) is bool,
+    }
+    for name, is_sound in sound.items():
+        if not is_sound:
+            raise PlanError(f"{name} of facts cannot be {getattr(facts, name)!r}")
+    return facts
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _point(values: dict[str, Any], facts: LoopFacts) -> Point:
@@ -151,11 +165,11 @@ def _cost(values: dict[str, Any], facts: LoopFacts) -> LoopCost:
         raise PlanError(f"cost must have {blocks} blocks or more units, each with its reads and in the order")
     if any(places[read] >= places[unit] for unit in order for read in reads[unit]):
         raise PlanError("a unit of cost must come after those it reads")
-    full = _macs(values["full"])
-    if not full.total:
-        raise PlanError("cost of a loop must be above 0")
+    full, output = _macs(values["full"]), _units(values["output"], number)
+    if not full.total or not output:
+        raise PlanError("cost of a loop must be above 0, and its predictions must read a unit")
     return LoopCost(
-        StepReads(blocks, reads, _units(values["output"], number), order),
+        StepReads(blocks, reads, output, order),
         units,
         _macs(values["fixed"]),
         full,

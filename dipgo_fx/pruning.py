@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import nn
 
 from .applying import PrunedLoop, build
-from .arguments import check, check_loop_arguments, check_ratio_type, checked_calibration, checked_model
-from .budget import kept_of, warn_of_miss
+from .arguments import check, check_loop_arguments, check_ratio, checked_calibration, checked_model
+from .budget import kept_of
 from .cost import LoopCost
-from .frontier import Point
 from .passes import Granularity
-from .plan import Plan
 from .search.calibration import Conditioning, calibrate
-from .search.candidate import Candidate
 from .search.config import Config, PaperConfig, PruneConfig
 from .search.evaluator import Evaluator
-from .search.paper import thresholded, train_pruner
-from .search.refine import refine
-from .search.spacing import farthest_first
+from .search.recipe import search
 from .tracing import trace
 
 
@@ -103,48 +96,6 @@ def prune(
     return build(loop, plan)
 
 
-def search(evaluator: Evaluator, kept: float, generator: torch.Generator, progress: bool) -> Plan:
-    """Search by the recipe of the evaluator's config and write the plan down.
-
-    Args:
-        evaluator: holds the loop, the calibration samples and the config.
-        kept: share of the loop's MACs that the plan may keep.
-        generator: source of all randomness.
-        progress: show a progress bar.
-    """
-    start, config = time.perf_counter(), evaluator.config
-    frontier: tuple[Point, ...] = ()
-    if isinstance(config, PaperConfig):
-        trained = train_pruner(evaluator, config, generator, progress)
-        best = thresholded(evaluator, trained.scores, kept, config.backup)
-        scores, notes = trained.scores, trained.notes
-    else:
-        refined = refine(evaluator, kept, generator.initial_seed(), progress)
-        best, frontier, notes = refined.best, refined.frontier, refined.notes
-        scores = scores_of(best)
-    left = evaluator.cost.kept(best.table)
-    warn_of_miss(left, kept)
-    origin = {
-        **_origin(evaluator, best),
-        "seed": generator.initial_seed(),
-        "seconds": round(time.perf_counter() - start, 1),
-        **notes,
-    }
-    return Plan(evaluator.loop.facts, best.table, 1 - left, scores, frontier, evaluator.cost, origin)
-
-
-def scores_of(found: Candidate) -> torch.Tensor:
-    """Return `(T, N)` scores whose threshold is the plan at its budget and evenly placed at others."""
-    keep = found.table.keep
-    steps, blocks = keep.shape
-    entire = tuple(t for t in range(steps) if bool(keep[t].all()))
-    ranks = {step: 1 - index / steps for index, step in enumerate(farthest_first(steps, entire))}
-    rows = torch.tensor([ranks[t] for t in range(steps)], dtype=torch.float64)[:, None]
-    # Within a step the blocks next to the output first: the others are dead without them.
-    columns = torch.arange(1, blocks + 1, dtype=torch.float64)[None] / (steps * (blocks + 1))
-    return keep.double() + (rows + columns) / 2
-
-
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Put a model into eval mode without parameter gradients, and back as it was."""
@@ -162,21 +113,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _origin(evaluator: Evaluator, found: Candidate) -> dict[str, Any]:
-    return {
-        "recipe": type(evaluator.config).__name__,
-        "name": found.name,
-        "loss": found.loss,
-        "loss_kind": evaluator.config.loss,
-        "samples": len(evaluator.batch),
-        "full_runs": round(evaluator.budget.spent, 2),
-        "versions": {name: version(name) for name in ("dipgo-fx", "torch", "diffusers")},
-        "curve": [list(entry) for entry in evaluator.curve],
-    }
-
-
 def _check_search_arguments(ratio: object, config: object, generator: object, progress: object) -> None:
-    check_ratio_type(ratio)
+    check_ratio(ratio)
     check("config", config, (PruneConfig, PaperConfig), "a dipgo_fx.PruneConfig or a dipgo_fx.PaperConfig")
     check("generator", generator, torch.Generator, "a torch.Generator")
     check("progress", progress, bool, "True or False")

@@ -15,6 +15,7 @@ from .inputs import InputGuard, example_conditioning, example_sample
 from .loop import Loop, LoopFacts
 from .passes import Granularity, LoopRecorder, find_blocks
 from .passes.recorder import MODEL
+from .passes.uncompiled import refuse_wrapped_parts
 
 GUARD = "_inputs"
 
@@ -44,7 +45,8 @@ def trace(
             ones, so that a plan can skip either. The same numbers up to rounding.
         granularity: which modules are blocks, see `dipgo_fx.passes.find_blocks`.
 
-    A compiled model is traced as it was written; modules compiled in place stay compiled in the loop.
+    A compiled model is traced as it was written; modules compiled in place (`block.compile()`) stay compiled
+    in the loop; parts that `torch.compile(part)` wrapped are refused.
 
     Raises:
         TraceError: the model's or scheduler's Python cannot be recorded; names the module.
@@ -54,7 +56,9 @@ def trace(
     """
     model = checked_model(model)
     check_loop_arguments(scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance)
-    guidance = Guidance(guidance_scale, split_guidance)
+    refuse_wrapped_parts(model)
+    num_inference_steps = int(num_inference_steps)
+    guidance = Guidance(None if guidance_scale is None else float(guidance_scale), split_guidance)
     own = prepared(scheduler, num_inference_steps)
     sample = example_sample(model) if sample is None else sample
     conditioning = example_conditioning(model) if conditioning is None else dict(conditioning)

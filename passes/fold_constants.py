@@ -36,17 +36,17 @@ class FoldConstants(GraphPass):
     def rewrite(self, gm: fx.GraphModule) -> bool:
         """Evaluate constant nodes at batch 1 and store the ones that other nodes read."""
         rows = _constant_rows(gm)
-        frontier = [
+        ends = [
             node
             for node, value in rows.items()
             if node.op == "call_module"
             and isinstance(value, torch.Tensor)
             and any(user not in rows for user in node.users)
         ]
-        for index, node in enumerate(frontier):
+        for index, node in enumerate(ends):
             _store(gm, node, rows[node], f"{PREFIX}_{index}")
         erase_dead_nodes(gm.graph)
-        return bool(frontier)
+        return bool(ends)
 
 
 def _constant_rows(gm: fx.GraphModule) -> dict[fx.Node, Any]:

@@ -29,7 +29,8 @@ class GateTable(ComparedByValue):
             paper's reuse). Entries where `keep` is true mean nothing and are made that, so that equal
             plans are equal tables.
 
-    Raises `ValueError` for tables of other shapes or dtypes, or a closed gate at step 0.
+    Raises `ValueError` for tables of other shapes or dtypes, weights that are not finite, or a closed gate at
+    step 0.
     """
 
     keep: torch.Tensor
@@ -45,6 +46,8 @@ class GateTable(ComparedByValue):
         weights = torch.as_tensor(self.weights).detach().cpu().double()
         if weights.shape != (*keep.shape, HISTORY):
             raise ValueError(f"weights must have shape {(*keep.shape, HISTORY)}, got {tuple(weights.shape)}")
+        if not bool(torch.isfinite(weights).all()):
+            raise ValueError("weights must be finite")
         object.__setattr__(self, "keep", keep)
         object.__setattr__(self, "weights", torch.where(keep[..., None], _repeats(keep), weights))
 

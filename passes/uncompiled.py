@@ -8,12 +8,24 @@ from contextlib import contextmanager
 from diffusers.utils.torch_utils import is_compiled_module
 from torch import nn
 
+from .errors import TraceError
+
 
 def without_wrapper(model: nn.Module) -> nn.Module:
     """Return the model that `torch.compile(model)` wraps, or the model itself."""
     while is_compiled_module(model):
         model = model.get_submodule("_orig_mod")
     return model
+
+
+def refuse_wrapped_parts(model: nn.Module) -> None:
+    """Raise `TraceError` for a part that `torch.compile` wrapped: it hides the blocks inside from view."""
+    for path, module in model.named_modules():
+        if is_compiled_module(module):
+            raise TraceError(
+                f"{type(model).__name__}.{path} is wrapped by torch.compile(module), which hides its blocks: "
+                f"compile it in place, as model.{path}.compile() does, or after tracing"
+            )
 
 
 @contextmanager

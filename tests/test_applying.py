@@ -12,6 +12,7 @@ import dipgo_fx
 import zoo
 from dipgo_fx import Loop, Plan, PlanError, PrunedLoop
 from dipgo_fx.applying import at_ratio, at_steps, build
+from dipgo_fx.placement import Placement
 from loops import calls, cost, inputs, loop, run
 from searches import PLAIN, STEPS, Key, plain_and_split, searched, with_frontier
 
@@ -121,8 +122,7 @@ def test_another_ratio_has_an_origin_of_its_own(key: Key) -> None:
 
 
 def _name(runs: tuple[tuple[int, ...], ...]) -> str:
-    few = f", {len(runs[0])} of them unconditional" if len(runs) > 1 else ""
-    return f"{len(runs[-1])} whole steps{few}"
+    return str(Placement(runs))
 
 
 @plain_and_split

@@ -22,11 +22,11 @@ from dipgo_fx import importers
 from dipgo_fx.applying import build
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.denoise import denoise, prepared
+from dipgo_fx.errors import PlanError
 from dipgo_fx.guidance import Guidance
 from dipgo_fx.loop import Loop
 from dipgo_fx.macs import Cost
 from dipgo_fx.plan import Plan
-from dipgo_fx.plan_file import PlanError
 from dipgo_fx.tracing import trace
 
 STEPS = 6

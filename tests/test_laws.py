@@ -19,13 +19,13 @@ from torch import fx
 import zoo
 from dipgo_fx.applying import at_ratio, build
 from dipgo_fx.budget import TOLERANCE, kept_of, threshold
+from dipgo_fx.errors import PlanError
 from dipgo_fx.guidance import Guidance
 from dipgo_fx.loop import Loop
 from dipgo_fx.macs import count_macs
 from dipgo_fx.passes import HISTORY, Backup, GateTable
 from dipgo_fx.passes.tags import is_block_output
 from dipgo_fx.plan import Plan
-from dipgo_fx.plan_file import PlanError
 from dipgo_fx.tracing import trace
 from loops import STEPS, calls, cost, eager_with_plan, inputs, loop, run, scattered, supernet
 
@@ -366,7 +366,8 @@ def test_law_10_a_plan_read_back_is_the_plan_that_was_written(
     drawn = data.draw(plans(graph))
     scores = data.draw(st.none() | tables(graph, -1e6, 1e6))
     known = data.draw(st.sampled_from((None, cost(*key))))
-    plan = Plan(drawn.facts, drawn.table, drawn.ratio, scores, cost=known, origin=origin)
+    ratio = drawn.ratio if known is None else 1 - known.kept(drawn.table)
+    plan = Plan(drawn.facts, drawn.table, ratio, scores, cost=known, origin=origin)
     file = tmp_path_factory.mktemp("plan") / "plan.json"
     plan.save(file)
     read = Plan.load(file)

@@ -13,12 +13,15 @@ from pathlib import Path, PurePath
 
 import pytest
 
+from import_graph import cycle_of, imports_of, reached
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # pytest brings it
 
 ROOT = Path(__file__).resolve().parents[1]
+TESTS = ROOT / "tests"
 TOP_LEVEL = {
     "LICENSE",
     "README.md",
@@ -31,6 +34,25 @@ TOP_LEVEL = {
 ARTEFACTS = ("build", "dist", "*.egg-info", "__pycache__")  # left by pip, hidden by .gitignore
 UNSAFE_MODULES = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}
 MAY_PRINT = ("dipgo_fx/cli.py", "dipgo_fx/demo/*.py")
+# The command line starts without torch, and the demo's extras may be missing.
+MAY_IMPORT_LATE = ("dipgo_fx/cli.py", "dipgo_fx/demo/*.py")
+# Which folder the tests in each folder are about.
+MIRRORED = {
+    "": "dipgo_fx",
+    "passes": "passes",
+    "search": "dipgo_fx/search",
+    "demo": "dipgo_fx/demo",
+    "benchmarks": "benchmarks",
+}
+# About more than one file.
+CROSS_CUTTING = {
+    "tests/test_compile.py",
+    "tests/test_golden.py",
+    "tests/test_laws.py",
+    "tests/test_layout.py",
+    "tests/test_readme.py",
+    "tests/benchmarks/test_scripts.py",
+}
 
 Rule = Callable[[ast.AST], bool]
 
@@ -47,6 +69,40 @@ def own_files() -> Iterator[Path]:
     """Yield every Python file of the library once."""
     for folder in own_folders():
         yield from sorted(folder.glob("*.py"))
+
+
+def own_files_but(patterns: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the Python files of the library whose path from the root matches none of the patterns."""
+    for file in own_files():
+        if not any(file.relative_to(ROOT).match(pattern) for pattern in patterns):
+            yield file
+
+
+def modules() -> dict[str, Path]:
+    """Return every module of the library by the name that it is imported by."""
+    found: dict[str, Path] = {}
+    for file in own_files():
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        found[f"dipgo_fx.{name}" if parts[0] == "passes" else name] = file
+    return found
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Return for every module of the library those that it imports."""
+    known = modules()
+    return {
+        name: imports_of(file.read_text(encoding="utf-8"), name, file.name == "__init__.py", known.keys())
+        for name, file in known.items()
+    }
+
+
+def subject_of(test: PurePath) -> PurePath | None:
+    """Return the module or package, without suffix, that a test file under tests/ is named after."""
+    folder, _, below = test.parent.as_posix().removeprefix(".").partition("/")
+    if folder not in MIRRORED:
+        return None
+    return PurePath(MIRRORED[folder], below, test.stem.removeprefix("test_"))
 
 
 def visible_entries() -> set[str]:
@@ -98,6 +154,26 @@ def imports_upwards(node: ast.AST) -> bool:
 def imports_passes_by_folder(node: ast.AST) -> bool:
     """Tell whether a statement imports the compiler under its folder's name."""
     return any(name.split(".")[0] == "passes" for name in imported_modules(node))
+
+
+def imports_late(node: ast.AST) -> bool:
+    """Tell whether a node is a function with an import inside."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    imports = (ast.Import, ast.ImportFrom)
+    return isinstance(node, functions) and any(isinstance(inner, imports) for inner in ast.walk(node))
+
+
+def imports_unittest(node: ast.AST) -> bool:
+    """Tell whether a statement imports what is for tests."""
+    return any(name.split(".")[0] == "unittest" for name in imported_modules(node))
+
+
+def imports_a_test(node: ast.AST) -> bool:
+    """Tell whether a statement of a test imports another one; tests/support has what they share."""
+    if isinstance(node, ast.ImportFrom) and node.level:
+        return True
+    parts = {part for name in imported_modules(node) for part in name.split(".")}
+    return bool(parts & {"tests", "conftest"}) or any(part.startswith("test_") for part in parts)
 
 
 def prints(node: ast.AST) -> bool:
@@ -173,14 +249,102 @@ def test_imports_point_one_way() -> None:
     assert violations(imports_passes_by_folder, own_files()) == []
 
 
+def test_no_modules_import_each_other() -> None:
+    """What a module imports does not import it back, over whatever others."""
+    assert cycle_of(import_graph()) == []
+
+
+def test_applying_a_plan_needs_no_search() -> None:
+    """Nothing of dipgo_fx/search/ is imported by what applies a plan, itself or through others."""
+    found = reached(import_graph(), "dipgo_fx.applying")
+    assert {"dipgo_fx.plan", "dipgo_fx.passes.recorder"} <= found
+    assert {name for name in found if name.startswith("dipgo_fx.search")} == set()
+    assert "dipgo_fx.search.refine" in reached(import_graph(), "dipgo_fx.pruning")
+
+
+def test_imports_stand_at_the_top() -> None:
+    """No function of the library imports anything, but for the command line and the demo."""
+    assert violations(imports_late, own_files_but(MAY_IMPORT_LATE)) == []
+
+
+def test_the_library_does_without_mocks() -> None:
+    """What is made for tests is not what the library stands on."""
+    assert violations(imports_unittest, own_files()) == []
+
+
+def test_tests_mirror_the_folders() -> None:
+    """A test file is named after the module or package it is about, unless it is one of a few about many."""
+    tests = {file.relative_to(ROOT).as_posix(): file.relative_to(TESTS) for file in TESTS.rglob("test_*.py")}
+    assert set(tests) >= CROSS_CUTTING
+    subjects = {name: subject_of(file) for name, file in tests.items() if name not in CROSS_CUTTING}
+    assert [name for name, subject in subjects.items() if subject is None or not _exists(subject)] == []
+
+
+def _exists(subject: PurePath) -> bool:
+    path = ROOT / subject
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def test_tests_do_not_import_each_other() -> None:
+    """A test file stands by itself and on tests/support."""
+    assert violations(imports_a_test, TESTS.rglob("*.py")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "imported"),
+    [
+        ("dipgo_fx.one", "from .plan import Plan", {"dipgo_fx.plan"}),
+        ("dipgo_fx.one", "from . import plan", {"dipgo_fx.plan"}),
+        ("dipgo_fx.one", "from dipgo_fx.plan import Plan", {"dipgo_fx.plan"}),
+        ("dipgo_fx.one", "import dipgo_fx.plan as p", {"dipgo_fx.plan"}),
+        ("dipgo_fx.one", "import dipgo_fx", {"dipgo_fx"}),
+        ("dipgo_fx.one", "from . import prune", {"dipgo_fx"}),
+        ("dipgo_fx.one", "from .passes import base, gate", {"dipgo_fx.passes", "dipgo_fx.passes.base"}),
+        ("dipgo_fx.one", "def late():\n    from .plan import Plan", {"dipgo_fx.plan"}),
+        ("dipgo_fx.one", "import torch\nfrom torch import fx", set()),
+        ("dipgo_fx.one", "if TYPE_CHECKING:\n    from .plan import Plan", set()),
+        ("dipgo_fx.one", "if TYPE_CHECKING:\n    pass\nelse:\n    from .plan import Plan", {"dipgo_fx.plan"}),
+        ("dipgo_fx.passes.rules", "from .base import GraphPass", {"dipgo_fx.passes.base"}),
+        ("dipgo_fx.passes.rules", "from . import base", {"dipgo_fx.passes.base"}),
+        ("dipgo_fx.passes.rules", "from . import GraphPass", {"dipgo_fx.passes"}),
+        ("dipgo_fx.passes.rules", "from ..plan import Plan", {"dipgo_fx.plan"}),
+        ("dipgo_fx.passes", "from .base import GraphPass", {"dipgo_fx.passes.base"}),
+    ],
+)
+def test_imports_are_read_from_the_code(module: str, code: str, imported: set[str]) -> None:
+    """Whatever way an import is written, the module behind it is found."""
+    known = {"dipgo_fx", "dipgo_fx.plan", "dipgo_fx.passes", "dipgo_fx.passes.base"}
+    assert imports_of(code, module, module == "dipgo_fx.passes", known) == imported
+
+
+def test_a_circle_is_found() -> None:
+    """Modules that import each other are named, over whatever others."""
+    graph = {"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": set[str]()}
+    assert set(cycle_of(graph)) == {"a", "b", "c"}
+    assert reached(graph, "a") == {"a", "b", "c", "d"}
+    assert cycle_of({**graph, "c": set()}) == []
+    assert reached({**graph, "c": set()}, "b") == {"c", "d"}
+
+
+@pytest.mark.parametrize(
+    ("test", "subject"),
+    [
+        ("test_plan.py", "dipgo_fx/plan"),
+        ("passes/test_base.py", "passes/base"),
+        ("demo/test_models.py", "dipgo_fx/demo/models"),
+        ("search/test_paper.py", "dipgo_fx/search/paper"),
+        ("benchmarks/report/test_words.py", "benchmarks/report/words"),
+        ("support/test_zoo.py", None),
+    ],
+)
+def test_a_test_file_has_a_subject(test: str, subject: str | None) -> None:
+    """Its place and its name say which module it is about."""
+    assert subject_of(PurePath(test)) == (None if subject is None else PurePath(subject))
+
+
 def test_the_library_does_not_print() -> None:
     """Only the command line and the demo write to standard output."""
-    silent = [
-        file
-        for file in own_files()
-        if not any(file.relative_to(ROOT).match(pattern) for pattern in MAY_PRINT)
-    ]
-    assert violations(prints, iter(silent)) == []
+    assert violations(prints, own_files_but(MAY_PRINT)) == []
 
 
 def test_the_library_runs_no_foreign_code() -> None:
@@ -195,6 +359,17 @@ def test_the_library_runs_no_foreign_code() -> None:
         (imports_upwards, "import dipgo_fx"),
         (imports_upwards, "from dipgo_fx.plan import Plan"),
         (imports_passes_by_folder, "from passes.base import GraphPass"),
+        (imports_late, "def f():\n    import torch"),
+        (imports_late, "async def f():\n    if x:\n        from torch import fx"),
+        (imports_late, "class A:\n    def f(self):\n        from . import plan"),
+        (imports_unittest, "import unittest"),
+        (imports_unittest, "from unittest.mock import patch"),
+        (imports_a_test, "from test_plan import plan"),
+        (imports_a_test, "from tests.test_plan import plan"),
+        (imports_a_test, "from tests.support import loops"),
+        (imports_a_test, "import search.test_refine"),
+        (imports_a_test, "from . import test_plan"),
+        (imports_a_test, "import conftest"),
         (prints, "print(1)"),
         (runs_foreign_code, "import pickle"),
         (runs_foreign_code, "eval('1')"),
@@ -214,6 +389,13 @@ def test_a_rule_objects(rule: Rule, code: str) -> None:
         (imports_upwards, "from .base import GraphPass"),
         (imports_upwards, "import torch.fx"),
         (imports_upwards, "from dipgo_fx.passes.base import GraphPass"),
+        (imports_passes_by_folder, "from dipgo_fx.passes import base"),
+        (imports_late, "import torch\ndef f():\n    return torch.fx"),
+        (imports_late, "if x:\n    import tomllib\nelse:\n    import tomli"),
+        (imports_unittest, "from collections import unittest"),
+        (imports_a_test, "import pytest"),
+        (imports_a_test, "from loops import loop"),
+        (imports_a_test, "from torch.testing import assert_close"),
         (prints, "table.print()"),
         (runs_foreign_code, "model.eval()"),
         (runs_foreign_code, "torch.load(file, weights_only=True)"),

@@ -41,7 +41,7 @@ def test_whole_steps_make_all_calls(key: Key) -> None:
     ("placement", "said"),
     [
         (Placement(((0, 3),)), "2 whole steps"),
-        (Placement(((0,), (0, 3))), "2 whole steps, 1 of them unconditional"),
+        (Placement(((0,), (0, 3))), "2 conditional and 1 unconditional whole steps"),
         (Placement(((0, 3),), (0, 5, 6)), "2 whole steps, 3 boundary blocks at the others"),
     ],
     ids=str,

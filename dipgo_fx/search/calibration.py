@@ -28,7 +28,7 @@ def calibrate(
     conditioning: Conditioning | None,
     samples: int,
     noise_scale: float,
-    generator: torch.Generator | None,
+    generator: torch.Generator,
     chunk: int = 8,
 ) -> Batch:
     """Draw the noise of `samples` samples, repeat the conditioning for them and run the loop once.
@@ -46,7 +46,6 @@ def calibrate(
         ValueError: wrong names, shapes or too few rows, naming the argument.
     """
     guard: InputGuard = loop.get_submodule(GUARD)  # type: ignore[assignment]
-    generator = generator or torch.Generator().manual_seed(0)
     first = next(model.parameters())
     shape = (samples, *guard.sample_shape)
     noise = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
@@ -143,7 +142,7 @@ def _rows(
         if classes is None:
             yield torch.randn((samples, *shape), generator=generator, device=generator.device)
         elif row == 1:  # unconditional rows come first and carry the null class
-            yield torch.full((samples,), classes)
+            yield torch.full((samples,), classes, device=generator.device)
         else:
             yield torch.randint(classes, (samples,), generator=generator, device=generator.device)
     if classes is None:

@@ -14,7 +14,7 @@ from ..placement import Placement
 
 @dataclass(frozen=True, eq=False)
 class Candidate(ComparedByValue):
-    """A gate table, how it was made, and what it was judged to be.
+    """A gate table, how it was made, and what it scored.
 
     Attributes:
         table: its gates.

@@ -1,4 +1,4 @@
-"""Calmer weights after the last running step, where nothing mends what a forecast adds."""
+"""Smaller weights after the last running step, where nothing mends what a forecast adds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLACK = 1.25
 
 @torch.no_grad()
 def damp_tail(evaluator: Evaluator, candidate: Candidate, most: float = math.inf) -> Candidate:
-    """Return the candidate with calmer weights after its last running step, if samples then look better.
+    """Return the candidate with forecasts after its last run damped, if samples then look better.
 
     Nothing that runs later removes the noise a forecast adds there, and least squares takes noise in
     flat parts for detail at edges. Of a few mixtures with plain repeats the one of the highest SSIM is
@@ -47,7 +47,7 @@ def damp_tail(evaluator: Evaluator, candidate: Candidate, most: float = math.inf
         weights = table.weights.clone()
         weights[first:] = torch.lerp(weights[first:], repeats[first:], share)
         result = run.again(first, weights.to(device, torch.float32))
-        calmer = evaluator.with_loss(candidate.with_weights(weights), result, batch)
-        if calmer.loss <= min(most, SLACK * candidate.loss) or share == 0:
-            mixtures.append(calmer)
-    return min(mixtures, key=lambda calmer: calmer.unlikeness)
+        damped = evaluator.with_loss(candidate.with_weights(weights), result, batch)
+        if damped.loss <= min(most, SLACK * candidate.loss) or share == 0:
+            mixtures.append(damped)
+    return min(mixtures, key=lambda damped: damped.unlikeness)

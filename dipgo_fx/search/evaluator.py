@@ -71,11 +71,11 @@ class Evaluator:
 
     def score(self, candidate: Candidate, result: torch.Tensor, batch: Batch) -> Candidate:
         """Return the candidate with the loss of the samples that its run gave, and charge for the run."""
-        judged = self.with_loss(candidate, result, batch)
+        scored = self.with_loss(candidate, result, batch)
         self.charge(self.cost.kept(candidate.table), batch)
         if batch is self.batch:
-            self.curve.append((self.budget.spent, judged.loss))
-        return judged
+            self.curve.append((self.budget.spent, scored.loss))
+        return scored
 
     def with_loss(self, candidate: Candidate, result: torch.Tensor, batch: Batch) -> Candidate:
         """Return the candidate with the loss of samples that it made; nothing is charged."""

@@ -29,7 +29,7 @@ UNCONDITIONAL = (1.0, 0.45)
 """How many unconditional runs there are to a conditional one, see `most_steps`."""
 LAST_GAPS = (0.3, 0.0)
 """How much shorter than the others the last gap is, see `place_steps`."""
-JUDGES = 16
+FEW_SAMPLES = 16
 """Samples that make the short list of a point's spacings, at most; a third of those there are."""
 
 
@@ -48,7 +48,7 @@ class Effort:
     Attributes:
         spacings: those it chooses among; if none, it has that of the point below.
         finalists: how many of them are evaluated on all samples.
-        newton_runs: what a Gauss-Newton step may cost, in full runs; 0 is no step, and no calm end.
+        newton_runs: what a Gauss-Newton step may cost, in full runs; 0 is no step, and no damped end.
     """
 
     spacings: tuple[Spacing, ...] = ()
@@ -71,13 +71,13 @@ def fit_frontier(evaluator: Evaluator, sensitivity: Sensitivity, kept: float) ->
     """Fit points from few to nearly all steps, each with its steps placed by sensitivity.
 
     Low points choose among all spacings, with fewer unconditional runs too, and get a Gauss-Newton step and
-    a calm end. The others run whole steps; high ones, and all beyond the budget of the search, keep the
+    a damped end. The others run whole steps; high ones, and all beyond the budget of the search, keep the
     spacing of the point below and go by few samples. Empty if skipping a step is not free.
 
     Args:
-        evaluator: where points are judged.
+        evaluator: runs the points.
         sensitivity: of each call of the model to each step.
-        kept: share of MACs for which there is a point anyway; like a low one it gets a calm end and,
+        kept: share of MACs for which there is a point anyway; like a low one it gets a damped end and,
             where the samples that go into one are enough, a Gauss-Newton step.
     """
     steps, budget = evaluator.cost.num_steps, evaluator.budget
@@ -143,7 +143,7 @@ def _ranked(
     asked: bool,
 ) -> list[tuple[Spacing, Candidate]]:
     """Return the candidates of `count` steps, best first; few samples make the short list, all decide."""
-    few = evaluator.batch.first(min(JUDGES, len(evaluator.batch) // 3))
+    few = evaluator.batch.first(min(FEW_SAMPLES, len(evaluator.batch) // 3))
     if not effort.spacings:
         spacing = below._replace(unconditional=UNCONDITIONAL[0])
         return _fitted(evaluator, sensitivity, count, [spacing], evaluator.batch if asked else few)

@@ -38,7 +38,7 @@ def gauss_newton(evaluator: Evaluator, candidate: Candidate, most: float = math.
     cost, batch, keep = evaluator.cost, evaluator.batch, candidate.table.keep
     liveness = cost.reads.liveness_at_most(keep, candidate.history)
     unknowns = list(directions(candidate.table, liveness, candidate.history))
-    costs = cost.kept_by_step(liveness)
+    costs = [share / cost.num_steps for share in cost.kept_by_step(liveness)]  # in full runs
     price = sum(costs) + sum(sum(costs[unknown.steps[0] :]) for unknown in unknowns)
     count = int(min(len(batch), most * len(batch) / price))
     if not unknowns or count < FEWEST:

@@ -43,7 +43,7 @@ class Pruner(nn.Module):
         self.shape = (steps, blocks)
         hidden = width // 4
         gates = steps * blocks
-        seed = int(torch.randint(2**31, (), generator=generator)) if generator else 0
+        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device)) if generator else 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if encoder == "table":

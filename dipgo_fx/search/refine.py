@@ -53,7 +53,7 @@ def refine(evaluator: Evaluator, kept: float, seed: int, progress: bool) -> Refi
     2. Fit plans of whole steps for all ratios, see `fit_frontier`.
     3. Give the best starts the weights that are best for the final samples, by Gauss-Newton: which steps
        run is better chosen after that than before. Go on from the winner, which may be the frontier's
-       point, with moved steps and traded blocks until the budget is spent; then calm its end, see
+       point, with moved steps and traded blocks until the budget is spent; then damp its end, see
        `damp_tail`.
 
     The first goes by a third of the samples, the last by all. Every candidate fits the budget. What is
@@ -82,13 +82,13 @@ def _evaluated_starts(evaluator: Evaluator, kept: float, sensitivity: Sensitivit
     """Return starts evaluated on a third of the samples: that of the lowest loss, then the best by rank."""
     budget = evaluator.budget
     few = evaluator.batch.first(len(evaluator.batch) // 3)
-    judged: list[Candidate] = []
+    scored: list[Candidate] = []
     for start in islice(_starts(evaluator, kept, sensitivity), MAX_STARTS):
-        judged.append(_fitted(evaluator, start, few))
+        scored.append(_fitted(evaluator, start, few))
         if budget.spent > STARTS_SHARE * budget.limit:
             break
-    judged.sort(key=_rank)
-    return [min(judged, key=lambda start: start.loss), *judged[:FITTED_STARTS]]
+    scored.sort(key=_rank)
+    return [min(scored, key=lambda start: start.loss), *scored[:FITTED_STARTS]]
 
 
 def _starts(evaluator: Evaluator, kept: float, sensitivity: Sensitivity) -> Iterator[Candidate]:
@@ -125,26 +125,26 @@ def _improved(
 
     Args:
         starts: of `_evaluated_starts`.
-        point: the frontier's plan, fitted and calm already.
+        point: the frontier's plan, fitted and damped already.
     """
     budget, rng = evaluator.budget, random.Random(seed)
-    calm = [] if point is None else [evaluator.evaluate(_of_point(evaluator, point, kept))]
+    given = [] if point is None else [evaluator.evaluate(_of_point(evaluator, point, kept))]
     done: list[Candidate] = []
     # What comes after the loops, and the last of what they do: two runs of a plan each, and a fit.
     with budget.reserve(4 * kept + NEWTON_SHARE * budget.limit):
         for start in starts:
-            if not _known(start, calm + done) and (budget.left > 0 or not calm + done):
+            if not _known(start, given + done) and (budget.left > 0 or not given + done):
                 done.append(_best_weights(evaluator, start, kept))
         for _ in range(MAX_MOVES):
-            moved = _neighbour(evaluator, min(calm + done, key=_rank), kept, rng)
+            moved = _neighbour(evaluator, min(given + done, key=_rank), kept, rng)
             if moved is None or budget.left <= 0:
                 break
-            if not _known(moved, calm + done):
+            if not _known(moved, given + done):
                 done.append(_best_weights(evaluator, moved, kept))
     plain = evaluator.evaluate(_plain(starts[0]))
     best = min((each for each in done if each.loss <= plain.loss), key=_rank, default=plain)
     best = damp_tail(evaluator, best, most=plain.loss)
-    return min([best, *(each for each in calm if each.loss <= plain.loss)], key=_rank)
+    return min([best, *(each for each in given if each.loss <= plain.loss)], key=_rank)
 
 
 def _of_point(evaluator: Evaluator, point: Point, kept: float) -> Candidate:

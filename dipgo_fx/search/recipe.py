@@ -1,0 +1,74 @@
+"""A search from its config to its plan: the recipe that the config is of, and what is written down."""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from ..budget import warn_of_miss
+from ..frontier import Point
+from ..plan import Plan
+from .candidate import Candidate
+from .config import PaperConfig
+from .evaluator import Evaluator
+from .paper import thresholded, train_pruner
+from .refine import refine
+from .spacing import farthest_first
+
+
+def search(evaluator: Evaluator, kept: float, generator: torch.Generator, progress: bool) -> Plan:
+    """Search by the recipe of the evaluator's config and write the plan down.
+
+    Args:
+        evaluator: holds the loop, the calibration samples and the config.
+        kept: share of the loop's MACs that the plan may keep.
+        generator: source of all randomness.
+        progress: show a progress bar.
+    """
+    start, config = time.perf_counter(), evaluator.config
+    frontier: tuple[Point, ...] = ()
+    if isinstance(config, PaperConfig):
+        trained = train_pruner(evaluator, config, generator, progress)
+        best = thresholded(evaluator, trained.scores, kept, config.backup)
+        scores, notes = trained.scores, trained.notes
+    else:
+        refined = refine(evaluator, kept, generator.initial_seed(), progress)
+        best, frontier, notes = refined.best, refined.frontier, refined.notes
+        scores = scores_of(best)
+    left = evaluator.cost.kept(best.table)
+    warn_of_miss(left, kept)
+    origin = {
+        **_origin(evaluator, best),
+        "seed": generator.initial_seed(),
+        "seconds": round(time.perf_counter() - start, 1),
+        **notes,
+    }
+    return Plan(evaluator.loop.facts, best.table, 1 - left, scores, frontier, evaluator.cost, origin)
+
+
+def scores_of(found: Candidate) -> torch.Tensor:
+    """Return `(T, N)` scores whose threshold is the plan at its budget and evenly placed at others."""
+    keep = found.table.keep
+    steps, blocks = keep.shape
+    entire = tuple(t for t in range(steps) if bool(keep[t].all()))
+    ranks = {step: 1 - index / steps for index, step in enumerate(farthest_first(steps, entire))}
+    rows = torch.tensor([ranks[t] for t in range(steps)], dtype=torch.float64)[:, None]
+    # Within a step the blocks next to the output first: the others are dead without them.
+    columns = torch.arange(1, blocks + 1, dtype=torch.float64)[None] / (steps * (blocks + 1))
+    return keep.double() + (rows + columns) / 2
+
+
+def _origin(evaluator: Evaluator, found: Candidate) -> dict[str, Any]:
+    return {
+        "recipe": type(evaluator.config).__name__,
+        "name": found.name,
+        "loss": found.loss,
+        "loss_kind": evaluator.config.loss,
+        "samples": len(evaluator.batch),
+        "full_runs": round(evaluator.budget.spent, 2),
+        "versions": {name: version(name) for name in ("dipgo-fx", "torch", "diffusers")},
+        "curve": [list(entry) for entry in evaluator.curve],
+    }

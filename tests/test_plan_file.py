@@ -1,0 +1,284 @@
+"""Plans as files: what is written is read back, and nothing else is taken for a plan."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dipgo_fx
+import zoo
+from dipgo_fx import PlanError, plan_file
+from dipgo_fx.applying import build
+from dipgo_fx.loop import LoopFacts
+from dipgo_fx.plan import Plan
+from loops import inputs, loop, run
+from plans import KEEP, plan
+
+# -- what was written comes back
+
+
+def test_a_plan_survives_its_file(tmp_path: Path) -> None:
+    """What is read back says and does the same as what was written."""
+    plan().save(tmp_path / "plan.json")
+    read = Plan.load(tmp_path / "plan.json")
+    assert read == plan()
+    assert (read.keep.dtype, read.weights.dtype) == (torch.bool, torch.float64)
+    assert read.blocks == loop("dit").blocks
+    assert read.timesteps == loop("dit").facts.timesteps
+    for mine, theirs in zip(plan().frontier, read.frontier, strict=True):
+        assert mine.runs == theirs.runs
+        assert theirs.weights.dtype == torch.float64
+        assert torch.equal(mine.weights, theirs.weights)
+    x, c = inputs("dit", 2)
+    assert torch.equal(run(build(loop("dit"), read), x, c), run(build(loop("dit"), plan()), x, c))
+
+
+def test_a_plan_without_scores_survives_its_file(tmp_path: Path) -> None:
+    """A plan written by hand has no scores, nor has its file."""
+    written = Plan.from_keep(loop("dit"), KEEP)
+    written.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == written
+
+
+def test_a_plan_survives_a_folder(tmp_path: Path) -> None:
+    """`save_pretrained` makes the folder, and `from_pretrained` finds the plan in it."""
+    plan().save_pretrained(tmp_path / "new" / "folder")
+    assert [file.name for file in (tmp_path / "new" / "folder").iterdir()] == [plan_file.NAME]
+    assert Plan.from_pretrained(tmp_path / "new" / "folder") == plan()
+    assert Plan.from_pretrained(str(tmp_path / "new" / "folder")) == plan()
+
+
+def test_a_plan_file_is_readable_json(tmp_path: Path) -> None:
+    """The keep table is one row of digits a step, and the keys are those that plan_file.py describes."""
+    plan().save(tmp_path / "plan.json")
+    values = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    assert values["keep"] == ["1111", "1001", "0011", "0001", "0100"]
+    assert values["facts"]["scheduler"] == "DDIMScheduler"
+    assert values["format"] == plan_file.FORMAT
+    assert list(values) == re.findall(r"`(\w+)`:", str(plan_file.__doc__))
+
+
+@pytest.mark.parametrize("name", ["halves", "paper"])
+def test_a_file_of_format_3_is_read(name: str) -> None:
+    """Old plans load and apply, and what they lack is said."""
+    old = Plan.load(Path(__file__).parent / "data" / f"plan-format-3-{name}.json")
+    assert "apply the plan to see what runs" in str(old)
+    with pytest.raises(PlanError, match="apply it to its model"):
+        old.states()
+    scheduler = zoo.SCHEDULERS["euler-a" if name == "halves" else "ddim"]()
+    applied = dipgo_fx.apply(zoo.model("dit"), scheduler, old)
+    assert applied.plan.table == old.table
+    assert applied.plan.ratio == pytest.approx(1 - applied.plan.cost.kept(old.table))
+    assert dipgo_fx.apply(zoo.model("dit"), scheduler, old, ratio=0.3).plan.ratio >= 0.3
+
+
+# -- what is no plan
+
+
+def test_a_missing_file_is_an_error_of_its_own(tmp_path: Path) -> None:
+    """A path without a file is no damaged plan."""
+    with pytest.raises(FileNotFoundError):
+        Plan.load(tmp_path / "plan.json")
+    with pytest.raises(FileNotFoundError):
+        Plan.from_pretrained(tmp_path)
+
+
+def _without(key: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda values: {k: v for k, v in values.items() if k != key}
+
+
+def _with(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda values: {**values, **changes}
+
+
+def _facts(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda values: {**values, "facts": {**values["facts"], **changes}}
+
+
+def _point(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda values: {
+        **values,
+        "frontier": [{**values["frontier"][0], **changes}, *values["frontier"][1:]],
+    }
+
+
+def _cost(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda values: {**values, "cost": {**values["cost"], **changes}}
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    **{
+        f"no {key}": _without(key)
+        for key in ("format", "facts", "keep", "weights", "ratio", "scores", "frontier", "cost", "origin")
+    },
+    "a list": lambda values: [values],
+    "a number": lambda values: 3,
+    "null": lambda values: None,
+    "another format": _with(format=99),
+    "an older format": _with(format=2, weights=[[1.0] * 4] * 5),
+    "facts a list": _with(facts=[1, 2]),
+    "facts a text": _with(facts="DiT"),
+    "facts null": _with(facts=None),
+    "unknown fact": _facts(colour="red"),
+    "missing fact": lambda values: {**values, "facts": _without("blocks")(values["facts"])},
+    "blocks a number": _facts(blocks=4),
+    "blocks null": _facts(blocks=None),
+    "blocks of numbers": _facts(blocks=[1, 2, 3, 4]),
+    "blocks a text": _facts(blocks="four"),
+    "no blocks": _facts(blocks=[]),
+    "model null": _facts(model=None),
+    "scheduler a list": _facts(scheduler=["DDIMScheduler"]),
+    "step count a text": _facts(num_inference_steps="5"),
+    "step count 0": _facts(num_inference_steps=0),
+    "timesteps of text": _facts(timesteps=["a"] * 5),
+    "timesteps infinite": _facts(timesteps=[1e999] * 5),
+    "timesteps null": _facts(timesteps=None),
+    "granularity unknown": _facts(granularity="layer"),
+    "guidance a number": _facts(guidance=7.5),
+    "guidance scale a text": _facts(guidance={"scale": "7.5", "split": False}),
+    "guidance scale not a number": _facts(guidance={"scale": float("nan"), "split": False}),
+    "guidance split a number": _facts(guidance={"scale": 7.5, "split": 1}),
+    "guidance split without a scale": _facts(guidance={"scale": None, "split": True}),
+    "one timestep less": lambda v: _facts(timesteps=v["facts"]["timesteps"][1:])(v),
+    "keep too short": lambda values: {**values, "keep": values["keep"][1:]},
+    "keep ragged": lambda values: {**values, "keep": [*values["keep"][:-1], "1"]},
+    "keep of other letters": lambda values: {**values, "keep": [*values["keep"][:-1], "01x1"]},
+    "keep of numbers": _with(keep=[1, 2, 3]),
+    "keep empty": _with(keep=[]),
+    "keep null": _with(keep=None),
+    "first row not kept": lambda values: {**values, "keep": ["1110", *values["keep"][1:]]},
+    "weights ragged": lambda values: {**values, "weights": [*values["weights"][:-1], [1.0]]},
+    "weights one number each": _with(weights=[[1.0] * 4] * 5),
+    "weights of two values": _with(weights=[[[1.0] * 2] * 4] * 5),
+    "weights of four values": _with(weights=[[[1.0] * 4] * 4] * 5),
+    "weights ragged within": lambda values: {
+        **values,
+        "weights": [*values["weights"][:-1], [[1.0, 0.0]] * 4],
+    },
+    "weights of text": _with(weights=[[["a"] * 3] * 4] * 5),
+    "weights infinite": _with(weights=[[[1e999] * 3] * 4] * 5),
+    "weights not a number": _with(weights=[[[float("nan")] * 3] * 4] * 5),
+    "weights huge": _with(weights=[[[10**400] * 3] * 4] * 5),
+    "weights null": _with(weights=None),
+    "frontier null": _with(frontier=None),
+    "frontier a number": _with(frontier=2),
+    "frontier of numbers": _with(frontier=[1, 2]),
+    "a point without steps": _point(runs=[[]]),
+    "a point without step 0": _point(runs=[[1, 2]]),
+    "a point of falling steps": _point(runs=[[0, 3, 2]]),
+    "a point with a step twice": _point(runs=[[0, 2, 2]]),
+    "a point beyond the loop": _point(runs=[[0, 5]]),
+    "a point before the loop": _point(runs=[[0, -1]]),
+    "a point's steps of text": _point(runs=[["a"]]),
+    "a point of two calls": _point(runs=[[0], [0, 2]]),
+    "a point of no call": _point(runs=[]),
+    "a point's weights of a row less": _point(weights=[[[1.0] * 3]] * 4),
+    "a point's weights of two values": _point(weights=[[[1.0] * 2]] * 5),
+    "a point's weights flat": _point(weights=[[1.0] * 3] * 5),
+    "a point's weights infinite": _point(weights=[[[1e999] * 3]] * 5),
+    "a point's weights null": _point(weights=None),
+    "scores of another shape": _with(scores=[[1.0]]),
+    "scores not a number": _with(scores=[[float("nan")] * 4] * 5),
+    "ratio above 1": _with(ratio=1.5),
+    "ratio negative": _with(ratio=-0.1),
+    "ratio not a number": _with(ratio=float("nan")),
+    "ratio huge": _with(ratio=10**400),
+    "ratio a text": _with(ratio="much"),
+    "ratio null": _with(ratio=None),
+    "ratio of another table": _with(ratio=0.123),
+    "cost a list": _with(cost=[1]),
+    "cost empty": _with(cost={}),
+    **{
+        f"no {key} in cost": lambda values, key=key: {**values, "cost": _without(key)(values["cost"])}
+        for key in ("reads", "output", "order", "units", "fixed", "full")
+    },
+    "reads of no unit": _cost(reads=[]),
+    "reads of an unknown unit": lambda v: _cost(reads=[[len(v["cost"]["units"])], *v["cost"]["reads"][1:]])(
+        v
+    ),
+    "reads of a unit below 0": lambda v: _cost(reads=[[-1], *v["cost"]["reads"][1:]])(v),
+    "reads of text": lambda v: _cost(reads=[["a"], *v["cost"]["reads"][1:]])(v),
+    "reads of truth": lambda v: _cost(reads=[[True], *v["cost"]["reads"][1:]])(v),
+    "reads in a circle": lambda v: _cost(reads=[[0], *v["cost"]["reads"][1:]])(v),
+    "reads twice": lambda v: _cost(reads=[*v["cost"]["reads"][:-1], [0, 0]])(v),
+    "order of half the units": lambda v: _cost(order=v["cost"]["order"][1:])(v),
+    "order backwards": lambda v: _cost(order=v["cost"]["order"][::-1])(v),
+    "order with a unit twice": lambda v: _cost(order=[*v["cost"]["order"][1:], v["cost"]["order"][1]])(v),
+    "output of nothing": _cost(output=[]),
+    "output of an unknown unit": _cost(output=[99]),
+    "units of one number": _cost(units=[[1]] * 4),
+    "units of fractions": lambda v: _cost(units=[[1.5, 0.5]] * len(v["cost"]["units"]))(v),
+    "units fewer than blocks": _cost(units=[[1, 0]], reads=[[]], output=[0], order=[0]),
+    "attention above all": _cost(fixed=[1, 2]),
+    "attention below 0": _cost(fixed=[1, -1]),
+    "a loop that costs nothing": _cost(full=[0, 0]),
+    "a loop of another cost": lambda v: _cost(full=[2 * v["cost"]["full"][0], 0])(v),
+    "origin a list": _with(origin=[1]),
+    "origin null": _with(origin=None),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_file_is_refused_by_name(damage: Callable[[Any], Any], tmp_path: Path) -> None:
+    """Whatever is wrong with the values of a file, the error is a `PlanError` that names the file."""
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(damage(json.loads(plan_file.written(vars(plan()))))), encoding="utf-8")
+    with pytest.raises(PlanError, match=r"plan\.json"):
+        Plan.load(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff\xfe\x00", b"PK\x03\x04", b'"keep"'])
+def test_a_file_that_is_no_plan_is_refused(content: bytes, tmp_path: Path) -> None:
+    """Bytes that are no JSON, or JSON of something else, are a `PlanError` too."""
+    file = tmp_path / "plan.json"
+    file.write_bytes(content)
+    with pytest.raises(PlanError, match=r"plan\.json"):
+        Plan.load(file)
+
+
+@given(cut=st.floats(0, 1, exclude_max=True))
+def test_a_truncated_file_is_refused(cut: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A file that ends early is never read as a plan."""
+    file = tmp_path_factory.mktemp("plan") / "plan.json"
+    plan().save(file)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(cut * (len(content) - 2))])
+    with pytest.raises(PlanError, match=r"plan\.json"):
+        Plan.load(file)
+
+
+@settings(max_examples=100)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_refused_or_harmless(
+    place: float, bit: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One wrong bit gives a `PlanError` or a plan that holds all that a plan promises."""
+    file = tmp_path_factory.getbasetemp() / "flipped.json"
+    plan().save(file)
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    file.write_bytes(content)
+    with suppress(PlanError):
+        read = Plan.load(file)
+        assert read.keep[0].all()
+        assert read.keep.shape == KEEP.shape
+        assert read.weights.shape == (*KEEP.shape, 3)
+        assert read.weights.isfinite().all()
+        for point in read.frontier:
+            (steps,) = point.runs
+            assert steps[0] == 0
+            assert steps == tuple(sorted({*steps} & {*range(5)}))
+            assert point.weights.isfinite().all()
+        assert 0 <= read.ratio < 1
+        assert isinstance(read.facts, LoopFacts)
+        assert read.states().shape == KEEP.shape
+        assert str(read)
