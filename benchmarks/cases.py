@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 
 import dipgo_fx
-from benchmarks import metrics
+from benchmarks import metrics, trainings
 from benchmarks.reference import models as reference
 from dipgo_fx import Loop, Plan, PruneConfig
 from dipgo_fx.cost import LoopCost
@@ -23,10 +22,10 @@ from dipgo_fx.passes import Granularity
 from dipgo_fx.pruning import frozen
 from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.calibration import calibrate
+from dipgo_fx.search.config import Config
 from dipgo_fx.search.evaluator import Evaluator
 
 CASES = ("digits-dit", "digits-unet", *reference.REFERENCE_MODELS)
-STORED = tuple(name for name in CASES if name.startswith("digits") or (reference.WEIGHTS / name).exists())
 SCHEDULERS = {
     "DDIM": "DDIMScheduler",
     "PNDM": "PNDMScheduler",
@@ -38,7 +37,6 @@ SCHEDULERS = {
 }
 # Models that are not distilled leave [-1, 1] under LCM.
 EXTRA: dict[str, dict[str, Any]] = {"LCM": {"clip_sample": True}}
-GUIDANCE = 2.0  # where training.json does not say what a model was tuned to
 CALIBRATION = 48  # samples of a search, and of a "full run" in every table
 HELD_OUT_SEED = 1000  # added to a seed: noise that no search sees
 
@@ -90,9 +88,9 @@ class Case:
         self.model: nn.Module = loaded[0]
         kind = getattr(diffusers, SCHEDULERS[scheduler])
         self.scheduler: Any = kind.from_config(loaded[1].config, **EXTRA.get(scheduler, {}))
-        self.guidance = None if digits else _guidance(name)
+        self.guidance = None if digits else float(trainings.read(reference.WEIGHTS)[name]["guidance"])
         self.shape = demo.SAMPLE_SHAPE if digits else reference.SAMPLE_SHAPE[name]
-        self.trained: dict[str, Any] = {}  # plans that serve several ratios, by what made them
+        self.trained: dict[str, Plan] = {}  # plans that serve several ratios, by what made them
         self._loops: dict[tuple[Granularity, bool], Loop] = {}
         self._batches: dict[str, Batch] = {}
 
@@ -151,7 +149,7 @@ class Case:
         """MACs of the unpruned loop for one sample."""
         return LoopCost.of(self.loop()).full
 
-    def evaluator(self, granularity: Granularity = "block") -> Evaluator:
+    def evaluator(self, granularity: Granularity = "block", config: Config | None = None) -> Evaluator:
         """Return a new evaluator on calibration inputs, with an account of its own."""
         loop = self.loop(granularity)
         if granularity not in self._batches:
@@ -160,7 +158,7 @@ class Case:
                 self._batches[granularity] = calibrate(
                     loop, self.model, self.calibration, self.samples, scale, self.generator()
                 )
-        config = PruneConfig(samples=self.samples)
+        config = PruneConfig(samples=self.samples) if config is None else config
         return Evaluator(loop, LoopCost.of(loop), self._batches[granularity], config)
 
     def generator(self) -> torch.Generator:
@@ -174,9 +172,7 @@ class Case:
         """What tells the classes apart, where there is one."""
         if self.family == "digits":
             return demo.load_classifier()
-        if self.family == "fashion" and (reference.WEIGHTS / reference.CLASSIFIER_FILE).exists():
-            return reference.load_classifier()
-        return None
+        return reference.load_classifier() if self.family == "fashion" else None
 
     @cached_property
     def features(self) -> metrics.Features | None:
@@ -188,15 +184,19 @@ class Case:
         """Features of real images."""
         if self.family == "digits":
             return None
-        return metrics.load_features(metrics.WEIGHTS / f"{self.family}-features.safetensors")
+        return metrics.load_features(reference.WEIGHTS / f"{self.family}-features.safetensors")
 
     def quality(self, result: torch.Tensor, target: torch.Tensor, inputs: Inputs) -> metrics.Quality:
         """Measure images against the unpruned ones of the same noise, and against real ones."""
         judges = (self.classifier, self.features, self.reference)
         return metrics.measure(result, target, inputs.labels, *judges)
 
-
-def _guidance(name: str) -> float:
-    file = reference.WEIGHTS / "training.json"
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return float(known.get(name, {}).get("guidance", GUIDANCE))
+    @torch.no_grad()
+    def quality_of(self, loop: Loop, samples: int) -> metrics.Quality:
+        """Run a loop on held-out inputs and measure it; samplers that draw noise draw the unpruned loop's."""
+        inputs = self.inputs(samples, held_out=True)
+        result, target = (
+            each(inputs.sample, **inputs.conditioning, generator=self.generator())
+            for each in (loop, self.loop())
+        )
+        return self.quality(result, target, inputs)

@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.architectures import SETTINGS, Setting
-from benchmarks.command_line import parse, parser
+from benchmarks.command_line import CommandLine
 from benchmarks.tables import Row, Table, write
 from dipgo_fx import Loop, Plan, trace
 from dipgo_fx.applying import build
@@ -114,13 +114,7 @@ class Counted:
     def row(self, table: str, ratio: float, tera: float) -> Row:
         """Return the line of one of `published.rows`."""
         setting, attention = self.setting, self.published.attention
-        macs, miss = self.cost.full, None
-        if ratio:
-            plan = spread_plan(self.loop, self.cost, ratio)
-            self._check_subnet(plan)
-            macs, miss = self.cost.of_table(plan.table), plan.ratio - ratio
-            if miss < 0:
-                raise AssertionError(f"{setting.name}: {plan.ratio:.4f} is under {ratio} (law 5)")
+        macs, miss = self._pruned(ratio) if ratio else (self.cost.full, None)
         ours = (macs.total if attention else macs.without_attention) / TERA
         return {
             "model": setting.name,
@@ -137,12 +131,19 @@ class Counted:
             "seconds to count": None if ratio else round(self.seconds, 1),
         }
 
-    def _check_subnet(self, plan: Plan) -> None:
-        """Raise `AssertionError` unless a SubNet's calls cost what its plan says (law 4)."""
+    def _pruned(self, ratio: float) -> tuple[Cost, float]:
+        """Return what a plan of a ratio costs, and by how much it is cheaper than asked.
+
+        Raises `AssertionError` unless it is (law 5) and its SubNet's calls cost what it says (law 4).
+        """
+        plan = spread_plan(self.loop, self.cost, ratio)
+        told, miss = self.cost.of_table(plan.table), plan.ratio - ratio
+        if miss < 0:
+            raise AssertionError(f"{self.setting.name}: {plan.ratio:.4f} is under {ratio} (law 5)")
         summed = sum((self.counter.cost(node) for node in build(self.loop, plan).graph.nodes), Cost())
-        told = self.cost.of_table(plan.table)
         if summed != told:
-            raise AssertionError(f"the plan says {told}, the SubNet's calls cost {summed}")
+            raise AssertionError(f"the plan says {told}, the SubNet's calls cost {summed} (law 4)")
+        return told, miss
 
 
 def spread_scores(steps: int, blocks: int) -> torch.Tensor:
@@ -179,10 +180,10 @@ def measure(name: str, steps: int | None, bar: tqdm[str]) -> Iterator[Row]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Count the asked models, one in memory at a time, and write the table."""
-    made = parser(__doc__)
-    made.add_argument("--models", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS))
+    made = CommandLine(__doc__, SMOKE)
+    made.add_models(tuple(SETTINGS))
     made.add_argument("--steps", type=int, help="of every loop, in place of the paper's")
-    options = parse(made, argv, SMOKE)
+    options = made.read(argv)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     rows: list[Row] = []
     for name in (bar := tqdm(options.models, unit="model")):

@@ -8,7 +8,6 @@ learned weights, so their values compare only with each other.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from dipgo_fx.search.losses import psnr
 
-WEIGHTS = Path(__file__).parent / "reference" / "weights"
 CONFIDENCE = 0.95
 RESAMPLES = 200
 MISSING = (
@@ -38,8 +36,8 @@ Classifier = Callable[[torch.Tensor], torch.Tensor]
 class Quality:
     """What `measure` found; None where it does not apply."""
 
-    psnr_db: float | None = None
-    ssim: float | None = None
+    psnr_db: float
+    ssim: float
     feature_distance: float | None = None
     fid_like: float | None = None
     fid_like_low: float | None = None
@@ -195,27 +193,10 @@ def fid_like_interval(
     and is up to twice too wide where most of the value is bias. It does not cover that bias, the choice of
     real images, or another training of the model.
     """
-    value = fid_like(features, reference)
-    return _centred(value, _resampled(features, reference, resamples, seed), least=0.0)
-
-
-def fid_like_difference(
-    features: torch.Tensor,
-    others: torch.Tensor,
-    reference: torch.Tensor,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Return FID-like of features less that of others: as many images from the same noise, in one order.
-
-    Both are drawn alike (a paired bootstrap), so this interval can be a tenth of what two separate ones
-    suggest: whether it leaves out 0 says which of two methods is better.
-    """
-    if len(features) != len(others):
-        raise ValueError(f"pairs are needed, got {len(features)} and {len(others)} images")
-    value = fid_like(features, reference) - fid_like(others, reference)
-    resampled = [_resampled(each, reference, resamples, seed) for each in (features, others)]
-    return _centred(value, resampled[0] - resampled[1])
+    value, resampled = fid_like(features, reference), _resampled(features, reference, resamples, seed)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = (resampled - resampled.mean()).quantile(torch.tensor([tail, 1 - tail])).tolist()
+    return Interval(value, max(0.0, value + low), value + high)
 
 
 def _resampled(features: torch.Tensor, reference: torch.Tensor, resamples: int, seed: int) -> torch.Tensor:
@@ -224,12 +205,6 @@ def _resampled(features: torch.Tensor, reference: torch.Tensor, resamples: int, 
     root = target.root()
     draws = (torch.randint(count, (count,), generator=generator) for _ in range(resamples))
     return torch.tensor([target.frechet(Gaussian.of(features[draw]), root) for draw in draws])
-
-
-def _centred(value: float, resampled: torch.Tensor, least: float = -math.inf) -> Interval:
-    tail = (1 - CONFIDENCE) / 2
-    low, high = (resampled - resampled.mean()).quantile(torch.tensor([tail, 1 - tail])).tolist()
-    return Interval(value, max(least, value + low), value + high)
 
 
 def kid_like(features: torch.Tensor, reference: torch.Tensor) -> float:

@@ -7,8 +7,9 @@ the default search, a gradient step through the SuperNet of the paper's, with an
 
 from __future__ import annotations
 
+import argparse
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,24 +18,20 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
-import dipgo_fx
-from benchmarks.command_line import parse, parser
+from benchmarks.cases import CALIBRATION, CASES, Case
+from benchmarks.command_line import CommandLine
+from benchmarks.plans import Effort
+from benchmarks.plans.learned import DEFAULT_RATIO, default_plan
 from benchmarks.tables import Row, Table, write
 from dipgo_fx import PaperConfig, PruneConfig
-from dipgo_fx.cost import LoopCost
-from dipgo_fx.demo.models import DigitModel, load
 from dipgo_fx.passes import split_steps
 from dipgo_fx.passes.insert_gates import GATES
 from dipgo_fx.pruning import frozen
-from dipgo_fx.search.calibration import calibrate
-from dipgo_fx.search.config import Config
-from dipgo_fx.search.evaluator import Evaluator
-from dipgo_fx.search.gauss_newton import gauss_newton
+from dipgo_fx.search.gauss_newton import FEWEST, gauss_newton
 from dipgo_fx.search.paper import descend
 from dipgo_fx.search.sensitivity import whole_steps_candidate
 
-RATIO = 0.8
-SMOKE = {"steps": [6], "samples": 8, "full_runs": 2.0, "calibration": 4}
+SMOKE = {"steps": [6], "batch": 8, "full_runs": 3.0, "calibration": 8}
 
 
 class LiveBytes(TorchDispatchMode):
@@ -66,26 +63,25 @@ class LiveBytes(TorchDispatchMode):
         self.current -= self._seen.pop(key, 0)
 
 
-def evaluator(model: Any, scheduler: Any, steps: int, config: Config) -> Evaluator:
-    """Return what a search of `config.samples` samples would evaluate plans with."""
-    loop = dipgo_fx.trace(model, scheduler, steps)
-    batch = calibrate(loop, model, None, config.samples, 1.0, torch.Generator().manual_seed(0))
-    return Evaluator(loop, LoopCost.of(loop), batch, config)
+def newton_step(case: Case) -> int:
+    """Return the peak of moving the weights of a plan that runs every fifth step.
 
-
-def newton_step(model: Any, scheduler: Any, steps: int, samples: int) -> int:
-    """Return the peak of moving the weights of a plan that runs every fifth step."""
-    own = evaluator(model, scheduler, steps, PruneConfig(samples=samples, chunk=samples))
+    Raises `ValueError` for so few samples that the search would leave the step out.
+    """
+    if case.samples < FEWEST:
+        raise ValueError(f"a Gauss-Newton step goes by {FEWEST} samples or more, got {case.samples}")
+    own = case.evaluator(config=PruneConfig(samples=case.samples, chunk=case.samples))
     runs = (tuple(range(0, own.cost.num_steps, 5)),)
     with LiveBytes() as live:
         gauss_newton(own, whole_steps_candidate(own, runs))
     return live.peak
 
 
-def gradient_step(model: Any, scheduler: Any, steps: int, samples: int, checkpoint: bool) -> int:
+def gradient_step(case: Case, checkpoint: bool) -> int:
     """Return the peak of a step through the SuperNet of `reuse` backups, all gates half open."""
-    config = PaperConfig(samples=samples, batch_size=samples, loss="l2", checkpoint=checkpoint)
-    own = evaluator(model, scheduler, steps, config)
+    count = case.samples
+    config = PaperConfig(samples=count, batch_size=count, loss="l2", checkpoint=checkpoint)
+    own = case.evaluator(config=config)
     with LiveBytes() as live:
         gates = torch.full((own.cost.num_steps, own.cost.num_blocks), 0.5, requires_grad=True)
         supernet = own.supernet(history=1)
@@ -94,35 +90,26 @@ def gradient_step(model: Any, scheduler: Any, steps: int, samples: int, checkpoi
     return live.peak
 
 
-STEPS_OF_A_SEARCH: dict[str, Callable[[Any, Any, int, int], int]] = {
+STEPS_OF_A_SEARCH: dict[str, Callable[[Case], int]] = {
     "Gauss-Newton (default)": newton_step,
     "gradient, recomputed (paper)": partial(gradient_step, checkpoint=True),
     "gradient, all kept": partial(gradient_step, checkpoint=False),
 }
 
 
-def memory(model: Any, scheduler: Any, name: str, steps: int, samples: int) -> Row:
+def memory(case: Case, name: str) -> Row:
     """Measure the peak of one step of a search."""
-    with frozen(model):
-        peak = STEPS_OF_A_SEARCH[name](model, scheduler, steps, samples)
-    return {"step of a search": name, "T": steps, "peak_MiB": peak / 2**20}
+    with frozen(case.model):
+        peak = STEPS_OF_A_SEARCH[name](case)
+    return {"step of a search": name, "T": case.steps, "peak_MiB": peak / 2**20}
 
 
-def search(model: Any, scheduler: Any, steps: int, config: PruneConfig, seed: int) -> Row:
+def search(case: Case, effort: Effort) -> Row:
     """Measure a default search."""
-    generator = torch.Generator().manual_seed(seed)
-    plan = dipgo_fx.prune(
-        model,
-        scheduler,
-        RATIO,
-        num_inference_steps=steps,
-        config=config,
-        generator=generator,
-        progress=False,
-    ).plan
+    plan = default_plan(case, DEFAULT_RATIO, effort)
     return {
-        "steps": steps,
-        "ratio": RATIO,
+        "steps": case.steps,
+        "ratio": DEFAULT_RATIO,
         "full_runs": plan.origin["full_runs"],
         "seconds": plan.origin["seconds"],
         "points": len(plan.frontier),
@@ -130,33 +117,31 @@ def search(model: Any, scheduler: Any, steps: int, config: PruneConfig, seed: in
     }
 
 
-def tables(
-    name: DigitModel, steps: Sequence[int], samples: int, config: PruneConfig, seed: int
-) -> list[Table]:
+def tables(name: str, options: argparse.Namespace) -> Iterator[Table]:
     """Measure memory, then searches, for every step count."""
-    model, scheduler = load(name)
-    cases = [(kind, count) for kind in STEPS_OF_A_SEARCH for count in steps]
-    peaks = [memory(model, scheduler, kind, count, samples) for kind, count in tqdm(cases, desc="memory")]
-    runs = [search(model, scheduler, count, config, seed) for count in tqdm(steps, desc="searches")]
-    title = f"Memory of one step of a search, digits {name}, {samples} samples"
-    return [
-        Table(title, peaks, name="memory"),
-        Table(f"Default searches, digits {name}", runs, name="runs"),
-    ]
+
+    def case(steps: int, samples: int) -> Case:
+        return Case(name, steps, seed=options.seed, samples=samples)
+
+    kinds = [(kind, steps) for kind in STEPS_OF_A_SEARCH for steps in options.steps]
+    peaks = [memory(case(steps, options.batch), kind) for kind, steps in tqdm(kinds, desc="memory")]
+    title = f"Memory of one step of a search, {name}, {options.batch} samples"
+    yield Table(title, peaks, name=f"memory-{name}")
+    effort, counts = Effort(options.full_runs), tqdm(options.steps, desc="searches")
+    runs = [search(case(steps, options.calibration), effort) for steps in counts]
+    yield Table(f"Default searches, {name}", runs, name=f"runs-{name}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and write."""
-    made = parser(__doc__)
-    made.add_argument("--model", choices=("dit", "unet"), default="dit")
+    made = CommandLine(__doc__, SMOKE)
+    made.add_models(CASES, ("digits-dit",))
     made.add_argument("--steps", nargs="+", type=int, default=[10, 20, 50])
-    made.add_argument("--samples", type=int, default=8, help="of a step whose memory is measured")
-    made.add_argument("--calibration", type=int, default=PruneConfig.samples, help="samples of a search")
-    made.add_argument("--full-runs", type=float, default=PruneConfig.full_runs, help="budget of a search")
+    made.add_argument("--batch", type=int, default=8, help="samples of a step whose memory is measured")
     made.add_argument("--seed", type=int, default=0)
-    options = parse(made, argv, SMOKE)
-    config = PruneConfig(samples=options.calibration, full_runs=options.full_runs)
-    found = tables(options.model, options.steps, options.samples, config, options.seed)
+    made.add_search(CALIBRATION)
+    options = made.read(argv)
+    found = [table for name in options.models for table in tables(name, options)]
     print(write("search_cost", "What a search costs", found, options.out))
 
 

@@ -2,22 +2,25 @@
 
 Run with the package installed; each model takes some minutes on one CPU thread:
 
-    python -m benchmarks.train_digits --model all
+    python -m benchmarks.train_digits
 
-Every model is written in half precision to `--out` as soon as it is done; what was measured
-goes to `training.json` beside it, and `README.md` there is drawn from that file.
+Every model is written in half precision to `--out` as soon as it is done; what was measured goes to
+`training.json` beside it, and `README.md` there is drawn from that file.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models.unets.unet_2d import UNet2DModel
+from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
@@ -25,9 +28,10 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from benchmarks.command_line import parse, parser
+from benchmarks.command_line import CommandLine
 from benchmarks.reference.models import build_scheduler, transformer
 from benchmarks.reference.samples import sample
+from benchmarks.trainings import Record, accuracy, make_readable, note, recognised_table, record
 from dipgo_fx.demo.models import (
     CLASSES,
     CLASSIFIER_FILE,
@@ -39,13 +43,13 @@ from dipgo_fx.demo.models import (
     load_classifier,
 )
 
-logger = logging.getLogger("train_digits")
+logger = logging.getLogger("benchmarks.train_digits")
 
-SMOKE = {"steps": 20}
+SMOKE = {"models": ["classifier", "dit"], "steps": 20, "drawn": 10}
+CLASSIFIER = "classifier"
+DRAWN = 200
+SCHEDULER = build_scheduler()
 LABEL_DROP = 0.1
-BATCH = {"classifier": 128, "dit": 64, "unet": 64}
-DEFAULT_STEPS = {"classifier": 1500, "dit": 10000, "unet": 6000}
-LEARNING_RATE = {"classifier": 2e-3, "dit": 1e-3, "unet": 1e-3}
 LOSS_WINDOW = 500
 """The reported final loss is the mean over this many last steps: one batch is too noisy."""
 
@@ -76,24 +80,45 @@ The loss is the mean of the last 500 steps: squared error of the noise for the d
 entropy with label smoothing 0.05 (at best 0.28) for the classifier. Minutes are wall-clock time
 on one thread of a two-core machine that others used meanwhile.
 
-The classifier is right on {accuracy:.1f} % of the 360 held-out images.
+The classifier is right on {accuracy} of the 360 held-out images.
 
-Share of 200 drawn images, 20 per class, that the classifier recognises as the class asked for
+Share of {drawn} drawn images, {each} per class, that the classifier recognises as the class asked for
 (float16 weights as stored, computed in float32, noise seed 0):
 
-| sampler | {names} |
-{lines}
 {shares}
 """
 
-Record = dict[str, Any]
+Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return all images `(1797, 1, 8, 8)` in [-1, 1] and their labels `(1797,)`."""
+@dataclass(frozen=True)
+class Data:
+    """Images `(n, 1, 8, 8)` in [-1, 1] and their labels `(n,)`."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def part(self, indices: list[int]) -> Data:
+        """Return some of the images."""
+        return Data(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is made and trained."""
+
+    build: Callable[[], nn.Module]
+    loss: Loss
+    batch: int
+    steps: int
+    learning_rate: float
+
+
+def digits() -> Data:
+    """Return all 1797 images."""
     images, labels = load_digits(return_X_y=True)
     pixels = torch.tensor(images, dtype=torch.float32).reshape(-1, *SAMPLE_SHAPE)
-    return pixels / 8 - 1, torch.tensor(labels, dtype=torch.long)
+    return Data(pixels / 8 - 1, torch.tensor(labels, dtype=torch.long))
 
 
 def held_out_split() -> tuple[list[int], list[int]]:
@@ -110,8 +135,6 @@ def build_dit() -> nn.Module:
 
 def build_unet() -> nn.Module:
     """Build the U-Net: 8x8, 4x4 and 2x2 pixels, attention at the lower two."""
-    from diffusers import UNet2DModel
-
     return UNet2DModel(
         sample_size=8,
         in_channels=1,
@@ -126,16 +149,14 @@ def build_unet() -> nn.Module:
     )
 
 
-def denoising_loss(
-    model: nn.Module, scheduler: Any, images: torch.Tensor, labels: torch.Tensor
-) -> torch.Tensor:
+def denoising_loss(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the mean squared error of the predicted noise for one batch (DDPM, equation 14)."""
     count = len(images)
     dropped = torch.rand(count) < LABEL_DROP
     labels = torch.where(dropped, NULL_CLASS, labels)
-    times = torch.randint(scheduler.config.num_train_timesteps, (count,))
+    times = torch.randint(SCHEDULER.config.num_train_timesteps, (count,))
     noise = torch.randn_like(images)
-    noisy = scheduler.add_noise(images, noise, times)
+    noisy = SCHEDULER.add_noise(images, noise, times)
     predicted = model(noisy, timestep=times, class_labels=labels).sample
     return F.mse_loss(predicted, noise)
 
@@ -148,38 +169,29 @@ def classifier_loss(model: nn.Module, images: torch.Tensor, labels: torch.Tensor
     return F.cross_entropy(model(moved), labels, label_smoothing=0.05)
 
 
-def optimise(
-    model: nn.Module,
-    loss_of: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor],
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    *,
-    steps: int,
-    batch: int,
-    learning_rate: float,
-) -> tuple[nn.Module, float]:
-    """Train `model` and return the moving average of it, with the mean loss at the end."""
+RECIPES = {
+    CLASSIFIER: Recipe(DigitClassifier, classifier_loss, batch=128, steps=1500, learning_rate=2e-3),
+    "dit": Recipe(build_dit, denoising_loss, batch=64, steps=10000, learning_rate=1e-3),
+    "unet": Recipe(build_unet, denoising_loss, batch=64, steps=6000, learning_rate=1e-3),
+}
+"""The classifier first, because the others are measured by it."""
+
+
+def optimise(model: nn.Module, recipe: Recipe, data: Data, steps: int) -> tuple[nn.Module, float]:
+    """Train a model and return the moving average of it, with the mean loss at the end."""
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999), use_buffers=True)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-2)
-    warm_up = min(200, steps // 10)
-    schedule = torch.optim.lr_scheduler.SequentialLR(
-        optimiser,
-        [
-            torch.optim.lr_scheduler.LinearLR(optimiser, 1e-2, total_iters=warm_up),
-            torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps - warm_up),
-        ],
-        milestones=[warm_up],
-    )
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-2)
+    rate = cosine_rate(optimiser, steps)
     losses: list[float] = []
     model.train()
     for step in (bar := tqdm(range(steps), mininterval=5.0)):
-        chosen = torch.randint(len(images), (batch,))
-        loss = loss_of(model, images[chosen], labels[chosen])
+        chosen = torch.randint(len(data.images), (recipe.batch,))
+        loss = recipe.loss(model, data.images[chosen], data.labels[chosen])
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        schedule.step()
+        rate.step()
         average.update_parameters(model)
         losses.append(loss.item())
         if step % LOSS_WINDOW == LOSS_WINDOW - 1:
@@ -188,148 +200,109 @@ def optimise(
     return averaged.eval(), mean_of_last(losses)
 
 
+def cosine_rate(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.SequentialLR:
+    """Return a learning rate that warms up and then falls like a cosine."""
+    warm_up = min(200, steps // 10)
+    phases = [
+        torch.optim.lr_scheduler.LinearLR(optimiser, 1e-2, total_iters=warm_up),
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps - warm_up),
+    ]
+    return torch.optim.lr_scheduler.SequentialLR(optimiser, phases, milestones=[warm_up])
+
+
 def mean_of_last(losses: list[float]) -> float:
     """Return the mean of the last `LOSS_WINDOW` losses."""
     window = losses[-LOSS_WINDOW:]
     return sum(window) / len(window)
 
 
-def share_recognised(images: torch.Tensor, labels: torch.Tensor, weights: Path) -> float:
-    """Return the share of `images` that the classifier names as their label."""
-    with torch.no_grad():
-        named = load_classifier(weights)(images).argmax(1)
-    return (named == labels).float().mean().item()
-
-
-def train_classifier(out: Path, steps: int, seed: int) -> Record:
-    """Train on 80 % of the digits, save, and measure what was saved on the other 20 %."""
-    from safetensors.torch import save_file
-
-    images, labels = digits()
-    train, test = held_out_split()
-    started = time.perf_counter()
-    model, loss = optimise(
-        DigitClassifier(),
-        classifier_loss,
-        images[train],
-        labels[train],
-        steps=steps,
-        batch=BATCH["classifier"],
-        learning_rate=LEARNING_RATE["classifier"],
-    )
+def train(name: str, options: argparse.Namespace) -> Record:
+    """Train a model, save it, and measure what was saved."""
+    torch.manual_seed(options.seed)
+    recipe, data = RECIPES[name], digits()
+    seen = data.part(held_out_split()[0]) if name == CLASSIFIER else data
+    steps, started = options.steps or recipe.steps, time.perf_counter()
+    model, loss = optimise(recipe.build(), recipe, seen, steps)
     seconds = time.perf_counter() - started
-    stored = {
-        name: value.half() if value.is_floating_point() else value
-        for name, value in model.state_dict().items()
-    }
+    told = record(model, seed=options.seed, steps=steps, batch=recipe.batch, loss=loss, seconds=seconds)
+    if name == CLASSIFIER:
+        save_classifier(model, options.out)
+        return {**told, "test_accuracy": held_out_accuracy(options.out)}
+    save_denoiser(name, model, options.out)
+    return {**told, "drawn": options.drawn, "recognised": recognised(name, options.out, options.drawn)}
+
+
+def save_classifier(model: nn.Module, out: Path) -> None:
+    """Write the classifier in half precision."""
+    stored = {name: value.half() for name, value in model.state_dict().items()}
     save_file(stored, out / CLASSIFIER_FILE)
     make_readable(out / CLASSIFIER_FILE)
-    accuracy = share_recognised(images[test], labels[test], out)
-    return record(model, seed, steps, BATCH["classifier"], loss, seconds, test_accuracy=accuracy)
 
 
-def train_denoiser(name: str, out: Path, steps: int, seed: int) -> Record:
-    """Train one denoiser on all digits, save, and measure what was saved."""
-    images, labels = digits()
-    scheduler = build_scheduler()
-    started = time.perf_counter()
-    model, loss = optimise(
-        build_dit() if name == "dit" else build_unet(),
-        lambda model, images, labels: denoising_loss(model, scheduler, images, labels),
-        images,
-        labels,
-        steps=steps,
-        batch=BATCH[name],
-        learning_rate=LEARNING_RATE[name],
-    )
-    seconds = time.perf_counter() - started
+def save_denoiser(name: str, model: Any, out: Path) -> None:
+    """Write a denoiser in half precision, and its scheduler."""
     folder = out / f"digits-{name}"
     model.half().save_pretrained(folder)
-    scheduler.save_pretrained(folder)
+    SCHEDULER.save_pretrained(folder)
     make_readable(folder / "diffusion_pytorch_model.safetensors")
-    return record(model, seed, steps, BATCH[name], loss, seconds, **measure(name, out))
 
 
-def make_readable(file: Path) -> None:
-    """Let everybody read `file`: safetensors writes for the owner only, a wheel keeps that."""
-    file.chmod(0o644)
+def held_out_accuracy(out: Path) -> float:
+    """Return how often the saved classifier is right on the images that it did not see."""
+    return share_recognised(digits().part(held_out_split()[1]), out)
 
 
-def measure(name: str, out: Path) -> Record:
-    """Return the shares of recognised samples, 200 per setting, of a saved denoiser."""
+def recognised(name: str, out: Path, drawn: int) -> dict[str, float]:
+    """Return the shares of samples of a saved denoiser that the classifier names as asked."""
     model, scheduler = load(name, out)  # type: ignore[arg-type]
-    asked, nothing = torch.arange(200) % CLASSES, torch.tensor(NULL_CLASS)
+    asked, nothing = torch.arange(drawn) % CLASSES, torch.tensor(NULL_CLASS)
     shares = {}
     for steps, guidance in ((50, 1.0), (50, 2.0), (20, 1.0), (10, 1.0)):
-        drawn = sample(
+        images = sample(
             model, scheduler, asked, nothing, shape=SAMPLE_SHAPE, guidance=guidance, steps=steps, seed=0
         )
-        shares[f"DDIM {steps}, guidance {guidance:g}"] = share_recognised(drawn, asked, out)
-    return {"recognised": shares}
+        shares[f"DDIM {steps}, guidance {guidance:g}"] = share_recognised(Data(images, asked), out)
+    return shares
 
 
-def record(
-    model: nn.Module, seed: int, steps: int, batch: int, loss: float, seconds: float, **more: Any
-) -> Record:
-    """Return what the README tells about one training."""
-    return {
-        "seed": seed,
-        "steps": steps,
-        "batch": batch,
-        "final_loss": round(loss, 5),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "training_minutes": round(seconds / 60, 1),
-        **more,
-    }
+@torch.no_grad()
+def share_recognised(data: Data, weights: Path) -> float:
+    """Return the share of images that the classifier names as their label."""
+    named = load_classifier(weights)(data.images).argmax(1)
+    return float((named == data.labels).float().mean())
 
 
 def readme(records: dict[str, Record]) -> str:
     """Return the text of `README.md` for the recorded trainings."""
     rows = [
-        f"| {name} | {r['seed']} | {r['steps']} | {r['batch']} | {r['final_loss']:.4f} "
-        f"| {r['parameters']:,} | {r['training_minutes']:.1f} |"
-        for name, r in sorted(records.items())
+        f"| {name} | {entry['seed']} | {entry['steps']} | {entry['batch']} | {entry['final_loss']:.4f} "
+        f"| {entry['parameters']:,} | {entry['training_minutes']:.1f} |"
+        for name, entry in sorted(records.items())
     ]
-    denoisers = {name: r["recognised"] for name, r in sorted(records.items()) if "recognised" in r}
-    settings = list(dict.fromkeys(key for shares in denoisers.values() for key in shares))
-    shares = [
-        f"| {key} | "
-        + " | ".join(f"{100 * denoisers[name].get(key, float('nan')):.1f} %" for name in denoisers)
-        for key in settings
-    ]
-    accuracy = 100 * records.get("classifier", {}).get("test_accuracy", float("nan"))
+    drawn = max((entry.get("drawn", DRAWN) for entry in records.values() if "recognised" in entry), default=0)
     return README.format(
         rows="\n".join(rows),
-        accuracy=accuracy,
-        names=" | ".join(denoisers),
-        lines="|---" * (len(denoisers) + 1) + "|",
-        shares="\n".join(f"{share} |" for share in shares),
+        accuracy=accuracy(records, CLASSIFIER),
+        drawn=drawn,
+        each=drawn // CLASSES,
+        shares=recognised_table("sampler", records),
     )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train the asked models, the classifier first because the others are measured by it."""
+    """Train the asked models and write down what came out."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    made = parser(__doc__, WEIGHTS)
-    made.add_argument("--model", choices=("dit", "unet", "classifier", "all"), default="all")
-    made.add_argument("--steps", type=int, help="optimiser steps, else the model's own number")
+    made = CommandLine(__doc__, SMOKE, WEIGHTS)
+    made.add_models(tuple(RECIPES))
+    made.add_argument("--steps", type=int, help="of the optimiser, else the model's own number")
+    made.add_argument("--drawn", type=int, default=DRAWN, help="samples of which the share is recognised")
     made.add_argument("--seed", type=int, default=0)
-    options = parse(made, argv, SMOKE)
+    options = made.read(argv)
     options.out.mkdir(parents=True, exist_ok=True)
-    records_file = options.out / "training.json"
-    names = ("classifier", "dit", "unet") if options.model == "all" else (options.model,)
-    for name in names:
-        torch.manual_seed(options.seed)
-        steps = options.steps or DEFAULT_STEPS[name]
-        if name == "classifier":
-            measured = train_classifier(options.out, steps, options.seed)
-        else:
-            measured = train_denoiser(name, options.out, steps, options.seed)
+    for name in options.models:
+        measured = train(name, options)
         logger.info("%s: %s", name, measured)
-        records = json.loads(records_file.read_text()) if records_file.exists() else {}
-        records[name] = measured
-        records_file.write_text(json.dumps(records, indent=2) + "\n")
-        (options.out / "README.md").write_text(readme(records))
+        note(options.out, name, measured, readme)
 
 
 if __name__ == "__main__":

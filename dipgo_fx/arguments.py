@@ -68,6 +68,21 @@ def check_ratio(ratio: object) -> None:
         raise ValueError(f"ratio is the share of MACs to remove and must lie in [0, 1), got {ratio}")
 
 
+def checked_prompts(prompts: Any) -> list[str] | None:
+    """Return prompts as a list. Raises `TypeError` or `ValueError` for what is none."""
+    if prompts is None:
+        return None
+    if isinstance(prompts, str):
+        raise TypeError(f"prompts must be an iterable of texts, got one text: [{prompts!r}]")
+    check("prompts", prompts, Iterable, "an iterable of texts")
+    given = list(prompts)
+    for prompt in given:
+        check("each of prompts", prompt, str, "a text")
+    if not given:
+        raise ValueError("prompts are empty: pass at least one, or None for those that come with dipgo_fx")
+    return given
+
+
 def checked_calibration(calibration: Any) -> Any:
     """Return calibration as a mapping or a list of mappings.
 

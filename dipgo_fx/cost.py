@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx
@@ -88,6 +88,15 @@ class LoopCost:
             for step in range(self.num_steps)
         ]
         return [total * self.num_steps / self.full.total for total in totals]
+
+    def with_steps(self, num_steps: int) -> LoopCost:
+        """Return the costs of the same loop with another number of steps."""
+        fixed = Cost(
+            *(part * num_steps // self.num_steps for part in (self.fixed.total, self.fixed.attention))
+        )
+        step = _sum(self.units)
+        full = Cost(step.total * num_steps, step.attention * num_steps) + fixed
+        return replace(self, fixed=fixed, full=full, num_steps=num_steps)
 
     @property
     def smallest_kept(self) -> float:

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from .applying import PrunedLoop, build
-from .arguments import check, check_loop_arguments, check_ratio, checked_calibration, checked_model
+from .arguments import check_loop_arguments, checked_calibration, checked_model
 from .budget import kept_of
 from .cost import LoopCost
 from .passes import Granularity
 from .search.calibration import Conditioning, calibrate
-from .search.config import Config, PaperConfig, PruneConfig
+from .search.config import Config, PruneConfig, check_search_arguments
 from .search.evaluator import Evaluator
 from .search.recipe import search
 from .tracing import trace
@@ -71,7 +71,7 @@ def prune(
     config = PruneConfig() if config is None else config
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     model, calibration = checked_model(model), checked_calibration(calibration)
-    _check_search_arguments(ratio, config, generator, progress)
+    check_search_arguments(ratio, config, generator, progress)
     check_loop_arguments(scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance)
     if split_guidance is None:
         searched = ratio > 0 and isinstance(config, PruneConfig) and granularity != "stage"
@@ -111,13 +111,6 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.training = mode
         for parameter in wanted:
             parameter.requires_grad_(True)
-
-
-def _check_search_arguments(ratio: object, config: object, generator: object, progress: object) -> None:
-    check_ratio(ratio)
-    check("config", config, (PruneConfig, PaperConfig), "a dipgo_fx.PruneConfig or a dipgo_fx.PaperConfig")
-    check("generator", generator, torch.Generator, "a torch.Generator")
-    check("progress", progress, bool, "True or False")
 
 
 def _first(calibration: Any) -> Mapping[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from .arguments import check_loop_arguments, checked_model
 from .denoise import denoise, forward_parameters, prepared
@@ -81,16 +81,24 @@ def trace(
         granularity=granularity,
         guidance=guidance,
     )
-    return _assemble(model, recorder, InputGuard(sample, conditioning, guidance.rows), facts)
+    guard = InputGuard(sample, conditioning, guidance.rows)
+    return assemble(model, recorder.graph, recorder.constants, guard, facts)
 
 
-def _assemble(model: nn.Module, recorder: LoopRecorder, guard: InputGuard, facts: LoopFacts) -> Loop:
-    attributes: dict[str, Any] = {GUARD: guard, **recorder.constants}
-    for node in recorder.graph.nodes:
+def assemble(
+    model: nn.Module,
+    graph: fx.Graph,
+    constants: Mapping[str, torch.Tensor],
+    guard: InputGuard,
+    facts: LoopFacts,
+) -> Loop:
+    """Return the loop of a recorded graph, which shares the parts of `model` that it calls."""
+    attributes: dict[str, Any] = {GUARD: guard, **constants}
+    for node in graph.nodes:
         target = str(node.target)
         if node.op in ("call_module", "get_attr") and target not in attributes:
             attributes[target] = _part(model, target.removeprefix(f"{MODEL}."))
-    loop = Loop(attributes, recorder.graph)
+    loop = Loop(attributes, graph)
     loop.training = model.training
     loop.meta = {"stage": "loop", "facts": facts}
     return loop

@@ -55,8 +55,9 @@ class LoopRecorder(Recorder):
         blocks: tuple[str, ...],
         gate_head: bool = False,
         calls: tuple[str, ...] = ("",),
+        rows: int | None = None,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, rows)
         self.model = model
         self.gate_head = gate_head
         self._called: list[str] = []
@@ -187,6 +188,8 @@ class LoopRecorder(Recorder):
 
     def _replay(self, first: _Call, args: Any, kwargs: Any) -> Any:
         inputs = self._inputs((args, kwargs))
+        if self._called_so_far == len(self._calls):
+            raise TraceError(f"the model is called more than {len(self._calls)} times at step {self.step}")
         call = self._calls[self._called_so_far]
         self._called_so_far += 1
         if len(inputs) != len(first.inputs):

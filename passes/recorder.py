@@ -73,13 +73,14 @@ class Recorder(TorchFunctionMode):
     Args:
         root: module whose parameters and buffers become `get_attr` nodes; every other real tensor
             that meets a recorded one is lifted into `constants`.
+        rows: a batch size to record with, for `unify_rows`; `None` is a symbol that stands for all.
 
     Every node carries `meta["custom"] = {"step": int, "block": name or None, "in_model": bool}` and
     `meta["spec"]`, its value without the values: fake tensors stay in here. In-place arithmetic is
     recorded in functional form, since a node without readers would be dropped as dead code.
     """
 
-    def __init__(self, root: nn.Module) -> None:
+    def __init__(self, root: nn.Module, rows: int | None = None) -> None:
         super().__init__()
         self.graph = fx.Graph()
         self.constants: dict[str, torch.Tensor] = {}
@@ -87,7 +88,7 @@ class Recorder(TorchFunctionMode):
         self.in_model = False
         self.shape_env = ShapeEnv()
         self.fake_mode = FakeTensorMode(shape_env=self.shape_env, allow_non_fake_inputs=True)
-        self.batch = self._new_batch_size()
+        self.batch = self._new_batch_size() if rows is None else rows
         self._lifted: dict[Any, str] = {}
         self._kept: list[torch.Tensor] = []  # so that ids in `_lifted` stay theirs
         self._leaf_guards: set[int] = set()
@@ -130,14 +131,30 @@ class Recorder(TorchFunctionMode):
         dtype = self._first(lambda: self.graph.call_function(getattr, (checked, "dtype")))
         for node, value in ((size, self.batch), (device, sample.device), (dtype, sample.dtype)):
             node.meta["val"] = value
-        self._shared[self.batch.node.expr], self._shared[sample.device] = size, device
+        if not isinstance(self.batch, int):
+            self._shared[self.batch.node.expr] = size
+        self._shared[sample.device] = device
         self._shared[sample.dtype] = dtype
         given.meta["val"] = x = self._fake(checked, sample, 1)
         for name, node in named.items():
             node.meta["val"] = self._fake(node, conditioning[name], rows)
         return x, {name: node.meta["val"] for name, node in named.items()}
 
-    def output(self, value: torch.Tensor) -> None:
+    def placeholders(self, arguments: Any) -> Any:
+        """Add an input for every tensor in nested arguments and return fake ones of the same shapes."""
+
+        def added(tensor: torch.Tensor) -> torch.Tensor:
+            node = self._first(lambda: self.graph.placeholder(f"input_{len(self.graph.nodes)}"))
+            with self.paused():
+                fake = torch.empty_strided(
+                    tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+                )
+            self._remember(fake, node)
+            return fake
+
+        return pytree.tree_map_only(torch.Tensor, added, arguments)
+
+    def output(self, value: Any) -> None:
         """Close the graph: it returns `value`, and what does not lead there is dropped."""
         self._tag(self.graph.output(self._argument(value)), None)
         erase_dead_nodes(self.graph)
@@ -305,6 +322,8 @@ class Recorder(TorchFunctionMode):
 
     def refuse_fixed_batch(self) -> None:
         """Raise `TraceError` if Python outside the leaves took a path for this batch size only."""
+        if isinstance(self.batch, int):
+            return
         symbol = self.batch.node._expr  # not `expr`, from which a fixed symbol is gone
         fixed = self.shape_env.replacements.get(symbol)
         if fixed is not None:
@@ -415,6 +434,7 @@ class Recorder(TorchFunctionMode):
 
     def _size(self, size: torch.SymInt) -> fx.Node | int:
         """Return a number or a node for a size that depends on the batch size."""
+        assert not isinstance(self.batch, int)  # else there are no symbols
         expr = size.node.expr
         if expr.is_Integer:
             return int(expr)

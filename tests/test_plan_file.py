@@ -111,8 +111,18 @@ def _point(**changes: Any) -> Callable[[dict[str, Any]], Any]:
     }
 
 
-def _cost(**changes: Any) -> Callable[[dict[str, Any]], Any]:
-    return lambda values: {**values, "cost": {**values["cost"], **changes}}
+def _cost(
+    key: str = "", place: int = 0, entry: Any = None, /, **changes: Any
+) -> Callable[[dict[str, Any]], Any]:
+    """Change whole parts of a cost, or one entry of a part."""
+
+    def damage(values: dict[str, Any]) -> Any:
+        cost = {**values["cost"], **changes}
+        if key:
+            cost[key] = [*cost[key][:place], entry, *cost[key][place + 1 :]]
+        return {**values, "cost": cost}
+
+    return damage
 
 
 DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -132,22 +142,6 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "missing fact": lambda values: {**values, "facts": _without("blocks")(values["facts"])},
     "blocks a number": _facts(blocks=4),
     "blocks null": _facts(blocks=None),
-    "blocks of numbers": _facts(blocks=[1, 2, 3, 4]),
-    "blocks a text": _facts(blocks="four"),
-    "no blocks": _facts(blocks=[]),
-    "model null": _facts(model=None),
-    "scheduler a list": _facts(scheduler=["DDIMScheduler"]),
-    "step count a text": _facts(num_inference_steps="5"),
-    "step count 0": _facts(num_inference_steps=0),
-    "timesteps of text": _facts(timesteps=["a"] * 5),
-    "timesteps infinite": _facts(timesteps=[1e999] * 5),
-    "timesteps null": _facts(timesteps=None),
-    "granularity unknown": _facts(granularity="layer"),
-    "guidance a number": _facts(guidance=7.5),
-    "guidance scale a text": _facts(guidance={"scale": "7.5", "split": False}),
-    "guidance scale not a number": _facts(guidance={"scale": float("nan"), "split": False}),
-    "guidance split a number": _facts(guidance={"scale": 7.5, "split": 1}),
-    "guidance split without a scale": _facts(guidance={"scale": None, "split": True}),
     "one timestep less": lambda v: _facts(timesteps=v["facts"]["timesteps"][1:])(v),
     "keep too short": lambda values: {**values, "keep": values["keep"][1:]},
     "keep ragged": lambda values: {**values, "keep": [*values["keep"][:-1], "1"]},
@@ -194,34 +188,14 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "ratio huge": _with(ratio=10**400),
     "ratio a text": _with(ratio="much"),
     "ratio null": _with(ratio=None),
-    "ratio of another table": _with(ratio=0.123),
     "cost a list": _with(cost=[1]),
-    "cost empty": _with(cost={}),
     **{
         f"no {key} in cost": lambda values, key=key: {**values, "cost": _without(key)(values["cost"])}
         for key in ("reads", "output", "order", "units", "fixed", "full")
     },
-    "reads of no unit": _cost(reads=[]),
-    "reads of an unknown unit": lambda v: _cost(reads=[[len(v["cost"]["units"])], *v["cost"]["reads"][1:]])(
-        v
-    ),
-    "reads of a unit below 0": lambda v: _cost(reads=[[-1], *v["cost"]["reads"][1:]])(v),
-    "reads of text": lambda v: _cost(reads=[["a"], *v["cost"]["reads"][1:]])(v),
-    "reads of truth": lambda v: _cost(reads=[[True], *v["cost"]["reads"][1:]])(v),
-    "reads in a circle": lambda v: _cost(reads=[[0], *v["cost"]["reads"][1:]])(v),
-    "reads twice": lambda v: _cost(reads=[*v["cost"]["reads"][:-1], [0, 0]])(v),
-    "order of half the units": lambda v: _cost(order=v["cost"]["order"][1:])(v),
-    "order backwards": lambda v: _cost(order=v["cost"]["order"][::-1])(v),
-    "order with a unit twice": lambda v: _cost(order=[*v["cost"]["order"][1:], v["cost"]["order"][1]])(v),
-    "output of nothing": _cost(output=[]),
-    "output of an unknown unit": _cost(output=[99]),
-    "units of one number": _cost(units=[[1]] * 4),
-    "units of fractions": lambda v: _cost(units=[[1.5, 0.5]] * len(v["cost"]["units"]))(v),
-    "units fewer than blocks": _cost(units=[[1, 0]], reads=[[]], output=[0], order=[0]),
-    "attention above all": _cost(fixed=[1, 2]),
-    "attention below 0": _cost(fixed=[1, -1]),
-    "a loop that costs nothing": _cost(full=[0, 0]),
-    "a loop of another cost": lambda v: _cost(full=[2 * v["cost"]["full"][0], 0])(v),
+    "guidance a number": _facts(guidance=7.5),
+    "timesteps null": _facts(timesteps=None),
+    "no blocks": _facts(blocks=[]),
     "origin a list": _with(origin=[1]),
     "origin null": _with(origin=None),
 }
@@ -233,6 +207,64 @@ def test_a_damaged_file_is_refused_by_name(damage: Callable[[Any], Any], tmp_pat
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(damage(json.loads(plan_file.written(vars(plan()))))), encoding="utf-8")
     with pytest.raises(PlanError, match=r"plan\.json"):
+        Plan.load(file)
+
+
+FACTS = "of facts cannot be"
+UNITS = "units of cost must be distinct numbers"
+ORDER = "units, each with its reads and in the order"
+# What no damaged value gives away by itself, with what is said of it.
+UNSOUND: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "blocks of numbers": (_facts(blocks=[1, 2, 3, 4]), f"blocks {FACTS}"),
+    "blocks a text": (_facts(blocks="four"), f"blocks {FACTS}"),
+    "model null": (_facts(model=None), f"model {FACTS} None"),
+    "scheduler a number": (_facts(scheduler=3), f"scheduler {FACTS} 3"),
+    "step count a text": (_facts(num_inference_steps="5"), f"num_inference_steps {FACTS} '5'"),
+    "step count 0": (_facts(num_inference_steps=0), f"num_inference_steps {FACTS} 0"),
+    "timesteps of text": (_facts(timesteps=["a"] * 5), f"timesteps {FACTS}"),
+    "timesteps infinite": (_facts(timesteps=[1e999] * 5), f"timesteps {FACTS}"),
+    "granularity unknown": (_facts(granularity="layer"), f"granularity {FACTS} 'layer'"),
+    "guidance scale a text": (_facts(guidance={"scale": "7.5", "split": False}), f"guidance {FACTS}"),
+    "guidance scale no number": (_facts(guidance={"scale": 1e999, "split": False}), f"guidance {FACTS}"),
+    "guidance split a number": (_facts(guidance={"scale": 7.5, "split": 1}), f"guidance {FACTS}"),
+    "guidance split without a scale": (
+        _facts(guidance={"scale": None, "split": True}),
+        "needs a guidance_scale",
+    ),
+    "ratio of another table": (_with(ratio=0.123), "ratio is 0.123, but the gates remove 0"),
+    "reads of no unit": (_cost(reads=[]), ORDER),
+    "an unknown unit is read": (_cost("reads", 1, [7]), UNITS),
+    "a unit below 0 is read": (_cost("reads", 1, [-1]), UNITS),
+    "a text is read": (_cost("reads", 1, ["a"]), UNITS),
+    "a truth is read": (_cost("reads", 1, [False]), UNITS),
+    "a unit is read twice": (_cost("reads", 1, [0, 0]), UNITS),
+    "a unit reads itself": (_cost("reads", 1, [0, 1]), "must come after those it reads"),
+    "units read each other": (_cost("reads", 0, [1, 4]), "must come after those it reads"),
+    "order of six units": (_cost(order=[4, 0, 1, 2, 5, 6]), ORDER),
+    "order with a unit twice": (_cost(order=[4, 0, 1, 2, 5, 6, 6]), UNITS),
+    "order backwards": (_cost(order=[3, 6, 5, 2, 1, 0, 4]), "must come after those it reads"),
+    "nothing is the output": (_cost(output=[]), "predictions must read a unit"),
+    "an unknown unit is the output": (_cost(output=[99]), UNITS),
+    "units of one number": (_cost(units=[[1]] * 7), "not a whole plan file"),
+    "units of fractions": (_cost("units", 5, [1.5, 0.5]), "MACs must be two whole numbers"),
+    "units fewer than blocks": (_cost(units=[[1, 0]], reads=[[]], output=[0], order=[0]), ORDER),
+    "attention above all": (_cost(fixed=[1, 2]), "MACs must be two whole numbers"),
+    "attention below 0": (_cost(fixed=[1, -1]), "MACs must be two whole numbers"),
+    "a loop that costs nothing": (_cost(full=[0, 0]), "cost of a loop must be above 0"),
+    "a loop of another cost": (_cost(full=[10**9, 0]), "but the gates remove 0"),
+}
+
+
+@pytest.mark.parametrize(("damage", "said"), UNSOUND.values(), ids=UNSOUND.keys())
+def test_a_file_that_contradicts_itself_is_refused(
+    damage: Callable[[Any], Any], said: str, tmp_path: Path
+) -> None:
+    """Values of the right kind that cannot be those of a loop are named, with the file."""
+    file = tmp_path / "plan.json"
+    values = json.loads(plan_file.written(vars(plan())))
+    assert values["cost"]["order"] == [4, 0, 1, 2, 5, 6, 3]  # what the damages are made for
+    file.write_text(json.dumps(damage(values)), encoding="utf-8")
+    with pytest.raises(PlanError, match=rf"plan\.json.*{said}"):
         Plan.load(file)
 
 

@@ -1,7 +1,7 @@
 """What each part of a search is worth: losses, sparsity, the pruner network, samplers, ways to search.
 
 `python -m benchmarks.ablations` appends rows to results/ablations.csv, one a variant and ratio, and draws
-ablations.md from them; what the file has is not measured again. `--pictures` draws how alike block outputs
+ablations.md from them; what the file has is not measured again. `--plots` draws how alike block outputs
 are across steps (DiP-GO's figure 7) and which blocks plans keep (figure 6).
 
 The paper's own ablations are CLIP scores of Stable Diffusion 1.5 at ratio 0.8, higher is better (unpruned

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import ablations, pictures
 from benchmarks.cases import CALIBRATION, CASES
-from benchmarks.command_line import parse, parser
+from benchmarks.command_line import CommandLine
 from benchmarks.plans import Effort
 from benchmarks.results_store import ResultStore
 from benchmarks.tables import write
@@ -19,6 +19,7 @@ from .similarity import similarities
 from .variants import DEFAULT, PAPER, Row, Variant, variants
 
 SMOKE = {
+    "models": ["digits-dit"],
     "studies": ["search"],
     "steps": 4,
     "ratios": [0.5],
@@ -29,22 +30,20 @@ SMOKE = {
 }
 
 
-def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    made = parser(ablations.__doc__)
+    made = CommandLine(ablations.__doc__, SMOKE)
     studies = list(dict.fromkeys(variant.study for variant in variants()))
-    made.add_argument("--model", choices=CASES, default="digits-dit")
+    made.add_models(CASES, ("digits-dit", "fashion-unet"))
     made.add_argument("--studies", nargs="+", choices=studies, default=studies)
-    made.add_argument("--steps", type=int, default=20)
     made.add_argument("--ratios", nargs="+", type=float, default=[0.5, 0.8], help="shares to remove")
-    made.add_argument("--samples", type=int, default=64, help="held-out samples")
-    made.add_argument("--calibration", type=int, default=CALIBRATION, help="samples of a search")
+    made.add_argument("--steps", type=int, default=20)
     made.add_argument("--seeds", nargs="+", type=int, default=[0])
-    made.add_argument("--full-runs", type=float, default=30.0, help="budget of every search at a ratio")
-    made.add_argument("--search-scale", type=float, default=1.0, help="random, genetic; the paper's is 11")
-    made.add_argument("--paper-iterations", type=int, default=1000)
-    made.add_argument("--pictures", action="store_true")
-    return parse(made, argv, SMOKE)
+    made.add_held_out(64)
+    made.add_search(CALIBRATION)
+    made.add_baselines()
+    made.add_argument("--plots", action="store_true", help="draw the pictures of each model afterwards")
+    return made.read(argv)
 
 
 def draw(lab: Lab, ratios: Sequence[float], out: Path) -> None:
@@ -62,18 +61,24 @@ def draw(lab: Lab, ratios: Sequence[float], out: Path) -> None:
         pictures.states(states, blocks, title, out / f"kept-{recipe}-{case.name}.png")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what is missing, and write tables and pictures."""
-    options = arguments(argv)
-    store = ResultStore(options.out / "ablations.csv", Row)
+def run(options: argparse.Namespace, store: ResultStore[Row]) -> None:
+    """Measure what is missing."""
     effort = Effort(options.full_runs, options.search_scale, options.paper_iterations)
     chosen = [variant for variant in variants() if variant.study in options.studies]
-    for seed in options.seeds:
-        lab = Lab(options.model, options.steps, seed, effort, options.samples, options.calibration)
-        measure(lab, store, chosen, options.ratios)
-        if options.pictures and seed == options.seeds[0]:
-            draw(lab, options.ratios, options.out)
-    write("ablations", tables.TITLE, list(tables.parts(store.rows())), options.out, tables.GUIDE)
+    for name in options.models:
+        for seed in options.seeds:
+            lab = Lab(name, options.steps, seed, effort, options.samples, options.calibration)
+            measure(lab, store, chosen, options.ratios)
+            if options.plots and seed == options.seeds[0]:
+                draw(lab, options.ratios, options.out)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, and write tables and pictures."""
+    options = arguments(argv)
+    store = ResultStore(options.out / "ablations.csv", Row)
+    run(options, store)
+    print(write("ablations", tables.TITLE, list(tables.parts(store.rows())), options.out, tables.GUIDE))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from benchmarks.cases import CALIBRATION, Case
@@ -104,19 +103,13 @@ class Lab:
             self._known[name] = (made, time.perf_counter() - start)
         return self._known[name]
 
-    @torch.no_grad()
     def _measured(self, case: Case, plan: Plan) -> dict[str, Any]:
-        inputs, loop = case.inputs(self.samples, held_out=True), compiled(case, plan)
-
-        def run(net: Any) -> torch.Tensor:  # samplers that draw noise draw the same for both
-            result: torch.Tensor = net(inputs.sample, **inputs.conditioning, generator=case.generator())
-            return result
-
-        quality = case.quality(run(loop), run(case.loop()), inputs)
+        loop = compiled(case, plan)
+        quality = case.quality_of(loop, self.samples)
         return {
             "macs_kept": round(loop.report.after.total / loop.report.before.total, 4),
-            "psnr_db": round(quality.psnr_db or 0.0, 2),
-            "ssim": round(quality.ssim or 0.0, 4),
+            "psnr_db": round(quality.psnr_db, 2),
+            "ssim": round(quality.ssim, 4),
             "class_accuracy": quality.class_accuracy,
         }
 

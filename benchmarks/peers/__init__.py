@@ -1,30 +1,19 @@
 """Other methods' own packages as samplers, beside which a pruned loop is measured.
 
-`python -m benchmarks.peers --model dit --guidance 2` measures them on the shipped digits models. In Python:
+`python -m benchmarks.peers --models digits-dit` measures them and nothing else. In Python:
 
-    task = Task(model, scheduler, 20, noise, {"class_labels": labels})
-    outcomes = list(sweep(task, METHODS))            # every setting on the task's noise
-    best = best_within(outcomes, 0.3)                # the setting with most PSNR at 30 % of the MACs
+    task = Task.of(Case("digits-dit"), samples=16, ratios=[0.7], full_runs=30)
+    curve = Curve.of(task, TAYLORSEER)               # every setting on calibration samples
+    best = curve.best(0.3)                           # that with most PSNR at 30 % of the MACs
     latents = best.sampler(other_noise, **labels)    # the same setting on other noise
     best.sampler.macs                                # what that run cost
 """
 
 from .cachedit import CACHE_DIT_DYNAMIC, CACHE_DIT_MASK
-from .competition import Choice, compete
-from .core import (
-    NOTHING,
-    Method,
-    Outcome,
-    PeerSampler,
-    Setting,
-    Task,
-    best_within,
-    outcome,
-    sweep,
-)
+from .core import NOTHING, Method, PeerSampler, Setting, Task
+from .curve import Curve, Outcome, outcome_of
 from .deepcache import DEEPCACHE
 from .diffusers_caches import FIRST_BLOCK, MAGCACHE, PAB, TAYLORSEER
-from .meter import MacMeter
 from .samplers import DPM, FEWER, SUBSET, UNIPC
 from .smoothcache import SMOOTHCACHE
 
@@ -58,15 +47,11 @@ __all__ = [
     "SUBSET",
     "TAYLORSEER",
     "UNIPC",
-    "Choice",
-    "MacMeter",
+    "Curve",
     "Method",
     "Outcome",
     "PeerSampler",
     "Setting",
     "Task",
-    "best_within",
-    "compete",
-    "outcome",
-    "sweep",
+    "outcome_of",
 ]

@@ -1,10 +1,10 @@
-"""How a peer's own package runs in the eager sampling loop, and what comes out of it."""
+"""How a peer's own package runs in the eager sampling loop."""
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.cases import Case
 from dipgo_fx.denoise import denoise, prepared
 from dipgo_fx.guidance import Guidance
 from dipgo_fx.macs import Cost
-from dipgo_fx.search.losses import psnr
 
 from .meter import MacMeter
 
@@ -44,6 +44,28 @@ class Task:
     guidance_scale: float | None = None
     asked: tuple[float, ...] = (0.2, 0.3, 0.5, 0.7)
     full_runs: float = 60.0
+
+    @classmethod
+    def of(cls, case: Case, samples: int, ratios: Sequence[float], full_runs: float) -> Task:
+        """Return the loop of a case.
+
+        Args:
+            case: what is to be made cheaper.
+            samples: calibration samples that settings are chosen on.
+            ratios: shares of MACs to remove.
+            full_runs: of a searching peer, in runs of as many samples as our search has.
+        """
+        inputs = case.inputs(samples, held_out=False)
+        return cls(
+            case.model,
+            case.scheduler,
+            case.steps,
+            inputs.sample,
+            inputs.conditioning,
+            case.guidance,
+            tuple(round(1 - ratio, 6) for ratio in ratios),
+            full_runs * case.samples / samples,
+        )
 
     @cached_property
     def full(self) -> Cost:
@@ -115,8 +137,6 @@ class Method:
     scheduler: Callable[[Task, Setting], Any] = lambda task, setting: prepared(task.scheduler, task.steps)
 
 
-# In the peers' favour: with few steps their settings are far apart, and a solver's own products count.
-SLACK = 0.0125
 NOTHING = Method("unpruned", "diffusers", lambda task: [Setting()])
 
 
@@ -158,69 +178,6 @@ class PeerSampler:
         return Stage(model, self.method.scheduler(self.task, self.setting), call)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One run of one setting; `error` holds the package's own words where it could not run."""
-
-    method: str
-    setting: Setting
-    sampler: PeerSampler
-    latents: torch.Tensor | None = None
-    macs: Cost = field(default_factory=Cost)
-    kept: float = float("nan")
-    kept_without_attention: float = float("nan")
-    psnr: float = float("nan")
-    error: str = ""
-
-
-def outcome(sampler: PeerSampler, sample: torch.Tensor, conditioning: Any, target: torch.Tensor) -> Outcome:
-    """Run a sampler and compare its result with the unpruned one."""
-    name, full = sampler.method.name, sampler.task.full
-    try:
-        latents = sampler(sample, **conditioning)
-    except Exception as error:  # whatever a package raises is a finding
-        return Outcome(name, sampler.setting, sampler, error=_words(error))
-    macs = sampler.macs
-    return Outcome(
-        method=name,
-        setting=sampler.setting,
-        sampler=sampler,
-        latents=latents,
-        macs=macs,
-        kept=macs.total / full.total,
-        kept_without_attention=macs.without_attention / full.without_attention,
-        psnr=psnr(latents, target),
-    )
-
-
-def every_setting(task: Task, methods: Iterable[Method]) -> Iterator[PeerSampler | Outcome]:
-    """Yield a sampler for every setting, or an `Outcome` with the error of a method that has none."""
-    for method in methods:
-        try:
-            with quiet():
-                settings = list(method.settings(task))
-        except Exception as error:
-            sampler = PeerSampler(task, method, Setting())
-            yield Outcome(method.name, sampler.setting, sampler, error=_words(error))
-            continue
-        yield from (PeerSampler(task, method, setting) for setting in settings)
-
-
-def sweep(task: Task, methods: Iterable[Method]) -> Iterator[Outcome]:
-    """Run every setting of every method on the task's own sample: curves of PSNR over MACs kept."""
-    for sampler in every_setting(task, methods):
-        if isinstance(sampler, Outcome):
-            yield sampler
-        else:
-            yield outcome(sampler, task.sample, task.conditioning, task.target)
-
-
-def best_within(outcomes: Iterable[Outcome], kept: float, slack: float = SLACK) -> Outcome | None:
-    """Return the outcome of highest PSNR among those that keep at most `kept + slack`, or `None`."""
-    fitting = [outcome for outcome in outcomes if not outcome.error and outcome.kept <= kept + slack]
-    return max(fitting, key=lambda outcome: (outcome.psnr, outcome.kept), default=None)
-
-
 def twin(model: nn.Module) -> nn.Module:
     """Return a copy of a model that shares its weights, for packages that edit what they are given."""
     shared = [*model.parameters(), *model.buffers()]
@@ -239,10 +196,6 @@ def quiet() -> Iterator[None]:
     """Swallow what packages print."""
     with open(os.devnull, "w", encoding="utf-8") as sink, redirect_stdout(sink):
         yield
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 class _Caller(nn.Module):

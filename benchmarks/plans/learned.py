@@ -16,13 +16,18 @@ from .method import Effort, Found, PlanMethod, is_unet
 DEFAULT_RATIO = 0.8  # of `prune`
 
 
-def default(case: Case, ratio: float, effort: Effort) -> Found:
+def default_plan(case: Case, ratio: float, effort: Effort) -> Plan:
     """Return what `prune` finds as it comes, but for the case's budget and calibration samples."""
     key = f"default at {ratio:g}"
     if key not in case.trained:
         config = PruneConfig(samples=case.samples, full_runs=effort.of_default)
         case.trained[key] = searched(case, ratio, config)
-    return found_in(case.trained[key])
+    return case.trained[key]
+
+
+def default(case: Case, ratio: float, effort: Effort) -> Found:
+    """Return the default search for a ratio."""
+    return found_in(default_plan(case, ratio, effort))
 
 
 def one_search(case: Case, ratio: float, effort: Effort) -> Found:

@@ -9,8 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks import peers, quality
-from benchmarks.cases import CALIBRATION, CASES, STORED, Case
-from benchmarks.command_line import parse, parser
+from benchmarks.cases import CALIBRATION, CASES, Case
+from benchmarks.command_line import CommandLine
 from benchmarks.plans import PLAN_METHODS, Effort
 from benchmarks.results_store import ResultStore
 from benchmarks.tables import write
@@ -26,37 +26,35 @@ SCHEDULERS = ("DDIM", "PNDM", "DPM-Solver++", "UniPC", "Euler", "Heun")  # those
 SMOKE = {
     "models": ["digits-dit", "digits-unet"],
     "methods": ["fewer steps", "DeepCache", "uniform, linear", "random search", "dipgo_fx default"],
-    "ratios": [0.5, 0.8],
+    "ratios": [0.5],
+    "steps": [4],
     "samples": 8,
-    "calibration": 4,
     "tune": 4,
-    "full_runs": 3.0,
+    "calibration": 4,
+    "full_runs": 2.0,
     "paper_iterations": 4,
-    "steps": [6],
 }
 
 
-def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    made = parser(quality.__doc__)
+    made = CommandLine(quality.__doc__, SMOKE)
     known = [*(m.name for m in PLAN_METHODS), *(m.name for m in peers.METHODS)]
-    made.add_argument("--models", nargs="+", choices=CASES, default=list(STORED))
+    made.add_models(CASES)
     made.add_argument("--methods", nargs="+", choices=known, metavar="METHOD", help=", ".join(known))
     made.add_argument("--ratios", nargs="+", type=float, default=list(RATIOS), help="shares to remove")
-    made.add_argument("--samples", type=int, default=256, help="held-out samples")
-    made.add_argument("--chunk", type=int, default=64, help="held-out samples that run together")
-    made.add_argument("--calibration", type=int, default=CALIBRATION, help="samples of a search")
-    made.add_argument("--tune", type=int, default=16, help="samples a package's settings are tried on")
     made.add_argument("--steps", nargs="+", type=int, default=[20])
     made.add_argument("--schedulers", nargs="+", choices=SCHEDULERS, default=["DDIM"])
     made.add_argument("--seeds", nargs="+", type=int, default=[0])
-    made.add_argument("--full-runs", type=float, default=30.0, help="budget of every search at a ratio")
-    made.add_argument("--search-scale", type=float, default=1.0, help="random, genetic; the paper's is 11")
-    made.add_argument("--paper-iterations", type=int, default=1000)
+    made.add_held_out(256)
+    made.add_argument("--chunk", type=int, default=64, help="held-out samples that run together")
+    made.add_tuning()
+    made.add_search(CALIBRATION)
+    made.add_baselines()
     made.add_argument("--curves", action="store_true", help="write all settings of packages")
     made.add_argument("--plots", action="store_true", help="draw the pictures afterwards")
     made.add_argument("--merge", nargs="*", type=Path, help="only add the rows of other files")
-    return parse(made, argv, SMOKE)
+    return made.read(argv)
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
@@ -94,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for file in options.merge:
             print(f"{file}: {store.merge(file)} new rows")
     rows = store.rows()
-    write("quality", tables.TITLE, tables.parts(rows), options.out, tables.GUIDE)
+    print(write("quality", tables.TITLE, tables.parts(rows), options.out, tables.GUIDE))
     if options.plots:
         draw(rows, options.out)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -75,24 +76,14 @@ def contenders(
     """Yield the methods of these names that suit a case, all if `None`: ours first, then packages."""
     for plan in PLAN_METHODS:
         if plan.suits(case) and (names is None or plan.name in names):
-            yield Contender(plan.name, _plans(case, plan, options))
+            yield Contender(plan.name, partial(offers_of_plans, case, plan, options))
     for peer in peers.METHODS:
         if names is None or peer.name in names:
-            yield Contender(peer.name, _settings(case, peer, options, curves))
-
-
-def _plans(case: Case, method: PlanMethod, options: Options) -> Callable[[Sequence[float]], Iterator[Offer]]:
-    return lambda ratios: offers_of_plans(case, method, ratios, options)
-
-
-def _settings(
-    case: Case, method: peers.Method, options: Options, curves: ResultStore[CurvePoint] | None
-) -> Callable[[Sequence[float]], Iterator[Offer]]:
-    return lambda ratios: offers_of_peer(case, method, ratios, options, curves)
+            yield Contender(peer.name, partial(offers_of_peer, case, peer, options, curves))
 
 
 def offers_of_plans(
-    case: Case, method: PlanMethod, ratios: Sequence[float], options: Options
+    case: Case, method: PlanMethod, options: Options, ratios: Sequence[float]
 ) -> Iterator[Offer]:
     """Yield the plans of a method, compiled."""
     for ratio in ratios:
@@ -110,40 +101,24 @@ def offers_of_plans(
 def offers_of_peer(
     case: Case,
     method: peers.Method,
-    ratios: Sequence[float],
     options: Options,
     curves: ResultStore[CurvePoint] | None,
+    ratios: Sequence[float],
 ) -> Iterator[Offer]:
     """Try all settings of a package on calibration noise and yield the best for every ratio."""
-    outcomes = list(peers.sweep(_task(case, ratios, options), [method]))
-    ran = [outcome for outcome in outcomes if not outcome.error]
-    spent = sum(outcome.kept for outcome in ran) * options.tune / CALIBRATION
+    curve = peers.Curve.of(peers.Task.of(case, options.tune, ratios, options.effort.full_runs), method)
+    spent = curve.full_runs * options.tune / CALIBRATION
     if method is peers.SUBSET:
         spent += options.effort.full_runs  # at most, for each ratio
     if curves is not None:
-        for outcome in ran:
-            curves.add(_point(case, outcome))
+        for outcome in curve.ran:
+            curves.add(_point(case, method, outcome))
     for ratio in ratios:
-        best = peers.best_within(outcomes, 1 - ratio)
+        best = curve.best(1 - ratio)
         if best is None:
-            yield Offer(ratio, error=_reason(outcomes))
+            yield Offer(ratio, error=curve.error or f"{OUT_OF_REACH}: {curve.reach}")
         else:
             yield Offer(ratio, best.sampler, _last_of(best.sampler), spent, tuning_samples=options.tune)
-
-
-def _task(case: Case, ratios: Sequence[float], options: Options) -> peers.Task:
-    tuning = case.inputs(options.tune, held_out=False)
-    return peers.Task(
-        case.model,
-        case.scheduler,
-        case.steps,
-        tuning.sample,
-        tuning.conditioning,
-        case.guidance,
-        asked=tuple(round(1 - ratio, 6) for ratio in ratios),
-        # A package that searches may spend what our search spends, here on other samples.
-        full_runs=options.effort.full_runs * case.samples / options.tune,
-    )
 
 
 def _always(cost: Cost) -> Callable[[], Cost]:
@@ -154,20 +129,12 @@ def _last_of(sampler: peers.PeerSampler) -> Callable[[], Cost]:
     return lambda: sampler.macs
 
 
-def _reason(outcomes: Sequence[peers.Outcome]) -> str:
-    """Say why no setting serves, in the package's own words where it raised."""
-    kept = [outcome.kept for outcome in outcomes if not outcome.error]
-    if not kept:
-        return outcomes[0].error if outcomes else f"{OUT_OF_REACH}: no settings"
-    return f"{OUT_OF_REACH}: keeps {min(kept):.3f} or more"
-
-
-def _point(case: Case, outcome: peers.Outcome) -> CurvePoint:
+def _point(case: Case, method: peers.Method, outcome: peers.Outcome) -> CurvePoint:
     return CurvePoint(
         case.name,
         case.scheduler_name,
         case.steps,
-        outcome.method,
+        method.name,
         str(outcome.setting),
         round(outcome.kept, 4),
         round(outcome.kept_without_attention, 4),

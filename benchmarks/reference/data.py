@@ -4,6 +4,8 @@ Run from the root of a checkout; no root rights are needed, `apt-get`, `npm` and
 
     python -m benchmarks.reference.data --out FOLDER
 
+With `--smoke` nothing is fetched: the folder gets a few random images in the form of the real ones.
+
 | part | package | licence |
 |---|---|---|
 | images of clothes | Debian `dataset-fashion-mnist` | MIT |
@@ -29,10 +31,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoTokenizer
 
+from benchmarks.command_line import CommandLine
+from benchmarks.reference import made_up
 from benchmarks.reference.models import PROMPT_TOKENS
 
-logger = logging.getLogger("reference.data")
+logger = logging.getLogger("benchmarks.reference.data")
 
 EMOJI_SIZE = 32
 HELD_OUT_SHARE = 0.1
@@ -103,13 +110,39 @@ def token_states(names: list[str], folder: Path) -> torch.Tensor:
     Names are cut at 16 tokens and padded to it; the padding's states are used like any others, so
     all prompts have one shape. The empty name is the prompt of the unconditional rows of guidance.
     """
-    from safetensors.torch import load_file, save_file
-
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-    file = folder / f"states-{digest}.safetensors"
+    file = states_file(names, folder)
     if not file.exists():
         save_file({"states": _encode(names, folder / "minilm")}, file)
     return load_file(file)["states"]
+
+
+def states_file(names: list[str], folder: Path) -> Path:
+    """Return where the states of `names` are kept."""
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    return folder / f"states-{digest}.safetensors"
+
+
+def add_option(made: CommandLine) -> None:
+    """Add `--data` to a command line."""
+    made.add_argument("--data", type=Path, help="where benchmarks.reference.data put it")
+
+
+def folder_of(options: argparse.Namespace) -> Path:
+    """Return the folder that `--data` names; a smoke run without one has made-up data."""
+    if options.data is not None:
+        folder: Path = options.data
+        return folder
+    if not options.smoke:
+        raise SystemExit("--data is needed: the folder that benchmarks.reference.data filled")
+    write_made_up(options.out / "data")
+    return options.out / "data"
+
+
+def write_made_up(folder: Path) -> None:
+    """Fill a folder with a few random images and states, in the form of the real ones."""
+    made_up.write_fashion(folder / "fashion-mnist")
+    names = made_up.write_emoji(folder / "emoji")
+    made_up.write_states(states_file([*names, ""], folder), len(names) + 1)
 
 
 def fetch(folder: Path) -> None:
@@ -139,8 +172,6 @@ def fetch(folder: Path) -> None:
 
 def _encode(names: list[str], model: Path) -> torch.Tensor:
     """Run the text encoder in the folder `model` over `names`."""
-    from transformers import AutoModel, AutoTokenizer
-
     tokenizer: Any = AutoTokenizer.from_pretrained(model, local_files_only=True)
     encoder = AutoModel.from_pretrained(model, local_files_only=True).eval()
     states = []
@@ -166,8 +197,6 @@ def _read_idx(file: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def _read_emoji(file: Path) -> torch.Tensor:
-    from PIL import Image
-
     drawn = Image.open(file).convert("RGBA")
     image = Image.new("RGBA", drawn.size, "white")
     image.alpha_composite(drawn)
@@ -207,9 +236,11 @@ def _unpack_minilm(scratch: Path) -> Path:
 def main(argv: Sequence[str] | None = None) -> None:
     """Fetch everything into the asked folder."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--out", type=Path, required=True, help="the folder to fill")
-    fetch(made.parse_args(argv).out.resolve())
+    options = CommandLine(__doc__, {}, out=None).read(argv)
+    if options.smoke:
+        write_made_up(options.out)
+    else:
+        fetch(options.out.resolve())
 
 
 if __name__ == "__main__":

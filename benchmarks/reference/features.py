@@ -8,24 +8,24 @@ Run from the root of a checkout, with the data that `benchmarks.reference.data` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from benchmarks.command_line import parse, parser
-from benchmarks.metrics import WEIGHTS, Features, save_features
+from benchmarks.command_line import CommandLine
+from benchmarks.metrics import Features, save_features
 from benchmarks.reference import data
+from benchmarks.reference.models import WEIGHTS
 
 FASHION_IMAGES = 4000
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write those of Fashion-MNIST's first test images, and of every base emoji."""
-    made = parser(__doc__, WEIGHTS)
-    made.add_argument("--data", type=Path, required=True, help="where benchmarks.reference.data put it")
-    options = parse(made, argv)
-    lite0 = Features.lite0()
+    made = CommandLine(__doc__, {}, WEIGHTS)
+    data.add_option(made)
+    options = made.read(argv)
+    folder, lite0 = data.folder_of(options), Features.lite0()
     real = {
-        "fashion": data.fashion("test", options.data)[0][:FASHION_IMAGES, None],
-        "emoji": data.emoji(options.data)[0],
+        "fashion": data.fashion("test", folder)[0][:FASHION_IMAGES, None],
+        "emoji": data.emoji(folder)[0],
     }
     for name, images in real.items():
         about = {

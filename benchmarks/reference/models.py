@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
-from torch import nn
 
-if TYPE_CHECKING:
-    # Not from `diffusers` itself, where type checkers see its stand-ins for missing torch.
-    from diffusers.models.modeling_utils import ModelMixin
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+# Not from `diffusers` itself, where type checkers see its stand-ins for missing torch.
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from safetensors.torch import load_file
+from torch import nn
 
 REFERENCE_MODELS = ("fashion-dit", "fashion-unet", "emoji-unet")
 
@@ -84,8 +87,6 @@ def build_scheduler() -> DDIMScheduler:
 
     It is the cosine one, as the linear one drowns so small an image.
     """
-    from diffusers import DDIMScheduler
-
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="squaredcos_cap_v2",
@@ -110,8 +111,6 @@ def load(name: str, weights: Path = WEIGHTS) -> tuple[ModelMixin, DDIMScheduler]
     Raises:
         ValueError: there is no reference model of that name.
     """
-    from diffusers import DDIMScheduler, DiTTransformer2DModel, UNet2DConditionModel, UNet2DModel
-
     classes = {
         "fashion-dit": DiTTransformer2DModel,
         "fashion-unet": UNet2DModel,
@@ -128,8 +127,6 @@ def load(name: str, weights: Path = WEIGHTS) -> tuple[ModelMixin, DDIMScheduler]
 
 def load_classifier(weights: Path = WEIGHTS) -> FashionClassifier:
     """Load the trained classifier, in float32 and in eval mode, from `weights`."""
-    from safetensors.torch import load_file
-
     stored = load_file(weights / CLASSIFIER_FILE)
     classifier = FashionClassifier()
     classifier.load_state_dict(stored)
@@ -144,8 +141,6 @@ def prompt_states(weights: Path = WEIGHTS) -> tuple[list[str], torch.Tensor, tor
         says so of each); their token states `(64, 16, 384)`; and the states of the empty prompt
         `(1, 16, 384)`, for the unconditional rows of guidance. Both are float16, as stored.
     """
-    from safetensors.torch import load_file
-
     names = [entry["name"] for entry in json.loads((weights / f"{PROMPT_FILE}.json").read_text())]
     stored = load_file(weights / f"{PROMPT_FILE}.safetensors")
     return names, stored["states"], stored["unconditional"]
@@ -153,8 +148,6 @@ def prompt_states(weights: Path = WEIGHTS) -> tuple[list[str], torch.Tensor, tor
 
 def transformer(*, heads: int, head_width: int, side: int, patch: int, classes: int) -> nn.Module:
     """Build a class-conditional DiT of 8 blocks, untrained, on grey images of `side` by `side` pixels."""
-    from diffusers import DiTTransformer2DModel
-
     model = DiTTransformer2DModel(
         num_layers=8,
         num_attention_heads=heads,
@@ -186,8 +179,6 @@ def _fashion_dit() -> nn.Module:
 
 def _fashion_unet() -> nn.Module:
     """Build the class-conditional U-Net: 28x28, 14x14 and 7x7 pixels, attention at 7x7."""
-    from diffusers import UNet2DModel
-
     return UNet2DModel(
         sample_size=28,
         in_channels=1,
@@ -204,8 +195,6 @@ def _fashion_unet() -> nn.Module:
 
 def _emoji_unet() -> nn.Module:
     """Build the text-conditional U-Net: 32x32, 16x16 and 8x8 pixels, cross-attention below 32x32."""
-    from diffusers import UNet2DConditionModel
-
     return UNet2DConditionModel(
         sample_size=32,
         in_channels=3,

@@ -1,12 +1,8 @@
-"""Write down what is known of the reference models: `training.json` and, drawn from it, `README.md`."""
+"""The README of the reference models, drawn from what is known of their trainings."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
-Record = dict[str, Any]
+from benchmarks.trainings import Record, accuracy, recognised_table
 
 README = """\
 # Reference models
@@ -47,48 +43,38 @@ The loss is the mean of the last 200 steps: weighted squared error of the noise 
 cross entropy with label smoothing 0.05 (at best 0.28) for the classifier. Minutes are wall-clock
 time on one thread of a busy machine.
 
-The classifier is right on {accuracy:.1f} % of the 10,000 test images.
+The classifier is right on {accuracy} of the 10,000 test images.
 
 Share of {drawn} samples per model, as many of each class, that the classifier recognises as the
 class asked for (DDIM, 50 steps, the guidance above, float16 weights as stored, computed in float32,
 noise seed 0):
 
-| class | {names} |
-{lines}
 {shares}
 """
 
 
-def write(weights: Path, name: str, measured: Record) -> None:
-    """Add what was measured of the model `name` to `training.json` and draw `README.md` anew."""
-    file = weights / "training.json"
-    records: dict[str, Record] = json.loads(file.read_text()) if file.exists() else {}
-    records[name] = {**records.get(name, {}), **measured}
-    file.write_text(json.dumps(records, indent=2, sort_keys=True) + "\n")
-    (weights / "README.md").write_text(readme(records))
-
-
 def readme(records: dict[str, Record]) -> str:
     """Return the text of `README.md`."""
-    denoisers = {name: r["recognised"] for name, r in sorted(records.items()) if "recognised" in r}
-    classes: Record = next(iter(denoisers.values()), {})
-    shares = [
-        f"| {key} | " + " | ".join(f"{100 * shares[key]:.1f} %" for shares in denoisers.values()) + " |"
-        for key in classes
-    ]
+    drawn = {str(entry.get("drawn", "?")) for entry in records.values() if "recognised" in entry}
     return README.format(
-        rows="\n".join(_row(name, r) for name, r in sorted(records.items()) if "steps" in r),
-        accuracy=100 * records.get("fashion-classifier", {}).get("test_accuracy", float("nan")),
-        drawn=" and ".join(sorted({str(records[name].get("drawn", "?")) for name in denoisers})),
-        names=" | ".join(denoisers),
-        lines="|---" * (len(denoisers) + 1) + "|",
-        shares="\n".join(shares),
+        rows="\n".join(_row(name, entry) for name, entry in sorted(records.items()) if "steps" in entry),
+        accuracy=accuracy(records, "fashion-classifier"),
+        drawn=" and ".join(sorted(drawn)),
+        shares=recognised_table("class", records),
     )
 
 
-def _row(name: str, r: Record) -> str:
-    guidance = f"{r['guidance']:g}" if "guidance" in r else "-"
-    return (
-        f"| {name} | {r['seed']} | {r['steps']:,} | {r['batch']} | {r['images']:,} | {r['final_loss']:.4f} "
-        f"| {r['parameters']:,} | {r['training_minutes']:.1f} | {guidance} |"
+def _row(name: str, entry: Record) -> str:
+    guidance = f"{entry['guidance']:g}" if "guidance" in entry else "-"
+    cells = (
+        name,
+        entry["seed"],
+        f"{entry['steps']:,}",
+        entry["batch"],
+        f"{entry['images']:,}",
+        f"{entry['final_loss']:.4f}",
+        f"{entry['parameters']:,}",
+        f"{entry['training_minutes']:.1f}",
+        guidance,
     )
+    return f"| {' | '.join(map(str, cells))} |"

@@ -2,7 +2,7 @@
 
 Run from the root of a checkout, after training:
 
-    python -m benchmarks.reference.samples --model fashion-dit --guidance 2
+    python -m benchmarks.reference.samples --models fashion-dit --guidance 2
 
 Writes a grid of samples to `benchmarks/results/reference-<model>.png`, and the measured shares and
 the guidance to `training.json` beside the weights, from which it draws `README.md` anew.
@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from tqdm import tqdm
 
-from benchmarks.command_line import parse, parser
+from benchmarks.command_line import CommandLine
 from benchmarks.reference import data
 from benchmarks.reference.models import (
     CLASSES,
@@ -34,16 +35,17 @@ from benchmarks.reference.models import (
     load_classifier,
     prompt_states,
 )
-from benchmarks.reference.report import write
+from benchmarks.reference.report import readme
 from benchmarks.reference.train import CLASSIFIER, predict
+from benchmarks.trainings import Record, note
 
-logger = logging.getLogger("reference.samples")
+logger = logging.getLogger("benchmarks.reference.samples")
 
 DDIM_STEPS = 50
 PER_CLASS = 20
 GRID_ROWS = 6
 EMOJI_SHOWN = 48
-SMOKE = {"per_class": 1, "steps": 2}
+SMOKE = {"models": ["fashion-unet", CLASSIFIER], "per_class": 1, "steps": 2}
 
 
 @torch.no_grad()
@@ -129,57 +131,54 @@ def draw_emoji(guidance: float, weights: Path, steps: int) -> tuple[list[str], t
 
 def save_grid(images: torch.Tensor, titles: list[str], columns: int, file: Path) -> None:
     """Write `images` row by row; `titles` stand above the first row, or above all."""
-    from matplotlib.figure import Figure
-
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.25 * columns, 1.4 * rows), layout="constrained")
     pixels = ((images.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1)
     for index, axis in enumerate(figure.subplots(rows, columns).flat):
-        axis.imshow(pixels[index], cmap="gray", vmin=0, vmax=1)
         axis.set_axis_off()
+        if index < len(images):
+            axis.imshow(pixels[index], cmap="gray", vmin=0, vmax=1)
         if index < len(titles):
             axis.set_title(textwrap.shorten(titles[index], 22, placeholder=" ..."), fontsize=6)
     figure.savefig(file, dpi=80)
 
 
-def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    made = parser(__doc__)
-    made.add_argument("--model", choices=(*REFERENCE_MODELS, CLASSIFIER), required=True)
+    made = CommandLine(__doc__, SMOKE)
+    made.add_models((*REFERENCE_MODELS, CLASSIFIER), REFERENCE_MODELS)
+    data.add_option(made)
+    made.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the models")
     made.add_argument("--guidance", type=float, default=2.0, help="of the grid, and of later use")
-    made.add_argument("--data", type=Path, help="where the images are, for the classifier's accuracy")
     made.add_argument("--per-class", type=int, default=PER_CLASS)
     made.add_argument("--steps", type=int, default=DDIM_STEPS)
-    made.add_argument("--weights", type=Path, default=WEIGHTS)
-    return parse(made, argv, SMOKE)
+    return made.read(argv)
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(name: str, options: argparse.Namespace) -> Record:
     """Draw, write the grid, and return what the README tells about it."""
-    file = options.out / f"reference-{options.model}.png"
-    if options.model == CLASSIFIER:
-        return {"test_accuracy": classifier_accuracy(options.data, options.weights)}
-    if options.model == "emoji-unet":
-        names, images = draw_emoji(options.guidance, options.weights, options.steps)
+    weights, guidance = options.weights, options.guidance
+    if name == CLASSIFIER:
+        return {"test_accuracy": classifier_accuracy(data.folder_of(options), weights)}
+    file = options.out / f"reference-{name}.png"
+    if name == "emoji-unet":
+        names, images = draw_emoji(guidance, weights, options.steps)
         save_grid(images, names, 8, file)
-        return {"guidance": options.guidance}
-    images = draw_fashion(options.model, options.guidance, options.weights, options.per_class, options.steps)
+        return {"guidance": guidance}
+    images = draw_fashion(name, guidance, weights, options.per_class, options.steps)
     save_grid(images[: GRID_ROWS * len(CLASSES)], list(CLASSES), len(CLASSES), file)
-    return {
-        "guidance": options.guidance,
-        "drawn": len(images),
-        "recognised": recognised(images, options.weights),
-    }
+    return {"guidance": guidance, "drawn": len(images), "recognised": recognised(images, weights)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure the asked model and write down what came out."""
+    """Measure the asked models and write down what came out."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = arguments(argv)
     options.out.mkdir(parents=True, exist_ok=True)
-    measured = measure(options)
-    logger.info("%s: %s", options.model, json.dumps(measured))
-    write(options.out if options.smoke else options.weights, options.model, measured)
+    for name in options.models:
+        measured = measure(name, options)
+        logger.info("%s: %s", name, json.dumps(measured))
+        note(options.out if options.smoke else options.weights, name, measured, readme)
 
 
 if __name__ == "__main__":

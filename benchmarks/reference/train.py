@@ -2,7 +2,7 @@
 
 Run from the root of a checkout, with the data that `benchmarks.reference.data` fetched:
 
-    python -m benchmarks.reference.train --model fashion-dit --data FOLDER --minutes 45
+    python -m benchmarks.reference.train --models fashion-dit --data FOLDER
 
 Call it again after an interruption and it goes on from its last checkpoint. The learning rate
 falls with the share of the time that is spent, so a run is only finished when its minutes are over.
@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from benchmarks.command_line import parse, parser
+from benchmarks.command_line import CommandLine
 from benchmarks.reference import data
 from benchmarks.reference.models import (
     CLASSIFIER_FILE,
@@ -39,11 +40,14 @@ from benchmarks.reference.models import (
     build_scheduler,
 )
 from benchmarks.reference.optimiser import Muon
-from benchmarks.reference.report import write
+from benchmarks.reference.report import readme
+from benchmarks.trainings import Record, make_readable, note, record
 
-logger = logging.getLogger("reference.train")
+logger = logging.getLogger("benchmarks.reference.train")
 
 CLASSIFIER = "fashion-classifier"
+SMOKE = {"models": ["emoji-unet", CLASSIFIER], "minutes": 0.01}
+MINUTES = {CLASSIFIER: 7.0, "fashion-dit": 86.0, "fashion-unet": 44.0, "emoji-unet": 75.0}
 PROMPTS = 64
 CONDITION_DROP = 0.1
 SNR_LIMIT = 5.0
@@ -150,8 +154,6 @@ class Training:
 
     def resume(self, folder: Path) -> None:
         """Read what `save` wrote, if it did."""
-        from safetensors import safe_open
-
         file = folder / "state.safetensors"
         if not file.exists():
             return
@@ -205,7 +207,7 @@ def write_prompts(names: list[str], states: torch.Tensor, held_out: torch.Tensor
     (out / f"{PROMPT_FILE}.json").write_text(json.dumps(entries, indent=2) + "\n")
     file = out / f"{PROMPT_FILE}.safetensors"
     save_file({"states": states[chosen], "unconditional": states[-1:].clone()}, file)
-    file.chmod(0o644)
+    make_readable(file)
 
 
 def batches(count: int, size: int, start: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Generator]]:
@@ -283,7 +285,7 @@ def export(training: Training, out: Path) -> None:
         training.model.save_config(out / name)
         build_scheduler().save_pretrained(out / name)
     save_file(tensors, file, metadata={"format": "pt"})
-    file.chmod(0o644)  # safetensors writes for the owner only
+    make_readable(file)
 
 
 def train(training: Training, chosen: Examples, out: Path, state: Path) -> None:
@@ -313,50 +315,59 @@ def train(training: Training, chosen: Examples, out: Path, state: Path) -> None:
             return
 
 
-def record(training: Training) -> dict[str, Any]:
+def about(training: Training) -> Record:
     """Return what the README tells about one training."""
     progress = training.progress
-    return {
-        "seed": progress.seed,
-        "steps": progress.step,
-        "batch": BATCH[progress.name],
-        "images": progress.images,
-        "final_loss": round(progress.loss, 5),
-        "parameters": sum(p.numel() for p in training.model.parameters()),
-        "training_minutes": round(progress.seconds / 60, 1),
-    }
+    told = record(
+        training.model,
+        seed=progress.seed,
+        steps=progress.step,
+        batch=BATCH[progress.name],
+        loss=progress.loss,
+        seconds=progress.seconds,
+    )
+    return {**told, "images": progress.images}
 
 
-def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    made = parser(__doc__, WEIGHTS)
-    made.add_argument("--model", choices=(*REFERENCE_MODELS, CLASSIFIER), required=True)
-    made.add_argument("--data", type=Path, required=True, help="where benchmarks.reference.data put it")
-    made.add_argument("--minutes", type=float, default=45.0, help="length of the whole training")
-    made.add_argument("--state", type=Path, default=Path("reference-state"), help="folder of checkpoints")
+    made = CommandLine(__doc__, SMOKE, WEIGHTS)
+    made.add_models((*REFERENCE_MODELS, CLASSIFIER))
+    data.add_option(made)
+    made.add_argument("--minutes", type=float, help="of a whole training, else the model's own number")
+    made.add_argument("--state", type=Path, help="folder of checkpoints, by default reference-state")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parse(made, argv)
+    return made.read(argv)
+
+
+def trained(name: str, folder: Path, options: argparse.Namespace) -> Training:
+    """Train a model, or go on with it.
+
+    Args:
+        name: of the model.
+        folder: of the data.
+        options: of the command line.
+    """
+    minutes = options.minutes or MINUTES[name]
+    state = (options.state or (options.out if options.smoke else Path()) / "reference-state") / name
+    training = Training(Progress(name, options.seed, minutes), torch.device(options.device))
+    training.resume(state)
+    training.progress.minutes = minutes
+    if training.progress.share < 1:
+        train(training, examples(name, folder, options.out), options.out, state)
+    return training
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train the asked model, or go on with it."""
+    """Train the asked models and write down what came out."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = arguments(argv)
-    progress = Progress(options.model, options.seed, options.minutes)
-    training = Training(progress, torch.device(options.device))
-    training.resume(options.state / options.model)
-    training.progress.minutes = options.minutes
-    if training.progress.share < 1:
-        train(
-            training,
-            examples(options.model, options.data, options.out),
-            options.out,
-            options.state / options.model,
-        )
-    measured = record(training)
-    write(options.out, options.model, measured)
-    logger.info("%s: %s", options.model, measured)
+    folder = data.folder_of(options)
+    for name in options.models:
+        measured = about(trained(name, folder, options))
+        logger.info("%s: %s", name, measured)
+        note(options.out, name, measured, readme)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""The blocks in the text, and the files that have them."""
+"""The blocks in the text, and the pages that have them."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from benchmarks.tables import RESULTS
 
@@ -13,7 +12,7 @@ from . import ablations, costs, limits, quality, trials
 from .words import listed
 
 ROOT = RESULTS.parents[1]
-FILES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+PAGES = ("README.md", "benchmarks/README.md")
 BLOCKS: dict[str, Callable[[], str]] = {
     "psnr": quality.psnr,
     "verdict": quality.verdict,
@@ -45,10 +44,14 @@ def filled(text: str, blocks: Mapping[str, Callable[[], str]] = BLOCKS) -> str:
     return BLOCK.sub(lambda match: f"{match[1]}\n{blocks[match[2]]()}\n\n{match[3]}", text)
 
 
-def changes(file: Path) -> list[str]:
-    """Return the lines of a diff between a file and what the results make of it."""
-    old = file.read_text(encoding="utf-8")
-    name = file.relative_to(ROOT).as_posix()
+def page_text(page: str) -> str:
+    """Return a page as it stands."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def changes(page: str) -> list[str]:
+    """Return the lines of a diff between a page and what the results make of it."""
+    old = page_text(page)
     return list(
-        difflib.unified_diff(old.splitlines(), filled(old).splitlines(), name, f"{name} from results")
+        difflib.unified_diff(old.splitlines(), filled(old).splitlines(), page, f"{page} from results")
     )

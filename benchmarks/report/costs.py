@@ -16,7 +16,7 @@ def cost() -> str:
     """What a search costs in unpruned runs."""
     ours = [score for score in scores() if score.method == OURS]
     searches = {(score.model, score.seed): score.values["search_full_runs"] for score in ours}
-    rows = read("search_cost-runs")
+    rows = read("search_cost-runs-digits-dit")
     return (
         f"The {len(searches)} searches of these tables cost {span(searches.values())} full runs; at "
         f"{listed(row['steps'] for row in rows)} steps of the digits DiT a search costs "
@@ -26,7 +26,7 @@ def cost() -> str:
 
 def memory() -> str:
     """How the memory of one step of a search grows with the steps of the loop."""
-    rows = read("search_cost-memory")
+    rows = read("search_cost-memory-digits-dit")
     peaks = grouped(rows, lambda row: row["step of a search"])
     newton, again, stored = (numbers(peaks[name], "peak_MiB") for name in PEAKS)
     return (

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from benchmarks import speed
-from benchmarks.command_line import parse, parser
+from benchmarks.command_line import CommandLine
 from benchmarks.tables import Row, Table, write
 
 from .loops import guidance_rows, wall_rows
@@ -17,7 +17,7 @@ from .startup import import_rows, trace_rows
 from .subjects import FULL, SMALL, SUBJECTS, Subject
 
 PARTS = ("trace", "wall", "guidance", "import")
-SMOKE = {"repeats": 1, "traces": 1, "steps": 6, "trace_steps": 4, "size": SMALL}
+SMOKE = {"repeats": 1, "traces": 1, "steps": 6, "trace_steps": 4}
 
 
 def tables(options: argparse.Namespace) -> Iterator[Table]:
@@ -44,7 +44,7 @@ def by_model(
     """Measure both models of random weights, a table each."""
     for name, make in SUBJECTS.items():
         torch.manual_seed(options.seed)
-        subject = make(options.size)
+        subject = make(SMALL if options.smoke else FULL)
         rows = measured(subject, options.steps, options.repeats)
         yield Table(f"{title}: {subject.name}", rows, note, f"{part}-{name}")
 
@@ -66,17 +66,16 @@ def guidance_note(options: argparse.Namespace) -> str:
     )
 
 
-def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    made = parser(speed.__doc__)
+    made = CommandLine(speed.__doc__, SMOKE)
     made.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     made.add_argument("--repeats", type=int, default=8, help="rounds of wall time, even")
     made.add_argument("--traces", type=int, default=3, help="traces a model, and imports")
     made.add_argument("--steps", type=int, default=20, help="of the loops whose wall time is taken")
     made.add_argument("--trace-steps", type=int, help="of the loops that are traced; else the paper's")
     made.add_argument("--seed", type=int, default=0)
-    made.set_defaults(size=FULL)
-    return parse(made, argv, SMOKE)
+    return made.read(argv)
 
 
 @torch.no_grad()

@@ -58,7 +58,14 @@ def calibrate(
         rows,
     )
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    batch = Batch(sample, rows, sample[None], guard.rows, seed)
+    return with_path(loop, Batch(sample, rows, sample[None], guard.rows, seed), chunk)
+
+
+def with_path(loop: Loop, batch: Batch, chunk: int = 8) -> Batch:
+    """Return a batch with the path of the unpruned loop, of which `chunk` samples run together.
+
+    Raises `ValueError` if that is not finite.
+    """
     with torch.no_grad():
         split = split_steps(loop)
         path = torch.cat([sample_path(split, part) for part in batch.chunks(chunk)], dim=1)

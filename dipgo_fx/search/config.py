@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import torch
 
+from ..arguments import check, check_ratio
 from ..passes import Backup
 from .losses import Consistency
 from .pruner import Encoder
@@ -95,6 +96,14 @@ class PaperConfig:
 
 
 Config = PruneConfig | PaperConfig
+
+
+def check_search_arguments(ratio: object, config: object, generator: object, progress: object) -> None:
+    """Raise `TypeError` or `ValueError` for a wrong argument of those that every search takes."""
+    check_ratio(ratio)
+    check("config", config, (PruneConfig, PaperConfig), "a dipgo_fx.PruneConfig or a dipgo_fx.PaperConfig")
+    check("generator", generator, torch.Generator, "a torch.Generator")
+    check("progress", progress, bool, "True or False")
 
 
 def _check_least(config: Any, **least: int) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import pictures
 from benchmarks.ablations import tables
 from benchmarks.ablations.lab import Lab, measure
 from benchmarks.ablations.similarity import similarities
@@ -15,8 +14,6 @@ from benchmarks.ablations.variants import PAPER, Row, variants
 from benchmarks.cases import Case
 from benchmarks.plans import Effort
 from benchmarks.results_store import ResultStore
-from dipgo_fx import Plan
-from dipgo_fx.states import State
 
 STEPS, RATIO = 4, 0.5
 
@@ -48,18 +45,6 @@ def test_variants_are_distinct() -> None:
     """No two of them have the same row."""
     keys = [(v.study, v.name, v.recipe) for v in variants()]
     assert len({*keys}) == len(keys)
-
-
-def test_pictures_of_plans_are_drawn(case: Case, tmp_path: Path) -> None:
-    """A skipped step repeats its output head, and the blocks before it are dead; both have a colour."""
-    keep = torch.ones(STEPS, len(case.loop().blocks), dtype=torch.bool)
-    keep[1] = False
-    states = Plan.from_keep(case.loop(), keep).states()
-    assert set(states[1, :-1].tolist()) == {State.DEAD}
-    assert states[1, -1] == State.REPEATS
-    assert set(pictures.STATE_COLOURS) == set(State)
-    pictures.states({"half": states}, case.loop().blocks, "blocks", tmp_path / "states.png")
-    assert (tmp_path / "states.png").stat().st_size > 1000
 
 
 def test_block_outputs_are_like_themselves(case: Case) -> None:

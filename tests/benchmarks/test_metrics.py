@@ -118,19 +118,6 @@ def test_interval_covers_what_other_draws_give() -> None:
     assert sum(found.low <= mean <= found.high for found in intervals) >= 0.85 * len(draws)
 
 
-def test_difference_of_two_methods_is_paired() -> None:
-    """It tells apart what separate intervals do not, changes sign with the order, and is 0 for equal sets."""
-    features, reference = normal(0, 200, 4), normal(1, 500, 4)
-    worse = features * 1.05 + 0.1 + 0.01 * normal(2, 200, 4)
-    single, other = (metrics.fid_like_interval(each, reference) for each in (features, worse))
-    found = metrics.fid_like_difference(worse, features, reference)
-    assert other.low < single.high
-    assert 0 < found.low <= found.value <= found.high
-    assert found.value == pytest.approx(other.value - single.value)
-    assert metrics.fid_like_difference(features, worse, reference).high < 0
-    assert metrics.fid_like_difference(features, features, reference) == metrics.Interval(0, 0, 0)
-
-
 # Kernel distance
 
 
@@ -289,7 +276,5 @@ def test_unfit_arguments_are_refused(net: metrics.Features) -> None:
         metrics.measure(images, images, reference=torch.zeros(4, 6))
     with pytest.raises(ValueError, match="6 channels, the reference 5"):
         metrics.measure(images, images, features=net, reference=torch.zeros(4, 5))
-    with pytest.raises(ValueError, match="pairs are needed, got 4 and 3"):
-        metrics.fid_like_difference(torch.zeros(4, 5), torch.zeros(3, 5), torch.zeros(4, 5))
     with pytest.raises(ValueError, match="two images or more"):
         metrics.kid_like(torch.zeros(1, 5), torch.zeros(4, 5))

@@ -9,7 +9,7 @@ from benchmarks.report.__main__ import main
 from benchmarks.report.comparing import Duel
 from benchmarks.report.results import OURS, UNPRUNED, Score
 
-FILES = pytest.mark.parametrize("file", blocks.FILES, ids=["README", "benchmarks"])
+PAGES = pytest.mark.parametrize("page", blocks.PAGES)
 
 
 def score(method: str, psnr: float, asked: float = 0.5, kept: float | None = None, seed: int = 0) -> Score:
@@ -21,21 +21,21 @@ def score(method: str, psnr: float, asked: float = 0.5, kept: float | None = Non
 # -- the text
 
 
-@FILES
-def test_text_equals_what_the_results_make_of_it(file: Path) -> None:
+@PAGES
+def test_text_equals_what_the_results_make_of_it(page: str) -> None:
     """After a change of results `python -m benchmarks.report` has to run."""
-    assert blocks.changes(file) == []
+    assert blocks.changes(page) == []
 
 
-@FILES
-def test_no_figure_stands_outside_of_blocks(file: Path) -> None:
+@PAGES
+def test_no_figure_stands_outside_of_blocks(page: str) -> None:
     """Figures with a unit come from results."""
-    assert lint.loose_figures(file.read_text(encoding="utf-8")) == []
+    assert lint.loose_figures(blocks.page_text(page)) == []
 
 
 def test_every_block_is_used() -> None:
     """No function writes text that nobody shows."""
-    text = "".join(file.read_text(encoding="utf-8") for file in blocks.FILES)
+    text = "".join(map(blocks.page_text, blocks.PAGES))
     assert {name for _, name, _ in blocks.BLOCK.findall(text)} == set(blocks.BLOCKS)
 
 
@@ -87,15 +87,17 @@ def test_an_unknown_block_is_named() -> None:
 def test_check_fails_and_shows_the_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--check` leaves a stale file alone; without it the file is written and the check passes."""
-    file = tmp_path / "README.md"
-    file.write_text("<!-- report: a -->\nold\n<!-- end report -->\n")
+    """`--check` leaves a stale page alone; without it the page is written and the check passes."""
+    page = tmp_path / "README.md"
+    page.write_text("<!-- report: a -->\nold\n<!-- end report -->\n")
     monkeypatch.setattr(blocks, "ROOT", tmp_path)
-    monkeypatch.setattr(blocks, "FILES", (file,))
+    monkeypatch.setattr(blocks, "PAGES", ("README.md",))
     monkeypatch.setitem(blocks.BLOCKS, "a", lambda: "new")
     assert main(["--check"]) == 1
     assert {"-old", "+new"} <= set(capsys.readouterr().out.splitlines())
-    assert "old" in file.read_text()
+    assert main(["--out", str(tmp_path / "elsewhere")]) == 0
+    assert "new" in (tmp_path / "elsewhere" / "README.md").read_text()
+    assert "old" in page.read_text()
     assert main([]) == 0
     assert main(["--check"]) == 0
 

@@ -29,7 +29,7 @@ KEYS: tuple[tuple[Any, ...], ...] = (
 def described(graph: fx.Graph) -> list[tuple[Any, ...]]:
     """Return all that is known of every node, its arguments as text."""
     return [
-        (n.op, n.name, n.target, str(n.args), str(n.kwargs), n.meta, str(n.all_input_nodes))
+        (n.op, n.name, n.target, str(n.args), str(n.kwargs), dict(n.meta), str(n.all_input_nodes))
         for n in graph.nodes
     ]
 

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 import toy
+import zoo
 from dipgo_fx.passes import HISTORY, GateTable
 from dipgo_fx.passes.gate_table import last_kept
 from dipgo_fx.passes.liveness import Liveness, StepReads, units_of
 from dipgo_fx.passes.tags import tag
-from tables import gate_tables, keeps
+from loops import scattered
 
 Read = Callable[[int, int], list[int]]
 histories = st.integers(1, HISTORY)
+# Seeds, because what hypothesis draws by itself is too small and too regular for units to die.
+seeds = st.integers(0, 2**32 - 1)
 
 
-@st.composite
-def step_reads(draw: st.DrawFn) -> StepReads:
-    """Draw who reads whom in a step: any graph without a circle, its blocks numbered first."""
-    count = draw(st.integers(1, 6))
-    order = draw(st.permutations(range(count)))
+def step_reads(seed: int) -> StepReads:
+    """Return who reads whom in a step: any graph without a circle, its blocks numbered first."""
+    pick = random.Random(seed)
+    count = pick.randint(2, 6)
+    order = pick.sample(range(count), count)
     reads: list[tuple[int, ...]] = [()] * count
     for place, unit in enumerate(order):
-        reads[unit] = tuple(sorted(draw(st.sets(st.sampled_from(order[:place]))) if place else ()))
-    output = draw(st.sets(st.integers(0, count - 1), min_size=1))
-    return StepReads(draw(st.integers(1, count)), tuple(reads), tuple(sorted(output)), tuple(order))
+        reads[unit] = tuple(sorted(other for other in order[:place] if pick.random() < 0.5))
+    output = pick.sample(range(count), pick.randint(1, 2))
+    return StepReads(pick.randint(1, count), tuple(reads), tuple(sorted(output)), tuple(order))
+
+
+def keep_of(reads: StepReads, seed: int) -> torch.Tensor:
+    """Return a keep table for a step's blocks, half of its gates closed."""
+    steps = random.Random(seed).randint(1, 8)
+    keep = torch.rand((steps, reads.num_blocks), generator=zoo.generator(seed)) < 0.5
+    keep[0] = True
+    return keep
+
+
+def table_of(keep: torch.Tensor, history: int, seed: int) -> GateTable:
+    """Return a gate table that reads sums of up to `history` values."""
+    return GateTable(keep, scattered((len(keep), keep.shape[1]), history, seed))
 
 
 def walked(
@@ -58,13 +75,13 @@ def units(live: Liveness, reads: StepReads, steps: int) -> set[tuple[int, int]]:
     return {(t, unit) for t in range(steps) for unit in range(len(reads.reads)) if live.runs(t, unit)}
 
 
-@given(data=st.data(), reads=step_reads(), history=histories)
-def test_what_runs_is_what_the_unrolled_loop_needs(
-    data: st.DataObject, reads: StepReads, history: int
-) -> None:
+@settings(max_examples=200)
+@given(seed=seeds, history=histories)
+def test_what_runs_is_what_the_unrolled_loop_needs(seed: int, history: int) -> None:
     """Units that are open and read, and backups that are read, whatever the weights are."""
-    keep = data.draw(keeps(blocks=reads.num_blocks))
-    table = data.draw(gate_tables(keep, history))
+    reads = step_reads(seed)
+    keep = keep_of(reads, seed)
+    table = table_of(keep, history, seed)
 
     def read(step: int, block: int) -> list[int]:
         return [k for k, weight in enumerate(table.weight_rows[step][block]) if weight] or [0]
@@ -75,24 +92,27 @@ def test_what_runs_is_what_the_unrolled_loop_needs(
     assert {(t, n) for t, n in live.backed_up.nonzero().tolist()} == backed_up
 
 
-@given(data=st.data(), reads=step_reads(), history=histories)
-def test_at_most_is_what_full_forecasts_need(data: st.DataObject, reads: StepReads, history: int) -> None:
+@settings(max_examples=200)
+@given(seed=seeds, history=histories)
+def test_at_most_is_what_full_forecasts_need(seed: int, history: int) -> None:
     """It is what runs where every closed gate reads all its values, and no table needs more."""
-    keep = data.draw(keeps(blocks=reads.num_blocks))
+    reads = step_reads(seed)
+    keep = keep_of(reads, seed)
     most = reads.liveness_at_most(keep, history)
     running, backed_up = walked(reads, keep, lambda step, block: list(range(history)))
     assert units(most, reads, len(keep)) == running
     assert {(t, n) for t, n in most.backed_up.nonzero().tolist()} == backed_up
-    live = reads.liveness(data.draw(gate_tables(keep, history)))
+    live = reads.liveness(table_of(keep, history, seed))
     assert units(live, reads, len(keep)) <= running
     assert bool((live.backed_up <= most.backed_up).all())
 
 
-@given(data=st.data(), reads=step_reads())
-def test_a_liveness_says_one_thing_in_several_ways(data: st.DataObject, reads: StepReads) -> None:
+@given(seed=seeds)
+def test_a_liveness_says_one_thing_in_several_ways(seed: int) -> None:
     """Tables, single entries, counts and the last step agree, and a block either runs or is backed up."""
-    keep = data.draw(keeps(blocks=reads.num_blocks))
-    live = reads.liveness(data.draw(gate_tables(keep)))
+    reads = step_reads(seed)
+    keep = keep_of(reads, seed)
+    live = reads.liveness(table_of(keep, HISTORY, seed))
     steps, blocks = keep.shape
     assert live.running.tolist() == [[live.runs(t, n) for n in range(blocks)] for t in range(steps)]
     assert live.backed_up.tolist() == [[live.reads_backup(t, n) for n in range(blocks)] for t in range(steps)]
@@ -132,13 +152,26 @@ class Forked(nn.Module):
         return self.layers[0](stem) + self.layers[2](self.layers[1](2 * stem))
 
 
+class Headed(toy.Stack):
+    """Two blocks and a head behind them, which is no block of the toy loop."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(toy.WIDTH, toy.WIDTH), nn.Linear(toy.WIDTH, toy.WIDTH))
+        self.head = nn.Linear(toy.WIDTH, toy.WIDTH)
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction for `(rows, WIDTH)`."""
+        return self.head(self.layers[1](self.layers[0](sample)))
+
+
 @pytest.mark.parametrize(
     ("model", "reads", "output"),
     [
         (toy.model(), ((), (0,)), (0, 1)),
         (Forked(), ((3,), (3,), (1,), ()), (0, 2)),
+        (Headed(), ((), (0,), (1,)), (2,)),
     ],
-    ids=["stack", "forked"],
+    ids=["stack", "forked", "headed"],
 )
 def test_reads_are_those_of_the_model(
     model: nn.Module, reads: tuple[tuple[int, ...], ...], output: tuple[int, ...]

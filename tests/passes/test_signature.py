@@ -71,6 +71,7 @@ def test_weights_do_not_matter(make: Callable[[], nn.Module]) -> None:
         (Scaled(), Scaled(sizes=(1, 3))),
         (Scaled(), Scaled(inner=nn.ReLU())),
         (Scaled(inner=nn.ReLU()), Scaled(inner=nn.SiLU())),
+        (Scaled(inner=[1]), Scaled(inner={1})),
         (Scaled(inner=torch.float32), Scaled(inner=torch.float64)),
     ],
     ids=lambda module: str(module).replace("\n", " "),

@@ -1,0 +1,1 @@
+"""Which models, schedulers and pipelines of the installed diffusers take a plan."""

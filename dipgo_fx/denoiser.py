@@ -1,0 +1,123 @@
+"""The denoiser of a stock pipeline, and the place of its `forward` below the hooks of others."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from .errors import PlanError
+from .passes.uncompiled import is_hook, is_wrapper
+
+TIMESTEP = ("timestep", "timesteps", "timestep_ratio", "t")
+"""What the models of diffusers call their argument of the noise level."""
+
+
+def parts(pipe: Any) -> dict[str, nn.Module]:
+    """Return the modules of a pipeline by the names of its components."""
+    return {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+
+
+def denoiser_of(pipe: Any, wanted: str) -> nn.Module:
+    """Return the component of a pipeline whose class is called `wanted`.
+
+    Raises `PlanError` if there is none or more than one, `ValueError` if it is compiled as a whole.
+    """
+    modules = parts(pipe)
+    for name, part in modules.items():
+        if is_wrapper(part) or part._compiled_call_impl is not None:
+            raise ValueError(
+                f"{type(pipe).__name__}.{name} is compiled as a whole, which leaves no room for a plan: give "
+                "enable the plain module and compile=True, or compile its blocks (compile_repeated_blocks)"
+            )
+    found = [part for part in modules.values() if type(part).__name__ == wanted]
+    if len(found) != 1:
+        classes = {name: type(part).__name__ for name, part in modules.items()}
+        raise PlanError(
+            f"this plan is for one {wanted}, {type(pipe).__name__} has {len(found)} of them among {classes}"
+        )
+    return found[0]
+
+
+def only_denoiser(pipe: Any) -> nn.Module:
+    """Return the one component of a pipeline that is called with a timestep, ControlNets aside.
+
+    Raises `ValueError` if there is none or more than one.
+    """
+    found = {
+        name: part
+        for name, part in parts(pipe).items()
+        if {*TIMESTEP} & {*parameters_of(part)} and not name.startswith("controlnet")
+    }
+    if len(found) != 1:
+        raise ValueError(
+            f"{type(pipe).__name__} has {len(found)} components that take a timestep ({sorted(found)}), and "
+            "a plan is searched for one: search it on a pipeline without adapters, it can be enabled here"
+        )
+    return next(iter(found.values()))
+
+
+def parameters_of(module: nn.Module) -> list[str]:
+    """Return the names of the arguments of a module's own `forward`."""
+    return list(inspect.signature(type(module).forward).parameters)[1:]
+
+
+class ForwardSlot:
+    """Where a module keeps its own `forward`: hooks (offloading, casting) put theirs around it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    @property
+    def current(self) -> Callable[..., Any]:
+        """What runs innermost: the class's `forward`, or what was put in its place."""
+        owner, name = self._place()
+        return getattr(owner, name)  # type: ignore[no-any-return]
+
+    def put(self, forward: Callable[..., Any]) -> None:
+        """Let `forward` run in place of the class's."""
+        owner, name = self._place()
+        setattr(owner, name, forward)
+
+    def restore(self) -> None:
+        """Let the class's `forward` run again; a module without hooks is left without a trace of it."""
+        owner, name = self._place()
+        if owner is self.module and name == "forward":
+            del self.module.__dict__["forward"]
+        else:
+            setattr(owner, name, self._own())
+
+    @contextmanager
+    def bare(self) -> Iterator[None]:
+        """Let calls of the module go to its class's `forward`, past all hooks; afterwards it is as found."""
+        state = vars(self.module)
+        had, before = "forward" in state, state.get("forward")
+        state["forward"] = self._own()
+        try:
+            yield
+        finally:
+            del state["forward"]
+            if had:
+                state["forward"] = before
+
+    def _own(self) -> Callable[..., Any]:
+        return types.MethodType(type(self.module).forward, self.module)
+
+    def _place(self) -> tuple[Any, str]:
+        """Return the object and attribute that hold the innermost `forward`."""
+        # accelerate keeps the forward that it found as `_old_forward`, diffusers that of its first hook.
+        places: list[tuple[Any, str]] = [(self.module, "forward")]
+        if "_old_forward" in vars(self.module):
+            places.append((self.module, "_old_forward"))
+        registry = getattr(self.module, "_diffusers_hook", None)
+        for reference in getattr(registry, "_fn_refs", [])[:1]:
+            name = "forward" if reference.original_forward is None else "original_forward"
+            places.append((reference, name))
+        for owner, name in reversed(places):
+            if not is_hook(getattr(owner, name)):
+                return owner, name
+        return places[0]

@@ -1,0 +1,261 @@
+"""`enable`: a plan inside a stock diffusers pipeline, whose own Python keeps running around it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import nn
+
+from .applying import at_ratio, at_steps
+from .arguments import check, check_ratio
+from .denoiser import ForwardSlot, denoiser_of, parts
+from .errors import PlanError
+from .lanes import CallArguments, Graphs, Lane, Values, check_blocks, joined
+from .passes import GateTable
+from .passes.step_graphs import StepKind, steps_of
+from .plan import Plan
+from .step_clock import StepClock
+
+logger = logging.getLogger(__name__)
+
+
+def enable(
+    pipe: DiffusionPipeline,
+    plan: Plan,
+    *,
+    ratio: float | None = None,
+    compile: bool | Mapping[str, Any] = False,
+) -> PrunedForward:
+    """Let a stock pipeline run by a plan: `pipe(...)` then computes of its denoiser what the plan keeps.
+
+    Only the denoiser's `forward` is replaced, so callbacks, schedulers, guidance, adapters, offloading and
+    precision stay the pipeline's own. Enabling again takes another plan or ratio; what both need is traced
+    and compiled once. Another number of steps follows the plan's frontier, as in `apply`; a strength below 1
+    starts the plan at a later step, which then runs whole.
+
+    Args:
+        pipe: has a denoiser of the plan's class and a scheduler of the plan's class.
+        plan: as `prune` found it, `Plan.load` read it or `Plan.from_keep` wrote it.
+        ratio: another share of MACs to remove, in [0, 1), from the plan's frontier; its own if omitted.
+        compile: compile each distinct step once with `torch.compile(fullgraph=True)`; a mapping holds further
+            options of it.
+
+    The result tells which plan runs and what it holds in memory. Undo it with `disable`.
+
+    Raises:
+        PlanError: the plan is for another model or scheduler, or holds nothing for this ratio.
+        TypeError: an argument of another kind, by name.
+        ValueError: a ratio out of range; a denoiser that is compiled as a whole.
+
+    While the pipeline runs: `TraceError` for a model whose Python cannot be recorded, `PlanError` for another
+    scheduler or a step count that the plan has nothing for, `RuntimeError` for a loop that does not walk
+    through its scheduler's timesteps.
+    """
+    check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
+    check("plan", plan, Plan, "a dipgo_fx.Plan, as Plan.load() returns it")
+    check("compile", compile, (bool, Mapping), "True, False or a mapping of options of torch.compile")
+    if ratio is not None:
+        check_ratio(ratio)
+        plan = _at_ratio(plan, float(ratio))
+    slot = ForwardSlot(denoiser_of(pipe, plan.facts.model))
+    _check_scheduler(pipe, plan)
+    options = None if compile is False else {"fullgraph": True, **({} if compile is True else compile)}
+    known = slot.current
+    graphs = known.graphs if isinstance(known, PrunedForward) and known.graphs.options == options else None
+    forward = PrunedForward(pipe, slot.module, plan, graphs or Graphs(slot.module, plan.facts, options))
+    slot.put(forward)
+    return forward
+
+
+def disable(pipe: DiffusionPipeline) -> None:
+    """Let a pipeline run as before `enable`; nothing happens if it was not enabled."""
+    check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
+    for module in parts(pipe).values():
+        if isinstance(module, nn.Module):
+            slot = ForwardSlot(module)
+            if isinstance(slot.current, PrunedForward):
+                slot.restore()
+
+
+@contextmanager
+def enabled(
+    pipe: DiffusionPipeline,
+    plan: Plan,
+    *,
+    ratio: float | None = None,
+    compile: bool | Mapping[str, Any] = False,
+) -> Iterator[PrunedForward]:
+    """`enable` for a `with` block; `disable` at its end, whatever happens inside."""
+    try:
+        yield enable(pipe, plan, ratio=ratio, compile=compile)
+    finally:
+        disable(pipe)
+
+
+class PrunedForward:
+    """Stands in for the `forward` of a pipeline's denoiser and runs it as a plan says.
+
+    Attributes:
+        plan: the plan of the run at hand or, before the first, the one that was enabled.
+        graphs: what was traced and compiled so far.
+    """
+
+    def __init__(self, pipe: Any, model: nn.Module, plan: Plan, graphs: Graphs) -> None:
+        self.plan, self.graphs = plan, graphs
+        self._pipe, self._enabled = pipe, plan
+        self._clock = StepClock()
+        self._lanes: list[Lane] = []
+        self._firsts: list[Values] = []  # of each call at the first step
+        self._rows = self._sample_rows = self._thread = 0
+        functools.update_wrapper(
+            self, types.MethodType(type(model).forward, model)
+        )  # pipelines may read the signature of forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the model returns, computed as far as the plan says."""
+        arguments = CallArguments.of(self.graphs.model, args, kwargs)
+        if self._clock.is_within_run(self._pipe.scheduler) and self._thread != threading.get_ident():
+            raise RuntimeError(
+                "another thread calls the model in the middle of a run: one run at a time is served"
+            )
+        with torch.no_grad():
+            if self._clock.tick(self._pipe.scheduler, arguments.timestep):
+                self._begin_run(arguments)
+            if self._clock.step == self._clock.start:
+                return self._run_whole(arguments)
+            return self._run_step(arguments)
+
+    def bytes_held(self) -> list[int]:
+        """Return for each step of the last run how many bytes of earlier steps were held after it."""
+        return [sum(held) for held in zip(*(lane.bytes_held for lane in self._lanes), strict=False)]
+
+    # -- one run
+
+    def _begin_run(self, arguments: CallArguments) -> None:
+        """Forget the run before, and choose the plan of this one by its number of steps."""
+        self._lanes, self._firsts = [], []
+        self._thread, self._rows = threading.get_ident(), arguments.rows
+        self.graphs.forget_replaced_parts()
+        _check_scheduler(self._pipe, self._enabled)
+        self.plan = _for_levels(self._enabled, self._clock.levels)
+        check_blocks(self.graphs.call(arguments), self.plan.facts)
+        self._tables = [_from_step(table, self._clock.start) for table in _table_of_each_call(self.plan)]
+        self._steps = [steps_of(self.graphs.call(arguments), table) for table in self._tables]
+        if self.plan.facts.guidance.split:
+            self._watch_sample_rows()
+
+    def _watch_sample_rows(self) -> None:
+        """Note the rows of the sample that the scheduler steps: guidance may give the model twice as many."""
+        scheduler = self._pipe.scheduler
+        step = scheduler.step
+
+        @functools.wraps(step)
+        def watched(model_output: Any, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            self._sample_rows = sample.shape[0]
+            del scheduler.step
+            return step(model_output, timestep, sample, *args, **kwargs)
+
+        scheduler.step = watched
+
+    def _run_whole(self, arguments: CallArguments) -> Any:
+        """Run all of the model, at the first step."""
+        saved = sorted({output for steps in self._steps for output in steps[0].kind.saved})
+        result, values = self.graphs.run(arguments, StepKind((), tuple(saved)), (), ())
+        self._firsts.append(values)
+        return result
+
+    def _run_step(self, arguments: CallArguments) -> Any:
+        clock = self._clock
+        if not self._lanes:
+            self._lanes = self._opened()
+        if clock.call >= len(self._lanes):
+            raise RuntimeError(
+                f"the model is called {clock.call + 1} times at step {clock.step}, {len(self._firsts)} times "
+                "at the first: guidance that begins later than the first step cannot follow a plan"
+            )
+        index = clock.step - clock.start
+        if self._is_batched and arguments.rows == self._rows:
+            parts = arguments.halves()
+            return joined([lane.run(index, part) for lane, part in zip(self._lanes, parts, strict=True)])
+        if arguments.rows != self._rows and not self._is_batched:
+            raise RuntimeError(
+                f"the model got {self._rows} rows at the first step and {arguments.rows} at step "
+                f"{clock.step}: guidance that is switched off during a run needs a plan with split_guidance"
+            )
+        # Where guidance is two calls, stock pipelines make the conditional one first.
+        order = [*reversed(self._lanes)] if self._is_batched else self._lanes
+        return order[clock.call].run(index, arguments)
+
+    @property
+    def _is_batched(self) -> bool:
+        """Whether one call of the pipeline holds both conditions and the plan has them apart."""
+        split = self.plan.facts.guidance.split
+        return split and len(self._firsts) == 1 and self._rows == 2 * self._sample_rows
+
+    def _opened(self) -> list[Lane]:
+        """Return a lane for each call of the model a step, unconditional first if a batched call is split."""
+        firsts, steps = self._firsts, self._steps
+        if self._is_batched:
+            firsts = [{o: value.chunk(2)[k] for o, value in firsts[0].items()} for k in range(2)]
+        elif self.plan.facts.guidance.split:
+            steps = steps[::-1]  # the conditional call is the first, and the only one without guidance
+        else:
+            steps = steps * len(firsts)
+        return [Lane(self.graphs, *each) for each in zip(steps, firsts, strict=False)]
+
+
+# -- which plan a run follows
+
+
+def _at_ratio(plan: Plan, ratio: float) -> Plan:
+    if plan.cost is None:
+        raise PlanError(
+            "this plan does not know what its loop costs: dipgo_fx.apply it once and save its plan anew"
+        )
+    return at_ratio(plan, ratio, plan.cost)
+
+
+def _for_levels(plan: Plan, levels: Sequence[float]) -> Plan:
+    """Return the plan for a run with these timesteps: by index if as many, else from the frontier."""
+    if len(levels) == len(plan.timesteps):
+        return plan
+    if plan.cost is None or not plan.frontier:
+        raise PlanError(
+            f"this plan is for {len(plan.timesteps)} steps, the pipeline runs {len(levels)}, and the plan "
+            "holds no frontier to place at another number: call the pipeline with as many steps, "
+            "or search a plan for this one"
+        )
+    steps = plan.facts.num_inference_steps + len(levels) - len(plan.timesteps)
+    facts = replace(plan.facts, timesteps=tuple(levels), num_inference_steps=steps)
+    placed = at_steps(plan, facts, plan.ratio, plan.cost.with_steps(len(levels)))
+    logger.info("a plan of %d steps is placed at %d by noise level", len(plan.timesteps), len(levels))
+    return placed
+
+
+def _check_scheduler(pipe: Any, plan: Plan) -> None:
+    given = type(pipe.scheduler).__name__
+    if given != plan.facts.scheduler:
+        raise PlanError(f"this plan is for {plan.facts.scheduler}, the pipeline has {given}")
+
+
+def _table_of_each_call(plan: Plan) -> list[GateTable]:
+    """Return the plan's table, or those of the unconditional and the conditional call."""
+    calls = len(plan.facts.guidance.calls)
+    parts = zip(plan.keep.chunk(calls, 1), plan.weights.chunk(calls, 1), strict=True)
+    return [GateTable(keep, weights) for keep, weights in parts]
+
+
+def _from_step(table: GateTable, start: int) -> GateTable:
+    """Return the table of a run that leaves the steps before `start` out; its first step runs whole."""
+    keep = table.keep[start:].clone()
+    keep[0] = True
+    return GateTable(keep, table.weights[start:])

@@ -1,0 +1,199 @@
+"""Run the steps of a plan one call at a time: what is traced, what is carried, what is let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from .denoiser import TIMESTEP, ForwardSlot, parameters_of
+from .errors import PlanError
+from .loop import LoopFacts
+from .passes import TraceError
+from .passes.blocks import path_of
+from .passes.call_recorder import CallGraph, record_call
+from .passes.step_graphs import Step, StepKind, step_graph
+
+Values = dict[int, torch.Tensor]
+"""Tensors of one step that later ones read, by the number of the block output that they are."""
+
+
+@dataclass(frozen=True)
+class CallArguments:
+    """The arguments of one call of a denoiser."""
+
+    named: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallArguments:
+        """Return arguments by name; a timestep that is a number as the tensor that a model makes of it."""
+        named = {**dict(zip(parameters_of(model), args, strict=False)), **kwargs}
+        for name, value in named.items():
+            if name in TIMESTEP and isinstance(value, (int, float)):
+                dtype = torch.float64 if isinstance(value, float) else torch.int64
+                named[name] = torch.tensor(value, dtype=dtype)
+        return cls(named)
+
+    @property
+    def timestep(self) -> torch.Tensor:
+        """What the model is told of the timestep. Raises `TraceError` if it is told nothing."""
+        for name, value in self.named.items():
+            if name in TIMESTEP:
+                return value  # type: ignore[no-any-return]
+        raise TraceError(f"the denoiser is called without a timestep, with {sorted(self.named)}")
+
+    @cached_property
+    def leaves(self) -> list[Any]:
+        """All values among nested arguments, in order."""
+        return pytree.tree_leaves(self.named)
+
+    @cached_property
+    def tensors(self) -> list[torch.Tensor]:
+        """The tensors among them."""
+        return [leaf for leaf in self.leaves if isinstance(leaf, torch.Tensor)]
+
+    @cached_property
+    def signature(self) -> tuple[Any, ...]:
+        """What calls that may share a graph have in common: structure, shapes, and all that is no tensor."""
+        return (pytree.tree_structure(self.named), *map(_kind, self.leaves))
+
+    @property
+    def rows(self) -> int:
+        """Rows of the sample, the first tensor."""
+        return self.tensors[0].shape[0]
+
+    def halves(self) -> tuple[CallArguments, CallArguments]:
+        """Return the arguments of both conditions of guidance: the halves of all tensors with `rows` rows."""
+        first, second = (
+            CallArguments(pytree.tree_map(lambda leaf, k=k: _half(leaf, self.rows, k), self.named))
+            for k in range(2)
+        )
+        return first, second
+
+
+def joined(results: Sequence[Any]) -> Any:
+    """Return the results of several calls as that of one, row by row."""
+    if len(results) == 1:
+        return results[0]
+    leaves, structures = zip(*map(pytree.tree_flatten, results), strict=True)
+    rows = [
+        torch.cat(parts) if isinstance(parts[0], torch.Tensor) else parts[0]
+        for parts in zip(*leaves, strict=True)
+    ]
+    return pytree.tree_unflatten(rows, structures[0])
+
+
+class Graphs:
+    """What was traced and compiled of one denoiser: a graph for each kind of call and of step.
+
+    Args:
+        model: the denoiser.
+        facts: of the plan.
+        options: of `torch.compile`; `None` runs the graphs as they are.
+    """
+
+    def __init__(self, model: nn.Module, facts: LoopFacts, options: Mapping[str, Any] | None) -> None:
+        self.model, self.options = model, options
+        self.granularity = facts.granularity
+        self._calls: dict[tuple[Any, ...], CallGraph] = {}
+        self._steps: dict[tuple[tuple[Any, ...], StepKind], Callable[..., Any]] = {}
+
+    def call(self, arguments: CallArguments) -> CallGraph:
+        """Return the graph of the model's call with such arguments."""
+        key = arguments.signature
+        if key not in self._calls:
+            with ForwardSlot(self.model).bare():
+                self._calls[key] = record_call(self.model, self.granularity, arguments.named)
+        return self._calls[key]
+
+    def step(self, arguments: CallArguments, kind: StepKind) -> Callable[..., Any]:
+        """Return what a kind of step computes of such arguments, see `step_graph`."""
+        key = (arguments.signature, kind)
+        if key not in self._steps:
+            graph: Any = step_graph(self.call(arguments), kind)
+            self._steps[key] = graph if self.options is None else torch.compile(graph, **self.options)
+        return self._steps[key]
+
+    @property
+    def num_steps(self) -> int:
+        """How many distinct steps there are so far, over all kinds of calls."""
+        return len(self._steps)
+
+    def forget_replaced_parts(self) -> None:
+        """Forget graphs that call parts which the model no longer has: an adapter may have replaced them."""
+        gone = {key for key, call in self._calls.items() if not call.is_of(self.model)}
+        self._calls = {key: call for key, call in self._calls.items() if key not in gone}
+        self._steps = {key: step for key, step in self._steps.items() if key[0] not in gone}
+
+    def run(
+        self,
+        arguments: CallArguments,
+        kind: StepKind,
+        values: Iterable[torch.Tensor],
+        weights: Iterable[float],
+    ) -> tuple[Any, Values]:
+        """Return what the model returns, and the values that the kind of step saves."""
+        results = self.step(arguments, kind)(*arguments.tensors, *values, *weights)
+        count = len(results) - len(kind.saved)
+        saved = dict(zip(kind.saved, results[count:], strict=True))
+        return self.call(arguments).wrapped(results[:count]), saved
+
+
+class Lane:
+    """One call of the model a step, under one gate table, through a run.
+
+    Args:
+        graphs: of the model.
+        steps: of the lane, whose first has run already.
+        first: the values that it saved.
+    """
+
+    def __init__(self, graphs: Graphs, steps: tuple[Step, ...], first: Values) -> None:
+        self.graphs, self.steps = graphs, steps
+        self._held = {(output, 0): first[output] for output in steps[0].kind.saved}
+        self.bytes_held = [self._bytes()]
+
+    def run(self, index: int, arguments: CallArguments) -> Any:
+        """Return the result of the step `index`, counted from the first that ran."""
+        step = self.steps[index]
+        values = [self._held[value] for value in step.reads]
+        result, saved = self.graphs.run(arguments, step.kind, values, step.weights)
+        self._held.update({(output, index): value for output, value in saved.items()})
+        for value in step.frees:
+            del self._held[value]
+        self.bytes_held.append(self._bytes())
+        return result
+
+    def _bytes(self) -> int:
+        return sum(value.nbytes for value in self._held.values())
+
+
+def check_blocks(call: CallGraph, facts: LoopFacts) -> None:
+    """Raise `PlanError` naming both sides if a model has other blocks than a plan."""
+    planned = tuple(dict.fromkeys(map(path_of, facts.blocks)))
+    if planned != call.blocks:
+        mine = [name for name in planned if name not in call.blocks][:3]
+        theirs = [name for name in call.blocks if name not in planned][:3]
+        raise PlanError(
+            f"this plan is for {len(planned)} blocks (among them {mine}), the model of this pipeline calls "
+            f"{len(call.blocks)} (among them {theirs}): search a plan for this model"
+        )
+
+
+def _half(leaf: Any, rows: int, index: int) -> Any:
+    if isinstance(leaf, torch.Tensor) and leaf.dim() > 0 and leaf.shape[0] == rows:
+        return leaf.chunk(2)[index]
+    return leaf
+
+
+def _kind(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return leaf.shape, leaf.dtype, leaf.device
+    if isinstance(leaf, (int, float, str, bool, type(None), torch.dtype, torch.device)):
+        return type(leaf), leaf
+    return id(leaf)

@@ -1,0 +1,118 @@
+"""Which step of its loop a stock pipeline is at: read off its scheduler and the timestep that comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+# What pipelines tell a model of a timestep: itself, its share of the training steps, or what is left to it.
+Told = Callable[[float, float], float]
+TOLD: tuple[Told, ...] = (
+    lambda t, total: t,
+    lambda t, total: t / total,
+    lambda t, total: 1 - t / total,
+)
+
+
+@dataclass
+class StepClock:
+    """Counts the calls of a model within a run of a pipeline.
+
+    A run begins where the pipeline sets the scheduler's timesteps anew, which every stock pipeline does
+    first: a run that was cancelled leaves nothing behind.
+
+    Attributes:
+        levels: the timesteps of the run.
+        start: index of the first step that runs; above 0 where a strength leaves steps out.
+        step: index of the step at hand.
+        call: index of the model's call within it.
+    """
+
+    levels: tuple[float, ...] = ()
+    start: int = 0
+    step: int = -1
+    call: int = 0
+    calls_at_start: int = 1
+    _timesteps: torch.Tensor | None = None
+    _told: list[float] = field(default_factory=list)
+    _last: float = 0.0
+
+    def is_within_run(self, scheduler: Any) -> bool:
+        """Tell whether steps of the run are left."""
+        return scheduler.timesteps is self._timesteps and self.step + 1 < len(self.levels)
+
+    def tick(self, scheduler: Any, timestep: Any) -> bool:
+        """Move on to the call that comes in with `timestep`, and tell whether a run begins with it.
+
+        Raises `RuntimeError` for a timestep that is not the next one.
+        """
+        value, tolerance = _value(timestep)
+        if scheduler.timesteps is not self._timesteps:
+            self._timesteps = scheduler.timesteps
+            self.levels = tuple(float(t) for t in scheduler.timesteps.tolist())
+            self._begin(scheduler, value, tolerance)
+            return True
+        if not self._told:
+            return self._count(scheduler, value)
+        again, forward = self._is(self.step, value, tolerance), self._is(self.step + 1, value, tolerance)
+        if again and (not forward or (self.step > self.start and self.call + 1 < self.calls_at_start)):
+            self.call += 1
+            if self.step == self.start:
+                self.calls_at_start = self.call + 1
+            return False
+        if forward:
+            self.step, self.call = self.step + 1, 0
+            return False
+        if self._is(self.start, value, tolerance):
+            self._begin(scheduler, value, tolerance)
+            return True
+        expected = self._told[self.step + 1] if self.step + 1 < len(self._told) else "the end of the run"
+        raise RuntimeError(
+            f"the model is called with timestep {value:g} after step {self.step} of {len(self.levels)}, "
+            f"where {expected} was expected: this loop does not walk through scheduler.timesteps one by one, "
+            "or another pipeline uses the same model; dipgo_fx.disable(pipe) runs it unpruned"
+        )
+
+    def _begin(self, scheduler: Any, value: float, tolerance: float) -> None:
+        total = float(getattr(scheduler.config, "num_train_timesteps", 1000))
+        for told in TOLD:
+            self._told = [told(level, total) for level in self.levels]
+            found = [index for index in range(len(self.levels)) if self._is(index, value, tolerance)]
+            if found:
+                nearest = min(found, key=lambda index: abs(self._told[index] - value))
+                self.start = self.step = nearest
+                self.call, self.calls_at_start = 0, 1
+                return
+        # The pipeline tells its model something else: all that is known is that it changes with the step.
+        self._told, self._last = [], value
+        self.start = self.step = int(getattr(scheduler, "begin_index", None) or 0)
+        self.call, self.calls_at_start = 0, 1
+
+    def _count(self, scheduler: Any, value: float) -> bool:
+        """Move on by what is told alone: another value is another step."""
+        if value == self._last:
+            self.call += 1
+            self.calls_at_start = max(self.calls_at_start, self.call + 1)
+            return False
+        if self.step + 1 == len(self.levels):
+            raise RuntimeError(
+                f"the model is called with timestep {value:g} after the last of {len(self.levels)} steps: "
+                "this loop does not walk through scheduler.timesteps; dipgo_fx.disable(pipe) runs it unpruned"
+            )
+        self.step, self.call, self._last = self.step + 1, 0, value
+        return False
+
+    def _is(self, index: int, value: float, tolerance: float) -> bool:
+        return index < len(self._told) and abs(self._told[index] - value) <= tolerance
+
+
+def _value(timestep: Any) -> tuple[float, float]:
+    """Return a timestep as a number, and how far its dtype may have rounded it."""
+    if not isinstance(timestep, torch.Tensor):
+        return float(timestep), 1e-6 * abs(float(timestep))
+    value = float(timestep.flatten()[0])
+    digits = torch.finfo(timestep.dtype).eps if timestep.is_floating_point() else 0.0
+    return value, max(digits, 1e-6) * max(abs(value), 1.0)

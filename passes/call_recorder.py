@@ -1,0 +1,90 @@
+"""Record one call of a model with the very shapes it is called with, as a stock pipeline calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from .blocks import Granularity, find_blocks
+from .loop_recorder import LoopRecorder
+from .recorder import MODEL
+from .tags import is_block_output, tag
+
+
+@dataclass(frozen=True)
+class CallGraph:
+    """A model's call as a graph from its tensors to the tensors that it returns.
+
+    Attributes:
+        module: takes the tensors among the arguments and returns a tuple, the tensors of the result.
+        blocks: names of the N blocks, in the order in which the model calls them.
+        outputs: the nodes of the tensors that blocks return, each with the number of its block.
+        result: what the model returns, its tensors replaced by `None`.
+    """
+
+    module: fx.GraphModule
+    blocks: tuple[str, ...]
+    outputs: Mapping[fx.Node, int]
+    result: Any
+
+    def is_of(self, model: nn.Module) -> bool:
+        """Tell whether the model still has the parts that the graph calls; an adapter may replace one."""
+        targets = {str(n.target) for n in self.module.graph.nodes if n.op in ("call_module", "get_attr")}
+        own = [target for target in targets if target.startswith(f"{MODEL}.")]
+        return all(_part(self.module, target) is _part(model, _path(target)) for target in own)
+
+    def wrapped(self, tensors: Sequence[torch.Tensor]) -> Any:
+        """Return tensors in the structure in which the model returns them."""
+        given = iter(tensors)
+        leaves, spec = pytree.tree_flatten(self.result, is_leaf=lambda leaf: leaf is None)
+        return pytree.tree_unflatten([next(given) if leaf is _TENSOR else leaf for leaf in leaves], spec)
+
+
+class _Tensor:
+    """Stands for a tensor in `CallGraph.result`."""
+
+
+_TENSOR = _Tensor()
+
+
+def record_call(model: nn.Module, granularity: Granularity, arguments: Mapping[str, Any]) -> CallGraph:
+    """Return the graph of `model(**arguments)`; nothing is computed.
+
+    Whatever is no tensor among the arguments becomes part of the graph.
+
+    Raises `TraceError` for Python that cannot be recorded; names the module.
+    """
+    recorder = LoopRecorder(model, find_blocks(model, granularity), granularity != "stage")
+    given = recorder.placeholders(dict(arguments))
+    with recorder.recording():
+        result = model(**given)
+    leaves = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+    recorder.output(tuple(leaves))
+    parts: dict[str, Any] = {**recorder.constants}
+    for node in recorder.graph.nodes:
+        target = str(node.target)
+        if node.op in ("call_module", "get_attr") and target not in parts:
+            parts[target] = _part(model, _path(target))
+    module = fx.GraphModule(parts, recorder.graph)
+    module.training = model.training
+    blocks = tuple(recorder.called_blocks)
+    number = {block: n for n, block in enumerate(blocks)}
+    outputs = {n: number[tag(n, "block")] for n in module.graph.nodes if is_block_output(n)}
+    return CallGraph(module, blocks, outputs, pytree.tree_map_only(torch.Tensor, lambda _: _TENSOR, result))
+
+
+def _path(target: str) -> str:
+    return target.removeprefix(f"{MODEL}.")
+
+
+def _part(root: nn.Module, path: str) -> Any:
+    """Return a submodule, parameter or buffer; `None` if there is none."""
+    owner: Any = root
+    for name in path.split("."):
+        owner = getattr(owner, name, None)
+    return owner

@@ -1,0 +1,22 @@
+"""cache-dit on the digits transformer."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.cases import Case
+from benchmarks.peers import CACHE_DIT_MASK, PeerSampler, Task
+from benchmarks.peers.cachedit import mask_settings
+
+pytest.importorskip("cache_dit")
+
+
+def test_a_mask_says_which_steps_run() -> None:
+    """At the others the first block runs alone."""
+    task = Task.of(Case("digits-dit", 4), samples=2, ratios=[0.5], full_runs=2.0)
+    found = {str(each): each for each in mask_settings(task)}
+    chosen = found["mask=2 of 4, taylor_order=0"]
+    assert chosen.data == [1, 0, 1, 0]
+    sampler = PeerSampler(task, CACHE_DIT_MASK, chosen)
+    sampler(task.sample, **task.conditioning)
+    assert 0.5 < sampler.macs.total / task.full.total < 0.6

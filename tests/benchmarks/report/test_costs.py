@@ -1,0 +1,83 @@
+"""Sentences on the cost of a search, other step counts, speed and MACs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from benchmarks.report import costs
+from benchmarks.report.results import Row
+
+Given = Callable[..., None]
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Given:
+    """Put rows in the place of every file that is read."""
+
+    def put(*rows: dict[str, object]) -> None:
+        texts: list[Row] = [{key: str(value) for key, value in row.items()} for row in rows]
+        monkeypatch.setattr(costs, "read", lambda name: texts)
+
+    return put
+
+
+def test_memory_is_told_from_the_fewest_steps_to_the_most(given: Given) -> None:
+    """Growth is between the ends."""
+    given(
+        *(
+            {"step of a search": kind, "T": steps, "peak_MiB": base * factor}
+            for kind, base in zip(costs.PEAKS, (2.0, 10.0, 20.0), strict=True)
+            for steps, factor in ((10, 1.0), (20, 1.5))
+        )
+    )
+    text = costs.memory()
+    assert text.startswith("At 10 and 20 steps one Gauss-Newton step has 2.0 and 3.0 MiB")
+    assert "50% more at the most steps" in text
+    assert "10.0 and 15.0 MiB with recomputation and 20.0 and 30.0 without" in text
+
+
+def test_a_moved_plan_is_between_two_others(given: Given) -> None:
+    """A case in which it is behind fewer steps is counted as one."""
+    rows = [
+        {"T": 10, "kept": 0.5, "searched at 20": 36.0, "searched at T": 46.0, "fewer steps": 32.0},
+        {"T": 30, "kept": 0.5, "searched at 20": 39.0, "searched at T": 44.0, "fewer steps": 40.0},
+    ]
+    given(*rows)
+    text = costs.step_counts()
+    assert "moved to 10 and 30, at 50% of the MACs, is 5.0 to 10.0 dB behind a search" in text
+    assert text.endswith("-1.0 to 4.0 dB ahead of fewer steps at equal MACs, the latter in 1 of 2 cases.")
+
+
+def test_speed_is_a_range_beside_what_macs_promise() -> None:
+    """Loops are found by how their names start and end."""
+    loops = {"whole steps, reuse, 0.8": 4.9, "whole steps, linear, 0.8": 5.1, "whole steps, reuse, 0.5": 2.0}
+    rows = [{"loop": name, "speed-up": str(value), "ideal": "5.0"} for name, value in loops.items()]
+    assert costs.faster(rows, "whole steps", "0.8") == "4.90 to 5.10 (by MACs 5.00)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "end"), [(4.0, "the goal is 5 s)."), (6.0, "the goal is 5 s, missed by M).")]
+)
+def test_a_missed_goal_is_told(given: Given, seconds: float, end: str) -> None:
+    """And one that is not missed is not."""
+    given({"model": "M", "steps": 50, "median s": seconds, "asked s": 5.0})
+    assert costs.tracing() == f"Tracing takes {seconds:.1f} s for M at 50 steps (medians; {end}"
+
+
+def test_guidance_in_two_calls_is_told_as_a_share(given: Given) -> None:
+    """Slower is more than all."""
+    given({"model": "M", "loop": "one call a step", "speed-up": 1.0}, *_two_calls(0.8))
+    assert costs.guidance().endswith("125% on M and 125% on M.")
+
+
+def _two_calls(speed_up: float) -> list[dict[str, object]]:
+    return [{"model": "M", "loop": "two calls a step", "speed-up": speed_up}]
+
+
+def test_the_largest_difference_counts_whatever_its_sign(given: Given) -> None:
+    """Unpruned and pruned rows apart."""
+    about = {"model": "M", "steps": 50, "ours": 20.0, "ours without": 17.0}
+    given(*({**about, "ratio": r, "difference": d} for r, d in ((0.0, "+0.06 %"), (0.8, "-1.60 %"))))
+    assert "at most 0.06% unpruned and 1.6% pruned; M at 50 steps has 17.00 T" in costs.macs()

@@ -1,0 +1,288 @@
+"""The door: every argument of every public function is looked at before anything is done."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import dipgo_fx
+import zoo
+from dipgo_fx import Loop, PaperConfig, Plan, PruneConfig
+from dipgo_fx.arguments import SHOWN, check
+from loops import loop
+from plans import KEEP, plan
+from searches import QUICK
+
+STEPS = len(KEEP)
+
+# One object of each kind that somebody may hand over by mistake.
+STRAYS: dict[str, object] = {
+    "none": None,
+    "bool": True,
+    "int": 3,
+    "float": 2.5,
+    "text": "text",
+    "path": Path("path"),
+    "list": [1],
+    "mapping": {"a": 1},
+    "object": object(),
+    "function": zoo.sample,
+    "tensor": torch.ones(2),
+    "module": nn.Linear(1, 1),
+    "class": nn.Linear,
+    "generator": torch.Generator(),
+    "config": QUICK,
+}
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is a number, which a bool is not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_a(*kinds: type) -> Callable[[object], bool]:
+    """Return whether a value is of these kinds, as a function."""
+    return lambda value: isinstance(value, kinds)
+
+
+# What an argument of this name may be, whatever its value.
+KINDS: dict[str, Callable[[object], bool]] = {
+    "pipe": is_a(diffusers.DiffusionPipeline),
+    "model": is_a(nn.Module),
+    "scheduler": lambda value: hasattr(value, "set_timesteps"),
+    "plan": is_a(Plan),
+    "loop": is_a(Loop),
+    "keep": is_a(torch.Tensor),
+    "weights": is_a(torch.Tensor),
+    "ratio": is_number,
+    "num_inference_steps": lambda value: isinstance(value, Integral) and not isinstance(value, bool),
+    "sample": is_a(torch.Tensor),
+    "conditioning": is_a(Mapping),
+    "calibration": is_a(Mapping),  # or an iterable of them, which no stray is
+    "prompts": is_a(Mapping),  # an iterable of texts
+    "guidance_scale": is_number,
+    "split_guidance": is_a(bool, type(None)),  # None leaves it to `prune`
+    "config": is_a(PruneConfig, PaperConfig),
+    "generator": is_a(torch.Generator),
+    "progress": is_a(bool),
+    "fold": is_a(bool),
+    "compile": is_a(bool, Mapping),
+    "path": is_a(str, Path),
+}
+# Arguments that are one of a few words.
+CHOICES = {"granularity": "stage", "backup": "linear", "loss": "ssim", "encoder": "attention"}
+# What is looked at too late: when the pipeline has made its first step.
+LEFT_OUT = {("prune_pipeline", "granularity"), ("prune_pipeline", "split_guidance")}
+
+
+@functools.wraps(dipgo_fx.enabled)
+def entered(*args: Any, **options: Any) -> None:
+    """Enter what `enabled` returns: before that it does nothing."""
+    with dipgo_fx.enabled(*args, **options):
+        pass
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "trace": dipgo_fx.trace,
+    "prune": dipgo_fx.prune,
+    "apply": dipgo_fx.apply,
+    "enable": dipgo_fx.enable,
+    "enabled": entered,
+    "disable": dipgo_fx.disable,
+    "prune_pipeline": dipgo_fx.prune_pipeline,
+    "count_macs": dipgo_fx.count_macs,
+    "Plan.from_keep": Plan.from_keep,
+    "Plan.load": Plan.load,
+    "PruneConfig": PruneConfig,
+    "PaperConfig": PaperConfig,
+}
+
+
+@cache
+def right(name: str) -> dict[str, object]:
+    """Return arguments with which a function would do its work."""
+    asked = {"model": zoo.model("dit"), "scheduler": zoo.SCHEDULERS["ddim"]()}
+    pipe = diffusers.DDIMPipeline(unet=zoo.model("unet"), scheduler=zoo.SCHEDULERS["ddim"]())
+    given_arguments: dict[str, dict[str, object]] = {
+        "trace": {**asked, "num_inference_steps": STEPS},
+        "prune": {**asked, "num_inference_steps": STEPS, "config": QUICK, "progress": False},
+        "apply": {**asked, "plan": plan()},
+        "enable": {"pipe": pipe, "plan": plan()},
+        "enabled": {"pipe": pipe, "plan": plan()},
+        "disable": {"pipe": pipe},
+        "prune_pipeline": {"pipe": pipe, "config": QUICK, "progress": False},
+        "count_macs": {"loop": loop("dit")},
+        "Plan.from_keep": {"loop": loop("dit"), "keep": KEEP},
+        "Plan.load": {"path": "plan.json"},
+    }
+    return given_arguments.get(name, {})
+
+
+def arguments(known: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return (function, argument) of all arguments of these names."""
+    return [
+        (name, argument)
+        for name, function in FUNCTIONS.items()
+        for argument in inspect.signature(function).parameters
+        if argument in known and (name, argument) not in LEFT_OUT
+    ]
+
+
+@pytest.fixture(autouse=True)
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail at the first thing that takes time: a recording or a count."""
+    for name in FUNCTIONS:
+        right(name)  # takes time once
+
+    def started(*args: object, **options: object) -> None:
+        raise AssertionError("work began before the arguments were looked at")
+
+    for place in (
+        "tracing.LoopRecorder",
+        "pipeline_tracing.LoopRecorder",
+        "macs.NodeCounter",
+        "cost.NodeCounter",
+    ):
+        monkeypatch.setattr(f"dipgo_fx.{place}", started)
+
+
+def call(name: str, **changes: object) -> None:
+    """Call a function with some arguments changed."""
+    FUNCTIONS[name](**{**right(name), **changes})
+
+
+def named(value: object) -> str:
+    """Return how an error names what came."""
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, nn.Module):
+        return "the module Linear"
+    return "the class Linear itself" if isinstance(value, type) else f"{type(value).__name__} {value!r}"[:40]
+
+
+@pytest.mark.parametrize("name", ["trace", "prune", "apply"])
+def test_right_arguments_start_the_work(name: str) -> None:
+    """What the other tests call is refused for the argument that they change and for nothing else."""
+    with pytest.raises(AssertionError, match="work began"):
+        call(name)
+
+
+@pytest.mark.parametrize(("name", "argument"), arguments(KINDS))
+def test_another_kind_of_object_is_refused_by_name(name: str, argument: str) -> None:
+    """A `TypeError` says which argument, what it must be and what came, before any work."""
+    default = inspect.signature(FUNCTIONS[name]).parameters[argument].default
+    wrong = [value for value in STRAYS.values() if not KINDS[argument](value) and value is not default]
+    assert len(wrong) >= 9
+    for value in wrong:
+        with pytest.raises(TypeError) as refusal:
+            call(name, **{argument: value})
+        said = str(refusal.value)
+        assert re.match(rf"(each( item)? of )?{argument} must be .+, got .+", said)
+        item = said.startswith("each")
+        assert (
+            f"got {named(next(iter(value)) if item else value)}" in said
+            or f"got one text: [{value!r}]" in said
+        )
+
+
+@pytest.mark.parametrize(("name", "argument"), arguments(CHOICES))
+def test_an_unknown_word_is_refused_with_those_there_are(name: str, argument: str) -> None:
+    """A `ValueError` names the argument and lists the words, whatever came, before any work."""
+    for value in STRAYS.values():
+        with pytest.raises(
+            ValueError, match=rf"^{argument} must be .*'{CHOICES[argument]}'.*, got "
+        ) as refusal:
+            call(name, **{argument: value})
+        assert f"got {value!r}" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if "Config" not in name])
+def test_no_argument_is_left_out(name: str) -> None:
+    """A new argument of a function without a line in the tables above fails here."""
+    parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
+    assert {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} <= {*KINDS, *CHOICES}
+
+
+def test_no_function_is_left_out() -> None:
+    """Every function that the package exports is looked at."""
+    exported = {name for name in dipgo_fx.__all__ if inspect.isfunction(getattr(dipgo_fx, name))}
+    assert exported <= {*FUNCTIONS}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("trace", {"num_inference_steps": 0}, "num_inference_steps must be at least 1, got 0"),
+        ("prune", {"num_inference_steps": -3}, "num_inference_steps must be at least 1, got -3"),
+        ("apply", {"num_inference_steps": 0}, "num_inference_steps must be at least 1, got 0"),
+        *(
+            (name, {"ratio": ratio}, r"ratio .* must lie in \[0, 1\), got")
+            for name in ("prune", "apply", "enable", "enabled", "prune_pipeline")
+            for ratio in (1.0, 2, -0.25, float("nan"), float("inf"))
+        ),
+        ("trace", {"split_guidance": True}, "split_guidance needs a guidance_scale"),
+        ("prune", {"split_guidance": True}, "split_guidance needs a guidance_scale"),
+        ("apply", {"scheduler": zoo.SCHEDULERS["euler"]()}, "DDIMScheduler, got .*EulerDiscreteScheduler"),
+        ("apply", {"model": zoo.model("unet")}, "DiTTransformer2DModel .*, got UNet2DModel"),
+        ("Plan.from_keep", {"keep": KEEP.long()}, "keep must be a bool tensor"),
+        ("Plan.from_keep", {"keep": KEEP[:4]}, r"keep must have shape \(5, 4\)"),
+        ("Plan.from_keep", {"keep": ~KEEP}, r"keep\[0\] must be true"),
+        ("Plan.from_keep", {"weights": torch.ones(5, 4)}, r"weights must have shape \(5, 4, 3\)"),
+        ("Plan.from_keep", {"weights": torch.full((5, 4, 3), torch.nan)}, "weights must be finite"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_before_any_work(
+    name: str, changes: dict[str, Any], said: str
+) -> None:
+    """A `ValueError` says what a value must be."""
+    with pytest.raises(ValueError, match=said):
+        call(name, **changes)
+
+
+def test_a_graph_that_is_no_loop_is_not_counted() -> None:
+    """A graph module of somebody else's is the right kind of object, yet no loop."""
+    with pytest.raises(TypeError, match=r"loop must come from trace\(\), prune\(\) or apply\(\)"):
+        dipgo_fx.count_macs(torch.fx.symbolic_trace(nn.Linear(1, 1)))
+
+
+@pytest.mark.parametrize("number", [np.int64(2), np.float32(0.5), np.float64(0.5)], ids=repr)
+def test_numbers_of_numpy_are_numbers(number: Any) -> None:
+    """So somebody may read a ratio or a step count off an array; its kind of number is told apart."""
+    check("x", number, Real, "a number")
+    if isinstance(number, np.int64):
+        check("x", number, Integral, "a whole number")
+    else:
+        with pytest.raises(TypeError, match="x must be a whole number, got float"):
+            check("x", number, Integral, "a whole number")
+
+
+@pytest.mark.parametrize("kinds", [Integral, Real])
+@pytest.mark.parametrize("value", [True, np.bool_(True), "1", 1j, torch.tensor(1)], ids=repr)
+def test_what_is_like_a_number_is_none(kinds: type, value: object) -> None:
+    """A bool, a text, a complex number or a tensor of one entry."""
+    with pytest.raises(TypeError, match="x must be a number, got "):
+        check("x", value, kinds, "a number")
+
+
+@given(value=st.lists(st.integers()) | st.text() | st.binary())
+def test_an_error_shows_little_of_a_long_value(value: object) -> None:
+    """The beginning of what came, cut where it is long."""
+    with pytest.raises(TypeError) as refusal:
+        check("x", value, nn.Module, "a module")
+    kind, _, shown = str(refusal.value).removeprefix("x must be a module, got ").partition(" ")
+    assert kind == type(value).__name__
+    assert shown == repr(value) if len(repr(value)) <= SHOWN else shown == f"{repr(value)[: SHOWN - 3]}..."

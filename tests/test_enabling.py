@@ -1,0 +1,466 @@
+"""A plan inside stock pipelines: law 7, and what users change between two calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from itertools import cycle
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from torch import nn
+
+import dipgo_fx
+import pipelines
+from benchmarks.coverage.checks import calls_of, random_plan, recorded, skipping
+from dipgo_fx import Plan, PlanError
+from dipgo_fx.applying import build
+from dipgo_fx.cost import LoopCost
+from dipgo_fx.denoiser import only_denoiser
+from dipgo_fx.frontier import Point, whole_steps_table
+from dipgo_fx.guidance import Guidance
+from dipgo_fx.passes import GateTable
+from dipgo_fx.pipeline_tracing import capture, trace_pipeline
+
+STEPS = 6
+FEW = ("sd", "dit", "sd3", "flux", "pixart-sigma", "wan", "ltx")
+"""The pipelines of the fast tests: a U-Net, transformers, one and two calls a step, arguments without rows."""
+
+
+def run(key: str, pipe: Any, batch: int = 2, **options: Any) -> torch.Tensor:
+    """Run a tiny pipeline."""
+    return pipelines.PIPELINES[key].call(pipe, options.pop("steps", STEPS), batch, **options)
+
+
+@cache
+def facts_of(key: str) -> Any:
+    """Return the facts of a tiny pipeline's loop."""
+    return recorded(pipelines.PIPELINES[key].build(), lambda pipe: run(key, pipe))[1]
+
+
+def plan_of(key: str, open_share: float = 0.6, seed: int = 1) -> Plan:
+    """Return a random plan for a tiny pipeline."""
+    return random_plan(facts_of(key), open_share, seed)
+
+
+def skipped(key: str, pipe: Any, plan: Plan, start: int = 0, **options: Any) -> torch.Tensor:
+    """Run a pipeline with the blocks that a plan skips replaced by hand, the reference for `enable`."""
+    calls = len(calls_of(pipe, lambda p: run(key, p, **options)))
+    with skipping(only_denoiser(pipe), plan, calls // (len(plan.timesteps) - start), start):
+        return run(key, pipe, **options)
+
+
+@pytest.mark.parametrize(
+    "key", [pytest.param(key, marks=[] if key in FEW else pytest.mark.long) for key in pipelines.PIPELINES]
+)
+def test_law_7_an_enabled_pipeline_equals_one_whose_blocks_are_skipped_by_hand(key: str) -> None:
+    """Bit for bit; a plan that keeps all changes nothing; a disabled pipeline is as it was."""
+    pipe = pipelines.PIPELINES[key].build()
+    expected = run(key, pipe)
+    before = dict(vars(only_denoiser(pipe)))  # after a run: some pipelines leave hooks of their own
+    with dipgo_fx.enabled(pipe, plan_of(key, 1.1)):
+        assert torch.equal(run(key, pipe), expected)
+    plan = plan_of(key)
+    calls = len(calls_of(pipe, lambda p: run(key, p)))
+    start = len(plan.timesteps) - calls if calls < len(plan.timesteps) else 0
+    reference = skipped(key, pipe, plan, start)
+    with dipgo_fx.enabled(pipe, plan) as forward:
+        assert torch.equal(run(key, pipe), reference)
+        assert forward.bytes_held()[-1] == 0
+        assert torch.equal(run(key, pipe), reference)
+    assert torch.equal(run(key, pipe), expected)
+    assert dict(vars(only_denoiser(pipe))) == before
+
+
+# -- one loop, two ways to run it
+
+TEXT = ("sd-text", "flux-text", "pixart-sigma-text", "sd3-text", "sdxl-text")
+PROMPTS = ["a red bicycle", "a fox", "two cats"]
+SIZE = {"height": 16, "width": 16, "num_inference_steps": STEPS}
+
+
+def size_of(key: str) -> dict[str, int]:
+    """Return the arguments of a pipeline's call that its loop is recorded with."""
+    sizes = {"pixart-sigma-text": {"use_resolution_binning": False}, "sd3-text": {"max_sequence_length": 24}}
+    return {**SIZE, **sizes.get(key, {})}
+
+
+def whole_loop(key: str, pipe: Any, split: bool, dtype: torch.dtype) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Return the recorded loop of a pipeline, and its inputs for three prompts."""
+    pipe.to(dtype)
+    model, call = only_denoiser(pipe), size_of(key)
+    loop = trace_pipeline(pipe, model, call, split_guidance=split)
+    leaves = capture(pipe, model, PROMPTS, {**call, "generator": torch.Generator().manual_seed(3)}).leaves
+    names = {str(node.target) for node in loop.graph.nodes if node.op == "placeholder"}
+    return loop, {name: tensor for name, tensor in leaves.items() if name in names}
+
+
+def images(key: str, pipe: Any) -> torch.Tensor:
+    """Return the latents that a pipeline makes of the prompts."""
+    generator = torch.Generator().manual_seed(3)
+    return pipe(PROMPTS, **size_of(key), generator=generator, output_type="latent").images  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [pytest.param(key, marks=[] if key in ("sd-text", "flux-text") else pytest.mark.long) for key in TEXT],
+)
+def test_a_recorded_pipeline_equals_the_pipeline(key: str) -> None:
+    """Unpruned and pruned, bit for bit: the loop that a search sees is the one that `enable` runs."""
+    pipe = pipelines.PIPELINES[key].build()
+    state = dict(vars(pipe))
+    loop, inputs = whole_loop(key, pipe, False, torch.float32)
+    assert dict(vars(pipe)) == state
+    assert torch.equal(loop(**inputs), images(key, pipe))
+    plan = random_plan(loop.facts, 0.6, 1)
+    expected = build(loop, plan)(**inputs)
+    with dipgo_fx.enabled(pipe, plan):
+        assert torch.equal(images(key, pipe), expected)
+
+
+def test_split_guidance_is_the_same_up_to_rounding() -> None:
+    """Halves of a batched call run apart where the plan has them apart; in float64 nothing else is left."""
+    pipe = pipelines.PIPELINES["sd-text"].build()
+    loop, inputs = whole_loop("sd-text", pipe, True, torch.float64)
+    plan = random_plan(loop.facts, 0.6, 1)
+    expected = build(loop, plan)(**inputs)
+    with dipgo_fx.enabled(pipe, plan) as forward:
+        found = images("sd-text", pipe)
+        assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
+        assert forward.bytes_held()[-1] == 0
+
+
+# -- what users change between calls
+
+
+@pytest.fixture
+def pipe() -> Any:
+    """A small Stable Diffusion pipeline."""
+    return pipelines.PIPELINES["sd"].build()
+
+
+def test_batch_size_and_image_size_may_change(pipe: Any) -> None:
+    """Each run is as one whose blocks are skipped by hand."""
+    plan = plan_of("sd")
+    for batch in (1, 3):
+        reference = skipped("sd", pipe, plan, batch=batch)
+        with dipgo_fx.enabled(pipe, plan):
+            assert torch.equal(run("sd", pipe, batch), reference)
+
+
+def test_a_cancelled_run_does_not_touch_the_next(pipe: Any) -> None:
+    """Nor does one that was interrupted."""
+
+    def cancel(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if step == 2:
+            raise KeyboardInterrupt
+        return kwargs
+
+    def interrupt(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        pipe._interrupt = step >= 2
+        return kwargs
+
+    with dipgo_fx.enabled(pipe, plan_of("sd")):
+        expected = run("sd", pipe)
+        with pytest.raises(KeyboardInterrupt):
+            run("sd", pipe, callback_on_step_end=cancel)
+        assert torch.equal(run("sd", pipe), expected)
+        assert not torch.equal(run("sd", pipe, callback_on_step_end=interrupt), expected)
+        assert torch.equal(run("sd", pipe), expected)
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.9, 1.0])
+def test_a_strength_starts_the_plan_at_a_later_step(strength: float) -> None:
+    """The first step that runs is whole; the others follow their rows."""
+    key = "sd-img2img"
+    pipe = pipelines.PIPELINES[key].build()
+    plan = plan_of(key)
+    calls = len(calls_of(pipe, lambda p: run(key, p, strength=strength)))
+    reference = skipped(key, pipe, plan, STEPS - calls, strength=strength)
+    with dipgo_fx.enabled(pipe, plan) as forward:
+        assert torch.equal(run(key, pipe, strength=strength), reference)
+        assert len(forward.bytes_held()) == calls
+
+
+def test_enabling_again_takes_another_plan_and_shares_what_was_traced(pipe: Any) -> None:
+    """A tier of quality a call: nothing is traced twice."""
+    first, second = plan_of("sd"), plan_of("sd", 0.4, 2)
+    dense = dipgo_fx.enable(pipe, first)
+    expected = run("sd", pipe)
+    sparse = dipgo_fx.enable(pipe, second)
+    assert not torch.equal(run("sd", pipe), expected)
+    assert sparse.graphs is dense.graphs
+    count = sparse.graphs.num_steps
+    dipgo_fx.enable(pipe, first)
+    assert torch.equal(run("sd", pipe), expected)
+    assert sparse.graphs.num_steps == count
+    dipgo_fx.disable(pipe)
+    dipgo_fx.disable(pipe)
+
+
+def with_frontier(plan: Plan, loop: Any) -> Plan:
+    """Return a plan with a frontier of two points of whole steps."""
+    cost = LoopCost.of(loop)
+    points = [((0, 3),), ((0, 2, 4),)]
+    frontier = tuple(Point.of(runs, whole_steps_table(cost, runs), cost) for runs in points)
+    return replace(plan, cost=cost, ratio=1 - cost.kept(plan.table), frontier=frontier)
+
+
+def test_another_step_count_and_ratio_follow_the_frontier(pipe: Any) -> None:
+    """The plan that runs is the one that `apply` would take."""
+    scheduler = pipe.scheduler
+    loop = dipgo_fx.trace(pipe.unet, scheduler, STEPS, guidance_scale=5.0)
+    plan = with_frontier(Plan.from_keep(loop, random_plan(loop.facts, 0.6, 1).keep), loop)
+    longer = dipgo_fx.apply(pipe.unet, scheduler, plan, num_inference_steps=9).plan
+    with dipgo_fx.enabled(pipe, plan) as forward:
+        run("sd", pipe, steps=9)
+        assert forward.plan.keep.equal(longer.keep)
+        assert forward.plan.timesteps == longer.timesteps
+        run("sd", pipe)
+        assert forward.plan.keep.equal(plan.keep)
+    half = dipgo_fx.apply(pipe.unet, scheduler, plan, ratio=0.6).plan
+    with dipgo_fx.enabled(pipe, plan, ratio=0.6) as forward:
+        assert forward.plan.keep.equal(half.keep)
+
+
+def test_a_plan_without_a_frontier_refuses_another_step_count(pipe: Any) -> None:
+    """The error names both counts; nothing is drawn."""
+    with (
+        dipgo_fx.enabled(pipe, plan_of("sd")),
+        pytest.raises(PlanError, match="6 steps, the pipeline runs 9"),
+    ):
+        run("sd", pipe, steps=9)
+
+
+def test_another_scheduler_or_model_is_refused(pipe: Any) -> None:
+    """When it is enabled and, for a scheduler that is swapped later, when it runs."""
+    plan = plan_of("sd")
+    with pytest.raises(PlanError, match="one DiTTransformer2DModel, StableDiffusionPipeline has 0"):
+        dipgo_fx.enable(pipe, plan_of("dit"))
+    other = replace(
+        plan, facts=replace(plan.facts, blocks=plan.blocks[:-1]), table=GateTable.of(plan.keep[:, :-1])
+    )
+    with dipgo_fx.enabled(pipe, other), pytest.raises(PlanError, match=r"44 blocks .* calls 45"):
+        run("sd", pipe)
+    with dipgo_fx.enabled(pipe, plan):
+        pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+        with pytest.raises(
+            PlanError, match="plan is for DDIMScheduler, the pipeline has EulerDiscreteScheduler"
+        ):
+            run("sd", pipe)
+    with pytest.raises(PlanError, match="the pipeline has EulerDiscreteScheduler"):
+        dipgo_fx.enable(pipe, plan)
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, lambda module: module.compile() or module])
+def test_a_model_that_is_compiled_as_a_whole_is_refused(pipe: Any, wrap: Callable[[Any], Any]) -> None:
+    """The error says what to do instead."""
+    pipe.unet = wrap(pipe.unet)
+    with pytest.raises(ValueError, match=r"compiled as a whole.*compile=True"):
+        dipgo_fx.enable(pipe, plan_of("sd"))
+
+
+def test_another_thread_is_refused_in_the_middle_of_a_run(pipe: Any) -> None:
+    """Two threads would read each other's values."""
+    raised: list[BaseException] = []
+
+    def call(model: nn.Module, arguments: dict[str, Any]) -> None:
+        try:
+            model(**arguments)
+        except RuntimeError as error:
+            raised.append(error)
+
+    calls = calls_of(pipe, lambda p: run("sd", p))
+
+    def meddle(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if step == 2:
+            thread = threading.Thread(target=call, args=(pipe.unet, calls[3].named))
+            thread.start()
+            thread.join()
+        return kwargs
+
+    reference = skipped("sd", pipe, plan_of("sd"))
+    with dipgo_fx.enabled(pipe, plan_of("sd")):
+        assert torch.equal(run("sd", pipe, callback_on_step_end=meddle), reference)
+    assert "another thread" in str(raised[0])
+
+
+def test_guidance_that_ends_early() -> None:
+    """A plan with both conditions apart goes on with the conditional one; a joint plan says what it needs."""
+    pipe = pipelines.PIPELINES["sd-text"].build()
+
+    def end(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if step == 2:
+            pipe._guidance_scale = 1.0
+            kwargs["prompt_embeds"] = kwargs["prompt_embeds"].chunk(2)[-1]
+        return kwargs
+
+    def draw() -> torch.Tensor:
+        generator = torch.Generator().manual_seed(3)
+        found = pipe(
+            PROMPTS,
+            **SIZE,
+            generator=generator,
+            output_type="latent",
+            callback_on_step_end=end,
+            callback_on_step_end_tensor_inputs=["prompt_embeds"],
+        )
+        return found.images  # type: ignore[no-any-return]
+
+    pipe.to(torch.float64)
+    _, facts = recorded(pipe, lambda p: draw())
+    expected = draw()
+    with (
+        dipgo_fx.enabled(pipe, random_plan(facts, 1.1, 0)),
+        pytest.raises(RuntimeError, match="split_guidance"),
+    ):
+        draw()
+    names = tuple(f"{name}@unconditional" for name in facts.blocks) + facts.blocks
+    split = replace(facts, blocks=names, guidance=Guidance(7.5, True))
+    with dipgo_fx.enabled(pipe, random_plan(split, 1.1, 0)):
+        assert (draw() - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+def test_a_split_plan_without_guidance_follows_the_conditional_half(pipe: Any) -> None:
+    """Rows are taken for halves only where the pipeline makes them so."""
+    pipe.to(torch.float64)
+    options = {"guidance_scale": 1.0}
+    facts = facts_of("sd")
+    names = tuple(f"{name}@unconditional" for name in facts.blocks) + facts.blocks
+    split = random_plan(replace(facts, blocks=names, guidance=Guidance(7.5, True)), 0.6, 1)
+    conditional = random_plan(facts, 0.6, 1)
+    conditional = replace(conditional, table=GateTable(split.keep[:, 45:], split.weights[:, 45:]))
+    reference = skipped("sd", pipe, conditional, **options)
+    with dipgo_fx.enabled(pipe, split):
+        assert torch.equal(run("sd", pipe, **options), reference)
+
+
+def test_a_split_plan_where_the_pipeline_calls_twice() -> None:
+    """The first call of a step is the conditional one, and has the columns of that."""
+    pipe = pipelines.PIPELINES["wan"].build()
+    facts = facts_of("wan")
+    names = tuple(f"{name}@unconditional" for name in facts.blocks) + facts.blocks
+    split = random_plan(replace(facts, blocks=names, guidance=Guidance(5.0, True)), 0.6, 1)
+    count = len(facts.blocks)
+    halves = (slice(count, None), slice(count))
+    conditional, unconditional = (
+        replace(random_plan(facts, 1.1, 0), table=GateTable(split.keep[:, half], split.weights[:, half]))
+        for half in halves
+    )
+    model = only_denoiser(pipe)
+    calls = calls_of(pipe, lambda p: run("wan", p))
+    with dipgo_fx.enabled(pipe, split):
+        found = run("wan", pipe)
+    assert len(calls) == 2 * STEPS
+    with _both(model, conditional, unconditional):
+        assert torch.equal(run("wan", pipe), found)
+
+
+@contextmanager
+def _both(model: nn.Module, conditional: Plan, unconditional: Plan) -> Iterator[None]:
+    """Let the calls of a model follow two plans in turn."""
+    forwards: dict[str, list[Any]] = {}
+    for plan in (conditional, unconditional):
+        with skipping(model, plan):
+            for name in plan.blocks:
+                forwards.setdefault(name, []).append(model.get_submodule(name).forward)
+    for name, pair in forwards.items():
+        turns = cycle(pair)
+        model.get_submodule(name).forward = lambda *a, turns=turns, **k: next(turns)(*a, **k)
+    try:
+        yield
+    finally:
+        for name in forwards:
+            del model.get_submodule(name).__dict__["forward"]
+
+
+# -- adapters, offloading, precision
+
+
+def test_adapters_come_and_go(pipe: Any) -> None:
+    """LoRA layers that are added, scaled, merged or removed run as they would without a plan."""
+    peft = pytest.importorskip("peft")
+    plan = plan_of("sd")
+    reference = skipped("sd", pipe, plan)
+    with dipgo_fx.enabled(pipe, plan):
+        assert torch.equal(run("sd", pipe), reference)
+        lora = peft.LoraConfig(r=2, target_modules=["to_q", "to_k", "conv_out"], init_lora_weights=False)
+        pipe.unet.add_adapter(lora, "first")
+        changed = run("sd", pipe)
+        assert not torch.equal(changed, reference)
+        pipe.unet.disable_adapters()
+        assert torch.equal(run("sd", pipe), reference)
+        pipe.unet.enable_adapters()
+        pipe.unet.fuse_lora()
+        assert torch.allclose(run("sd", pipe), changed, rtol=1e-3, atol=1e-3)
+        pipe.unet.unfuse_lora()
+        pipe.unet.delete_adapters("first")
+    with dipgo_fx.enabled(pipe, plan):
+        assert torch.allclose(run("sd", pipe), reference, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("first", ["enable", "offload"])
+def test_offloading_before_and_after(pipe: Any, first: str) -> None:
+    """Hooks of accelerate stay around what runs, whichever came first."""
+    accelerate = pytest.importorskip("accelerate")
+    plan = plan_of("sd")
+    reference = skipped("sd", pipe, plan)
+    if first == "offload":
+        accelerate.cpu_offload_with_hook(pipe.unet, "cpu")
+    dipgo_fx.enable(pipe, plan)
+    if first == "enable":
+        accelerate.cpu_offload_with_hook(pipe.unet, "cpu")
+    assert torch.equal(run("sd", pipe), reference)
+    dipgo_fx.disable(pipe)
+    unpruned = run("sd", pipe)
+    assert hasattr(pipe.unet, "_hf_hook")
+    assert torch.equal(unpruned, run("sd", pipelines.PIPELINES["sd"].build()))
+
+
+@pytest.mark.parametrize("level", ["block_level", "leaf_level"])
+def test_group_offloading(level: str) -> None:
+    """So do those of diffusers."""
+    key = "sd3"
+    pipe, plan = pipelines.PIPELINES[key].build(), plan_of(key)
+    reference = skipped(key, pipe, plan)
+    pipe.transformer.enable_group_offload(
+        onload_device=torch.device("cpu"),
+        offload_device=torch.device("cpu"),
+        offload_type=level,
+        **({"num_blocks_per_group": 1} if level == "block_level" else {}),
+    )
+    with dipgo_fx.enabled(pipe, plan):
+        assert torch.equal(run(key, pipe), reference)
+
+
+@pytest.mark.parametrize("change", [torch.bfloat16, torch.channels_last])
+def test_precision_and_memory_format(pipe: Any, change: Any) -> None:
+    """A pipeline that is cast or laid out otherwise, also after it was enabled."""
+    plan = plan_of("sd")
+    with dipgo_fx.enabled(pipe, plan):
+        run("sd", pipe)
+        if change is torch.bfloat16:
+            pipe.to(change)
+        else:
+            pipe.unet.to(memory_format=change)
+        found = run("sd", pipe)
+    assert torch.equal(found, skipped("sd", pipe, plan))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("key", ["dit", "flux", "sd"])
+def test_compiled_steps(key: str) -> None:
+    """Each distinct step is compiled once, without a graph break, and gives the same up to rounding."""
+    pipe, plan = pipelines.PIPELINES[key].build(), plan_of(key, 0.9)
+    expected = skipped(key, pipe, plan)
+    with dipgo_fx.enabled(pipe, plan, compile=True) as forward:
+        found = run(key, pipe)
+        assert torch.allclose(found, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max()))
+        count = forward.graphs.num_steps
+        assert torch.equal(run(key, pipe), found)
+        assert forward.graphs.num_steps == count <= STEPS
