@@ -19,6 +19,8 @@ from .passes.blocks import path_of
 from .passes.call_recorder import CallGraph, record_call
 from .passes.step_graphs import Step, StepKind, step_graph
 
+RECORDED = 0.02
+"""How far a graph may be from its model, relative to the largest value: kernels may round otherwise."""
 Values = dict[int, torch.Tensor]
 """Tensors of one step that later ones read, by the number of the block output that they are."""
 
@@ -108,7 +110,9 @@ class Graphs:
         key = arguments.signature
         if key not in self._calls:
             with ForwardSlot(self.model).bare():
-                self._calls[key] = record_call(self.model, self.granularity, arguments.named)
+                call = record_call(self.model, self.granularity, arguments.named)
+                _check_recording(call, arguments, self.model(**arguments.named))
+            self._calls[key] = call
         return self._calls[key]
 
     def step(self, arguments: CallArguments, kind: StepKind) -> Callable[..., Any]:
@@ -183,6 +187,18 @@ def check_blocks(call: CallGraph, facts: LoopFacts) -> None:
             f"this plan is for {len(planned)} blocks (among them {mine}), the model of this pipeline calls "
             f"{len(call.blocks)} (among them {theirs}): search a plan for this model"
         )
+
+
+def _check_recording(call: CallGraph, arguments: CallArguments, expected: Any) -> None:
+    """Raise `TraceError` if a graph does not compute what its model does: one call a graph, for certainty."""
+    wanted = [leaf for leaf in pytree.tree_leaves(expected) if isinstance(leaf, torch.Tensor)]
+    for ours, theirs in zip(call.module(*arguments.tensors), wanted, strict=True):
+        margin = RECORDED * float(theirs.abs().max())
+        if not torch.allclose(ours, theirs, rtol=RECORDED, atol=margin, equal_nan=True):
+            raise TraceError(
+                "the recorded graph of this model gives other values than the model: its Python edits "
+                "tensors in a way that was not seen"
+            )
 
 
 def _half(leaf: Any, rows: int, index: int) -> Any:
