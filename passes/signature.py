@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from .tags import TensorSpec
 
 _OPTION_TYPES = (int, float, str, bool, type(None), torch.dtype)
+_OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"training"}
 
 
 def module_signature(module: nn.Module) -> Hashable:
@@ -27,9 +28,9 @@ def call_signature(module: nn.Module, args: Any, kwargs: Any) -> Hashable:
 
 def _own(module: nn.Module) -> Hashable:
     options = tuple(
-        (name, value if _is_option(value) else type(value))
+        (name, _option(value))
         for name, value in sorted(vars(module).items())
-        if not name.startswith("_")
+        if name not in _OF_EVERY_MODULE and not name.startswith("__")
     )
     weights = tuple(
         (name, tuple(tensor.shape), tensor.dtype)
@@ -37,6 +38,17 @@ def _own(module: nn.Module) -> Hashable:
         for name, tensor in named
     )
     return type(module), options, weights
+
+
+def _option(value: Any) -> Any:
+    """Return what an attribute says of how its module computes; of other objects only their type is known."""
+    if isinstance(value, (list, tuple)):
+        return type(value), tuple(map(_option, value))
+    if isinstance(value, dict):
+        return type(value), tuple((str(key), _option(item)) for key, item in value.items())
+    if isinstance(value, (set, frozenset)):
+        return type(value), tuple(sorted(map(str, value)))
+    return value if isinstance(value, _OPTION_TYPES) else type(value)
 
 
 def _is_option(value: Any) -> bool:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import dipgo_fx
+import pipelines
 import zoo
 
 README = Path(__file__).parents[1] / "README.md"
@@ -44,10 +45,34 @@ class TinyPipeline:
         return both[0], both[1]
 
 
+def blocks() -> list[str]:
+    """Return the README's blocks of Python."""
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_readme_code_for_a_pipeline_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first block, on a tiny pipeline with text encoder and VAE."""
+    pipe = pipelines.PIPELINES["sd-text"].build()
+    monkeypatch.setattr(diffusers.StableDiffusionPipeline, "from_pretrained", lambda name: pipe)
+    real = dipgo_fx.prune_pipeline
+
+    def prune_pipeline(*args: object, **options: object) -> dipgo_fx.Plan:
+        """Search quickly: fewer samples and runs, fewer steps."""
+        quick = dipgo_fx.PruneConfig(samples=2, full_runs=3)
+        return real(*args, num_inference_steps=6, config=quick, progress=False, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dipgo_fx, "prune_pipeline", prune_pipeline)
+    names: dict[str, object] = {}
+    exec(blocks()[0], names)
+    assert names["plan"].ratio >= 0.8  # type: ignore[attr-defined]
+    assert names["image"].size  # type: ignore[attr-defined]
+    assert "forward" not in vars(pipe.unet)
+
+
 def test_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both blocks of Python run one after the other and give what they say."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+    """The blocks about the loop run one after the other and give what they say."""
+    _, *of_loops = blocks()
+    assert len(of_loops) == 2
     pipe = TinyPipeline()
     monkeypatch.setattr(diffusers.StableDiffusionPipeline, "from_pretrained", lambda name: pipe)
     monkeypatch.chdir(tmp_path)
@@ -60,7 +85,7 @@ def test_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(dipgo_fx, "prune", prune)
     names: dict[str, object] = {}
-    for block in blocks:
+    for block in of_loops:
         exec(block, names)
     assert names["images"].shape == (4, 3, 64, 64)  # type: ignore[attr-defined]
     assert 0.5 <= names["half"].plan.ratio < 0.55  # type: ignore[attr-defined]  # six steps are coarse

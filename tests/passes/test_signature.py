@@ -152,3 +152,14 @@ def test_specs_stand_for_their_tensors() -> None:
     specs = [call_signature(LINEAR, (spec_of(torch.zeros(shape)),), {}) for shape in ((2, 3), (2, 3), (4, 3))]
     assert specs[0] == specs[1]
     assert specs[0] != specs[2]
+
+
+@pytest.mark.parametrize("name", ["times", "_times"])
+def test_options_in_lists_and_private_attributes_count(name: str) -> None:
+    """Modules that differ in what a list or a private attribute holds compute otherwise."""
+    one, two = nn.Linear(3, 3), nn.Linear(3, 3)
+    setattr(one, name, [1])
+    setattr(two, name, [2])
+    assert module_signature(one) != module_signature(two)
+    setattr(two, name, [1])
+    assert module_signature(one) == module_signature(two)
