@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, get_args
 
 import torch
@@ -89,6 +90,8 @@ class PaperConfig:
         _check_least(self, samples=2, batch_size=1, iterations=1)
         _check_positive(self, "learning_rate")
         _check_one_of(self, loss=get_args(Consistency), backup=get_args(Backup), encoder=get_args(Encoder))
+        check("tau", self.tau, Real, "a number")
+        check("width", self.width, Integral, "a whole number")
         if not 0 <= self.tau < 1:
             raise ValueError(f"tau must lie in [0, 1), got {self.tau}")
         if self.width < 1 or self.width % 16:
@@ -108,12 +111,14 @@ def check_search_arguments(ratio: object, config: object, generator: object, pro
 
 def _check_least(config: Any, **least: int) -> None:
     for name, low in least.items():
+        check(name, getattr(config, name), Integral, "a whole number")
         if getattr(config, name) < low:
             raise ValueError(f"{name} must be at least {low}, got {getattr(config, name)}")
 
 
 def _check_positive(config: Any, *names: str) -> None:
     for name in names:
+        check(name, getattr(config, name), Real, "a number")
         if not getattr(config, name) > 0:
             raise ValueError(f"{name} must be above 0, got {getattr(config, name)}")
 

@@ -32,7 +32,8 @@ WRITTEN = {
     "reference.samples": {"README.md", "training.json", "reference-fashion-unet.png"},
     "reference.features": {"fashion-features.safetensors", "emoji-features.safetensors"},
 }
-LONG = ("quality", "speed")
+QUICK = ("report", "macs", "ablations", "train_digits", "reference.train")  # one of each kind in every run
+LONG = tuple(script for script in SCRIPTS if script not in QUICK)
 NEEDED = {"reference.features": "efficientnet_lite_pytorch"}
 
 
