@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -57,6 +58,8 @@ def check_loop_arguments(
         )
     if guidance_scale is not None:
         check("guidance_scale", guidance_scale, Real, "a number, or None for no guidance")
+        if not math.isfinite(guidance_scale):  # type: ignore[arg-type]
+            raise ValueError(f"guidance_scale must be finite, got {guidance_scale}")
     if split_guidance is not None:
         check("split_guidance", split_guidance, bool, "True or False")
 
@@ -72,8 +75,8 @@ def checked_prompts(prompts: Any) -> list[str] | None:
     """Return prompts as a list. Raises `TypeError` or `ValueError` for what is none."""
     if prompts is None:
         return None
-    if isinstance(prompts, str):
-        raise TypeError(f"prompts must be an iterable of texts, got one text: [{prompts!r}]")
+    if isinstance(prompts, (str, Mapping)):
+        raise TypeError(f"prompts must be an iterable of texts, got {_described(prompts)}")
     check("prompts", prompts, Iterable, "an iterable of texts")
     given = list(prompts)
     for prompt in given:

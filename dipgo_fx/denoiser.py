@@ -55,8 +55,8 @@ def only_denoiser(pipe: Any) -> nn.Module:
     }
     if len(found) != 1:
         raise ValueError(
-            f"{type(pipe).__name__} has {len(found)} components that take a timestep ({sorted(found)}), and "
-            "a plan is searched for one: search it on a pipeline without adapters, it can be enabled here"
+            f"a plan is for the one component that takes a timestep, {type(pipe).__name__} has {len(found)} "
+            f"of them: {sorted(found)} among {sorted(parts(pipe))}"
         )
     return next(iter(found.values()))
 
@@ -77,6 +77,11 @@ class ForwardSlot:
         """What runs innermost: the class's `forward`, or what was put in its place."""
         owner, name = self._place()
         return getattr(owner, name)  # type: ignore[no-any-return]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether that is the class's `forward`."""
+        return getattr(self.current, "__func__", None) is type(self.module).forward
 
     def put(self, forward: Callable[..., Any]) -> None:
         """Let `forward` run in place of the class's."""

@@ -21,9 +21,9 @@ from .denoiser import ForwardSlot, denoiser_of, parts
 from .errors import PlanError
 from .lanes import CallArguments, Graphs, Lane, Values, check_blocks, joined
 from .passes import GateTable
-from .passes.step_graphs import StepKind, steps_of
+from .passes.step_graphs import Step, StepKind, steps_of
 from .plan import Plan
-from .step_clock import StepClock
+from .step_clock import StepClock, stepped_sample
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,9 @@ def enable(
 ) -> PrunedForward:
     """Let a stock pipeline run by a plan: `pipe(...)` then computes of its denoiser what the plan keeps.
 
-    Only the denoiser's `forward` is replaced, so callbacks, schedulers, guidance, adapters, offloading and
-    precision stay the pipeline's own. Enabling again takes another plan or ratio; what both need is traced
+    Only the denoiser's `forward` is replaced (and, where the plan has the conditions of guidance apart, the
+    scheduler's `step` watched once a run), so callbacks, guidance, adapters, offloading and precision stay
+    the pipeline's own. Enabling again takes another plan or ratio; what both need is traced
     and compiled once. Another number of steps follows the plan's frontier, as in `apply`; a strength below 1
     starts the plan at a later step, which then runs whole.
 
@@ -54,7 +55,7 @@ def enable(
     Raises:
         PlanError: the plan is for another model or scheduler, or holds nothing for this ratio.
         TypeError: an argument of another kind, by name.
-        ValueError: a ratio out of range; a denoiser that is compiled as a whole.
+        ValueError: a ratio out of range; a denoiser that is compiled as a whole, or that another cache has.
 
     While the pipeline runs: `TraceError` for a model whose Python cannot be recorded, `PlanError` for another
     scheduler or a step count that the plan has nothing for, `RuntimeError` for a loop that does not walk
@@ -69,9 +70,16 @@ def enable(
     slot = ForwardSlot(denoiser_of(pipe, plan.facts.model))
     _check_scheduler(pipe, plan)
     options = None if compile is False else {"fullgraph": True, **({} if compile is True else compile)}
-    known = slot.current
-    graphs = known.graphs if isinstance(known, PrunedForward) and known.graphs.options == options else None
-    forward = PrunedForward(pipe, slot.module, plan, graphs or Graphs(slot.module, plan.facts, options))
+    graphs = Graphs(slot.module, plan.facts.granularity, options)
+    if isinstance(slot.current, PrunedForward):
+        slot.current.leave_scheduler()
+        graphs = slot.current.graphs if slot.current.graphs.is_like(graphs) else graphs
+    elif not slot.is_own or getattr(slot.module, "is_cache_enabled", False):
+        raise ValueError(
+            f"the forward of {plan.facts.model} belongs to another cache already ({slot.current}): disable "
+            "that one first"
+        )
+    forward = PrunedForward(pipe, slot.module, plan, graphs)
     slot.put(forward)
     return forward
 
@@ -80,10 +88,10 @@ def disable(pipe: DiffusionPipeline) -> None:
     """Let a pipeline run as before `enable`; nothing happens if it was not enabled."""
     check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
     for module in parts(pipe).values():
-        if isinstance(module, nn.Module):
-            slot = ForwardSlot(module)
-            if isinstance(slot.current, PrunedForward):
-                slot.restore()
+        slot = ForwardSlot(module)
+        if isinstance(slot.current, PrunedForward):
+            slot.current.leave_scheduler()
+            slot.restore()
 
 
 @contextmanager
@@ -113,12 +121,14 @@ class PrunedForward:
         self.plan, self.graphs = plan, graphs
         self._pipe, self._enabled = pipe, plan
         self._clock = StepClock()
+        self._placed: dict[tuple[float, ...], Plan] = {}
+        self._steps: list[tuple[Step, ...]] = []  # of each table of the plan
         self._lanes: list[Lane] = []
         self._firsts: list[Values] = []  # of each call at the first step
         self._rows = self._sample_rows = self._thread = 0
-        functools.update_wrapper(
-            self, types.MethodType(type(model).forward, model)
-        )  # pipelines may read the signature of forward
+        self._watched: tuple[Any, Any] | None = None
+        # Pipelines may read the signature of `forward`.
+        functools.update_wrapper(self, types.MethodType(type(model).forward, model))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the model returns, computed as far as the plan says."""
@@ -146,25 +156,39 @@ class PrunedForward:
         self._thread, self._rows = threading.get_ident(), arguments.rows
         self.graphs.forget_replaced_parts()
         _check_scheduler(self._pipe, self._enabled)
-        self.plan = _for_levels(self._enabled, self._clock.levels)
-        check_blocks(self.graphs.call(arguments), self.plan.facts)
-        self._tables = [_from_step(table, self._clock.start) for table in _table_of_each_call(self.plan)]
-        self._steps = [steps_of(self.graphs.call(arguments), table) for table in self._tables]
+        levels = self._clock.levels
+        if levels not in self._placed:
+            self._placed[levels] = _for_levels(self._enabled, levels)
+        self.plan, call = self._placed[levels], self.graphs.call(arguments)
+        check_blocks(call, self.plan.facts)
+        tables = _table_of_each_call(self.plan)
+        self._steps = [steps_of(call, _from_step(table, self._clock.start)) for table in tables]
         if self.plan.facts.guidance.split:
             self._watch_sample_rows()
 
     def _watch_sample_rows(self) -> None:
         """Note the rows of the sample that the scheduler steps: guidance may give the model twice as many."""
+        self.leave_scheduler()  # a run that was cancelled at its first step
         scheduler = self._pipe.scheduler
         step = scheduler.step
 
         @functools.wraps(step)
-        def watched(model_output: Any, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            self._sample_rows = sample.shape[0]
-            del scheduler.step
-            return step(model_output, timestep, sample, *args, **kwargs)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self._sample_rows = stepped_sample(step, args, kwargs).shape[0]
+            self.leave_scheduler()
+            return step(*args, **kwargs)
 
+        self._watched = scheduler, vars(scheduler).get("step")
         scheduler.step = watched
+
+    def leave_scheduler(self) -> None:
+        """Leave the scheduler as it was found."""
+        if self._watched is not None:
+            scheduler, own = self._watched
+            del scheduler.step
+            if own is not None:
+                scheduler.step = own
+            self._watched = None
 
     def _run_whole(self, arguments: CallArguments) -> Any:
         """Run all of the model, at the first step."""
@@ -184,8 +208,8 @@ class PrunedForward:
             )
         index = clock.step - clock.start
         if self._is_batched and arguments.rows == self._rows:
-            parts = arguments.halves()
-            return joined([lane.run(index, part) for lane, part in zip(self._lanes, parts, strict=True)])
+            halves = zip(self._lanes, arguments.halves(), strict=True)
+            return joined([lane.run(index, half) for lane, half in halves])
         if arguments.rows != self._rows and not self._is_batched:
             raise RuntimeError(
                 f"the model got {self._rows} rows at the first step and {arguments.rows} at step "
@@ -250,8 +274,8 @@ def _check_scheduler(pipe: Any, plan: Plan) -> None:
 def _table_of_each_call(plan: Plan) -> list[GateTable]:
     """Return the plan's table, or those of the unconditional and the conditional call."""
     calls = len(plan.facts.guidance.calls)
-    parts = zip(plan.keep.chunk(calls, 1), plan.weights.chunk(calls, 1), strict=True)
-    return [GateTable(keep, weights) for keep, weights in parts]
+    tables = zip(plan.keep.chunk(calls, 1), plan.weights.chunk(calls, 1), strict=True)
+    return [GateTable(keep, weights) for keep, weights in tables]
 
 
 def _from_step(table: GateTable, start: int) -> GateTable:

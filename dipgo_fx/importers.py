@@ -19,7 +19,7 @@ from torch import nn
 from .errors import PlanError
 from .loop import Loop
 from .passes import HISTORY
-from .passes.recorder import MODEL
+from .passes.graph_writer import MODEL
 from .plan import Plan
 
 LAYERS = 3  # a DeepCache branch is 3 * level + layer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from .denoiser import TIMESTEP, ForwardSlot, parameters_of
 from .errors import PlanError
 from .loop import LoopFacts
-from .passes import TraceError
+from .passes import Granularity, TraceError
 from .passes.blocks import path_of
 from .passes.call_recorder import CallGraph, record_call
 from .passes.step_graphs import Step, StepKind, step_graph
@@ -95,15 +95,19 @@ class Graphs:
 
     Args:
         model: the denoiser.
-        facts: of the plan.
+        granularity: which of its modules are blocks.
         options: of `torch.compile`; `None` runs the graphs as they are.
     """
 
-    def __init__(self, model: nn.Module, facts: LoopFacts, options: Mapping[str, Any] | None) -> None:
-        self.model, self.options = model, options
-        self.granularity = facts.granularity
+    def __init__(self, model: nn.Module, granularity: Granularity, options: Mapping[str, Any] | None) -> None:
+        self.model, self.granularity, self.options = model, granularity, options
         self._calls: dict[tuple[Any, ...], CallGraph] = {}
         self._steps: dict[tuple[tuple[Any, ...], StepKind], Callable[..., Any]] = {}
+
+    def is_like(self, other: Graphs) -> bool:
+        """Tell whether these graphs serve where others are asked for."""
+        asked = other.model, other.granularity, other.options
+        return (self.model, self.granularity, self.options) == asked
 
     def call(self, arguments: CallArguments) -> CallGraph:
         """Return the graph of the model's call with such arguments."""
@@ -180,7 +184,7 @@ class Lane:
 def check_blocks(call: CallGraph, facts: LoopFacts) -> None:
     """Raise `PlanError` naming both sides if a model has other blocks than a plan."""
     planned = tuple(dict.fromkeys(map(path_of, facts.blocks)))
-    if planned != call.blocks:
+    if planned != call.blocks or len(facts.blocks) != len(planned) * len(facts.guidance.calls):
         mine = [name for name in planned if name not in call.blocks][:3]
         theirs = [name for name in call.blocks if name not in planned][:3]
         raise PlanError(
@@ -193,11 +197,11 @@ def _check_recording(call: CallGraph, arguments: CallArguments, expected: Any) -
     """Raise `TraceError` if a graph does not compute what its model does: one call a graph, for certainty."""
     wanted = [leaf for leaf in pytree.tree_leaves(expected) if isinstance(leaf, torch.Tensor)]
     for ours, theirs in zip(call.module(*arguments.tensors), wanted, strict=True):
-        margin = RECORDED * float(theirs.abs().max())
+        margin = RECORDED * float(theirs.nan_to_num().abs().max())
         if not torch.allclose(ours, theirs, rtol=RECORDED, atol=margin, equal_nan=True):
             raise TraceError(
                 "the recorded graph of this model gives other values than the model: its Python edits "
-                "tensors in a way that was not seen"
+                "tensors in a way that was not seen, so it cannot follow a plan"
             )
 
 
@@ -212,4 +216,6 @@ def _kind(leaf: Any) -> Any:
         return leaf.shape, leaf.dtype, leaf.device
     if isinstance(leaf, (int, float, str, bool, type(None), torch.dtype, torch.device)):
         return type(leaf), leaf
-    return id(leaf)
+    if not isinstance(leaf, Hashable):
+        raise TraceError(f"an argument of type {type(leaf).__name__} cannot be part of a graph")
+    return leaf

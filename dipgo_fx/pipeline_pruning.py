@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import resources
 from itertools import cycle, islice
@@ -16,14 +17,14 @@ from .arguments import check, checked_prompts
 from .budget import kept_of
 from .cost import LoopCost
 from .denoiser import only_denoiser
-from .passes import Granularity
-from .pipeline_tracing import capture, trace_pipeline
+from .loop import Loop
+from .passes import Granularity, find_blocks
+from .pipeline_tracing import PipelineInputs, capture, trace_pipeline
 from .plan import Plan
 from .pruning import frozen
 from .search.batch import Batch
 from .search.calibration import with_path
 from .search.config import Config, PruneConfig, check_search_arguments
-from .search.evaluator import Evaluator
 from .search.recipe import search
 
 logger = logging.getLogger(__name__)
@@ -62,38 +63,54 @@ def prune_pipeline(
 
     Raises:
         ValueError: a ratio out of range or out of reach, prompts that are empty.
-        TypeError: an argument of another kind, by name.
+        TypeError: an argument of another kind or that the pipeline does not take, by name.
         TraceError: Python that cannot be recorded; names the module.
     """
     check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
     config = PruneConfig() if config is None else config
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     check_search_arguments(ratio, config, generator, progress)
+    check("split_guidance", split_guidance, bool, "True or False")
     given = checked_prompts(prompts)
     model = only_denoiser(pipe)
+    find_blocks(model, granularity)  # refuses an unknown one
+    _check_call(pipe, call)
     with frozen(model), torch.enable_grad():
         loop = trace_pipeline(pipe, model, call, split_guidance=split_guidance, granularity=granularity)
-        cost = LoopCost.of(loop)
-        kept = kept_of(ratio, cost)
-        leaves = capture(
-            pipe,
-            model,
-            [*islice(cycle(given or _shipped()), config.samples)],
-            {**call, "generator": generator},
-        ).leaves
-        names = [str(node.target) for node in loop.graph.nodes if node.op == "placeholder"]
-        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-        sample, conditioning = (
-            leaves["sample"],
-            {n: leaves[n] for n in names if n in leaves and n != "sample"},
-        )
-        batch = with_path(loop, Batch(sample, conditioning, sample[None], 1, seed))
-        limit = config.full_runs if isinstance(config, PruneConfig) else float("inf")
-        plan = search(Evaluator(loop, cost, batch, config, limit), kept, generator, progress)
+        kept = kept_of(ratio, LoopCost.of(loop))
+        shown = [*islice(cycle(given or _shipped()), config.samples)]
+        batch = _calibrated(loop, capture(pipe, model, shown, {**call, "generator": generator}), generator)
+        plan = search(loop, batch, config, kept, generator, progress)
     if given is None:
         logger.info("searched on %d prompts that come with dipgo_fx", config.samples)
     notes = {"pipeline": type(pipe).__name__, "prompts": "shipped" if given is None else len(given)}
     return replace(plan, origin={**plan.origin, **notes})
+
+
+def _calibrated(loop: Loop, inputs: PipelineInputs, generator: torch.Generator) -> Batch:
+    """Return what a pipeline made of prompts, with what its unpruned loop makes of that."""
+    taken = {str(node.target) for node in loop.graph.nodes if node.op == "placeholder"}
+    leaves = {name: tensor for name, tensor in inputs.leaves.items() if name in taken}
+    sample = leaves.pop("sample")
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    return with_path(loop, Batch(sample, leaves, sample[None], 1, seed))
+
+
+def _check_call(pipe: DiffusionPipeline, call: Mapping[str, Any]) -> None:
+    """Raise `TypeError` for arguments that the pipeline's call does not take, or takes from the search."""
+    name, parameters = type(pipe).__name__, inspect.signature(type(pipe).__call__).parameters
+    if "prompt" not in parameters:
+        raise TypeError(
+            f"{name} takes no prompts: search a plan with dipgo_fx.prune(model, scheduler, ...), which can "
+            "be enabled"
+        )
+    unknown = [word for word in call if word not in parameters]
+    own = [word for word in call if word in ("prompt", "latents", "num_images_per_prompt", "output_type")]
+    if unknown or own:
+        raise TypeError(
+            f"further arguments must be those of {name}.__call__, but for what the search gives, got "
+            f"{unknown + own}"
+        )
 
 
 def _shipped() -> list[str]:

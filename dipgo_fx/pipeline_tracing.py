@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from .lanes import CallArguments, joined
 from .loop import Loop, LoopFacts
 from .passes import Granularity, LoopRecorder, TraceError, find_blocks
 from .passes.unify_rows import ROWS, unify_rows
+from .step_clock import stepped_sample
 from .tracing import GUARD, assemble
 
 SOURCES = ("encode_prompt", "prepare_latents")
@@ -126,19 +128,14 @@ def trace_pipeline(
     recorder, scheduler = recorded[0]
     constants = unify_rows(recorder, recorded[1][0])
     leaves = two.leaves
-    guidance_scale = call.get("guidance_scale", _default(pipe, "guidance_scale"))
-    guided = len(calls) == 2 or two.rows == 2 * two.samples
-    split = len(calls) == 2
     facts = LoopFacts(
         model=type(model).__name__,
         scheduler=type(scheduler).__name__,
-        num_inference_steps=call.get("num_inference_steps", _default(pipe, "num_inference_steps")),
-        timesteps=tuple(float(t) for t in scheduler.timesteps),
+        num_inference_steps=_argument(pipe, call, "num_inference_steps"),
+        timesteps=tuple(scheduler.timesteps.tolist()),
         blocks=tuple(sorted(recorder.called_blocks, key=lambda name: not name.endswith("@unconditional"))),
         granularity=granularity,
-        guidance=Guidance(float(guidance_scale), split)
-        if guided and guidance_scale is not None
-        else Guidance(),
+        guidance=_guidance(pipe, call, two, calls),
     )
     guard = InputGuard(leaves["sample"], {name: leaves[name] for name in varying if name != "sample"}, 1)
     return assemble(model, recorder.graph, constants, guard, facts)
@@ -154,24 +151,14 @@ class _PipelineRecorder(LoopRecorder):
         arguments = CallArguments(pytree.tree_map_only(torch.Tensor, self._as_recorded, arguments.named))
         if len(self._calls) == 1 or arguments.rows == self.batch:
             return super()._module(call, module, path, (), arguments.named)
-        return joined(
-            [
-                super(_PipelineRecorder, self)._module(call, module, "", (), h.named)
-                for h in arguments.halves()
-            ]
-        )
+        record = super()._module
+        return joined([record(call, module, path, (), half.named) for half in arguments.halves()])
 
     def _as_recorded(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a fake tensor for a real one, a timestep say: the model must not see its value."""
         if id(tensor) in self._recorded:
             return tensor
-        node = self._tensor(tensor)
-        with self.paused():
-            fake = torch.empty_strided(
-                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
-            )
-        self._remember(fake, node)
-        return fake
+        return self._stand_in(tensor, self._tensor(tensor))
 
 
 def _record(
@@ -199,11 +186,12 @@ def _record(
         scheduler = state["scheduler"]
         own_step, index = scheduler.step, 0
 
-        def step(model_output: Any, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        @functools.wraps(own_step)  # pipelines read its signature
+        def step(*args: Any, **kwargs: Any) -> Any:
             nonlocal index
             if index == 0:
-                recorder.mark_sample(0, sample)
-            result = own_step(model_output, timestep, sample, *args, **kwargs)
+                recorder.mark_sample(0, stepped_sample(own_step, args, kwargs))
+            result = own_step(*args, **kwargs)
             index += 1
             if index == len(scheduler.timesteps):
                 final.append(result[0])
@@ -211,7 +199,6 @@ def _record(
             recorder.start_step(index, result[0])
             return result
 
-        step.__wrapped__ = own_step  # type: ignore[attr-defined]  # pipelines read the signature of step
         scheduler.step = step
         state |= {name: _given(results, name) for name, _ in results}
         with ForwardSlot(model).bare(), _until_enough(), recorder.recording():
@@ -256,9 +243,21 @@ def _calls(inputs: PipelineInputs, split: bool) -> tuple[str, ...]:
     return ("unconditional", "") if split and inputs.rows == 2 * inputs.samples else ("",)
 
 
-def _default(pipe: Any, name: str) -> Any:
+def _guidance(pipe: Any, call: Mapping[str, Any], inputs: PipelineInputs, calls: tuple[str, ...]) -> Guidance:
+    if len(calls) == 1 and inputs.rows == inputs.samples:
+        return Guidance()
+    # Where a model has a guidance of its own, the pipeline's is the "true" one.
+    scales = (_argument(pipe, call, name) for name in ("true_cfg_scale", "guidance_scale"))
+    scale = next((scale for scale in scales if scale is not None), None)
+    if scale is None:
+        raise TraceError(f"{type(pipe).__name__} guides its model, but takes no guidance_scale")
+    return Guidance(float(scale), split=len(calls) == 2)
+
+
+def _argument(pipe: Any, call: Mapping[str, Any], name: str) -> Any:
+    """Return an argument of a pipeline's call, its default if it is not given, `None` if there is none."""
     parameters = inspect.signature(type(pipe).__call__).parameters
-    return parameters[name].default if name in parameters else None
+    return call.get(name, parameters[name].default if name in parameters else None)
 
 
 @contextmanager
@@ -290,9 +289,5 @@ def _forward_of(model: nn.Module, forward: Callable[..., Any]) -> Iterator[None]
 
 @contextmanager
 def _until_enough() -> Iterator[None]:
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        try:
-            yield
-        except _Enough:
-            return
+    with torch.no_grad(), suppress(_Enough):
+        yield

@@ -16,7 +16,6 @@ from .cost import LoopCost
 from .passes import Granularity
 from .search.calibration import Conditioning, calibrate
 from .search.config import Config, PruneConfig, check_search_arguments
-from .search.evaluator import Evaluator
 from .search.recipe import search
 from .tracing import trace
 
@@ -87,12 +86,10 @@ def prune(
             split_guidance=split_guidance,
             granularity=granularity,
         )
-        cost = LoopCost.of(loop)
-        kept = kept_of(ratio, cost)
+        kept = kept_of(ratio, LoopCost.of(loop))
         scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
         batch = calibrate(loop, model, calibration, config.samples, scale, generator)
-        limit = config.full_runs if isinstance(config, PruneConfig) else float("inf")
-        plan = search(Evaluator(loop, cost, batch, config, limit), kept, generator, progress)
+        plan = search(loop, batch, config, kept, generator, progress)
     return build(loop, plan)
 
 

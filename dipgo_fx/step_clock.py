@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,6 +108,12 @@ class StepClock:
 
     def _is(self, index: int, value: float, tolerance: float) -> bool:
         return index < len(self._told) and abs(self._told[index] - value) <= tolerance
+
+
+def stepped_sample(step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Return the sample among the arguments of a scheduler's `step`."""
+    sample: torch.Tensor = inspect.signature(step).bind(*args, **kwargs).arguments["sample"]
+    return sample
 
 
 def _value(timestep: Any) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from .guidance import Guidance
 from .inputs import InputGuard, example_conditioning, example_sample
 from .loop import Loop, LoopFacts
 from .passes import Granularity, LoopRecorder, find_blocks
-from .passes.recorder import MODEL
+from .passes.graph_writer import parts_of
 from .passes.uncompiled import refuse_wrapped_parts
 
 GUARD = "_inputs"
@@ -93,21 +93,10 @@ def assemble(
     facts: LoopFacts,
 ) -> Loop:
     """Return the loop of a recorded graph, which shares the parts of `model` that it calls."""
-    attributes: dict[str, Any] = {GUARD: guard, **constants}
-    for node in graph.nodes:
-        target = str(node.target)
-        if node.op in ("call_module", "get_attr") and target not in attributes:
-            attributes[target] = _part(model, target.removeprefix(f"{MODEL}."))
-    loop = Loop(attributes, graph)
+    loop = Loop(parts_of(graph, model, {GUARD: guard, **constants}), graph)
     loop.training = model.training
     loop.meta = {"stage": "loop", "facts": facts}
     return loop
-
-
-def _part(model: nn.Module, path: str) -> Any:
-    """Return a submodule, parameter or buffer of a model."""
-    owner, _, name = path.rpartition(".")
-    return getattr(model.get_submodule(owner), name)
 
 
 def _check_names(model: nn.Module, conditioning: Mapping[str, Any]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
 from torch import fx
 
 from .base import GraphPass
 from .errors import InvariantError
-from .gate_table import GateTable, terms
+from .gate_table import GateTable, is_repeat, terms
+from .gates import write_forecast
 from .tags import is_block_output, tag
 
 
@@ -65,17 +65,15 @@ class BindGates(GraphPass):
         graph = node.graph
         entry, *values = _nodes(node)
         _, step, block = tag(entry, "entry")
-        (first, weight), *rest = terms(self.table.weight_rows[step][block], len(values))
-        if weight == 1 and not rest:
-            _become(node, values[first])
+        used = terms(self.table.weight_rows[step][block], len(values))
+        if is_repeat(used):
+            _become(node, values[used[0][0]])
             return
         with graph.inserting_before(node):
-            result = graph.call_function(torch.mul, (values[first], weight))
-            result.meta = dict(node.meta)
-            for k, weight in rest:
-                result = graph.call_function(torch.add, (result, values[k]), {"alpha": weight})
-                result.meta = dict(node.meta)
-        node.replace_all_uses_with(result)
+            written = write_forecast(graph, [(values[k], weight) for k, weight in used])
+        for new in written:
+            new.meta = dict(node.meta)
+        node.replace_all_uses_with(written[-1])
         graph.erase_node(node)
 
 

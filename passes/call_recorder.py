@@ -11,8 +11,8 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from .blocks import Granularity, find_blocks
+from .graph_writer import MODEL, attribute, parts_of
 from .loop_recorder import LoopRecorder
-from .recorder import MODEL
 from .tags import is_block_output, tag
 
 
@@ -24,7 +24,7 @@ class CallGraph:
         module: takes the tensors among the arguments and returns a tuple, the tensors of the result.
         blocks: names of the N blocks, in the order in which the model calls them.
         outputs: the nodes of the tensors that blocks return, each with the number of its block.
-        result: what the model returns, its tensors replaced by `None`.
+        result: what the model returns, its tensors replaced by `TENSOR`.
     """
 
     module: fx.GraphModule
@@ -34,22 +34,22 @@ class CallGraph:
 
     def is_of(self, model: nn.Module) -> bool:
         """Tell whether the model still has the parts that the graph calls; an adapter may replace one."""
-        targets = {str(n.target) for n in self.module.graph.nodes if n.op in ("call_module", "get_attr")}
-        own = [target for target in targets if target.startswith(f"{MODEL}.")]
-        return all(_part(self.module, target) is _part(model, _path(target)) for target in own)
+        parts = parts_of(self.module.graph, model, {})
+        return all(
+            attribute(self.module, target) is part
+            for target, part in parts.items()
+            if target.startswith(f"{MODEL}.")
+        )
 
     def wrapped(self, tensors: Sequence[torch.Tensor]) -> Any:
         """Return tensors in the structure in which the model returns them."""
         given = iter(tensors)
-        leaves, spec = pytree.tree_flatten(self.result, is_leaf=lambda leaf: leaf is None)
-        return pytree.tree_unflatten([next(given) if leaf is _TENSOR else leaf for leaf in leaves], spec)
+        leaves, spec = pytree.tree_flatten(self.result)
+        return pytree.tree_unflatten([next(given) if leaf is TENSOR else leaf for leaf in leaves], spec)
 
 
-class _Tensor:
-    """Stands for a tensor in `CallGraph.result`."""
-
-
-_TENSOR = _Tensor()
+TENSOR = object()
+"""Stands for a tensor in `CallGraph.result`."""
 
 
 def record_call(model: nn.Module, granularity: Granularity, arguments: Mapping[str, Any]) -> CallGraph:
@@ -65,26 +65,9 @@ def record_call(model: nn.Module, granularity: Granularity, arguments: Mapping[s
         result = model(**given)
     leaves = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
     recorder.output(tuple(leaves))
-    parts: dict[str, Any] = {**recorder.constants}
-    for node in recorder.graph.nodes:
-        target = str(node.target)
-        if node.op in ("call_module", "get_attr") and target not in parts:
-            parts[target] = _part(model, _path(target))
-    module = fx.GraphModule(parts, recorder.graph)
+    module = fx.GraphModule(parts_of(recorder.graph, model, recorder.constants), recorder.graph)
     module.training = model.training
     blocks = tuple(recorder.called_blocks)
     number = {block: n for n, block in enumerate(blocks)}
     outputs = {n: number[tag(n, "block")] for n in module.graph.nodes if is_block_output(n)}
-    return CallGraph(module, blocks, outputs, pytree.tree_map_only(torch.Tensor, lambda _: _TENSOR, result))
-
-
-def _path(target: str) -> str:
-    return target.removeprefix(f"{MODEL}.")
-
-
-def _part(root: nn.Module, path: str) -> Any:
-    """Return a submodule, parameter or buffer; `None` if there is none."""
-    owner: Any = root
-    for name in path.split("."):
-        owner = getattr(owner, name, None)
-    return owner
+    return CallGraph(module, blocks, outputs, pytree.tree_map_only(torch.Tensor, lambda _: TENSOR, result))

@@ -95,6 +95,11 @@ def terms(weights: Sequence[float], count: int) -> list[tuple[int, float]]:
     return [(k, weight) for k, weight in enumerate(weights[:count]) if weight != 0] or [(0, 0.0)]
 
 
+def is_repeat(used: Sequence[tuple[int, float]]) -> bool:
+    """Tell whether terms are a single value as it is."""
+    return len(used) == 1 and used[0][1] == 1
+
+
 def last_kept(keep: Sequence[Sequence[bool]]) -> list[list[tuple[int, ...]]]:
     """Return for each step and block the last `HISTORY` kept steps before it, newest first.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import fx
 
-from .gate_table import terms
+from .gate_table import is_repeat, terms
 
 
 def gate(backup: torch.Tensor, fresh: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -57,6 +59,20 @@ def forecast(weights: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
     return result
 
 
+def write_forecast(graph: fx.Graph, pairs: Sequence[tuple[fx.Node, float | fx.Node]]) -> list[fx.Node]:
+    """Write the weighted sum of values as plain arithmetic, which compilers know; the last node is the sum.
+
+    Args:
+        graph: nodes go to its point of insertion.
+        pairs: values and their weights, at least one.
+    """
+    (value, weight), *rest = pairs
+    written = [graph.call_function(torch.mul, (value, weight))]
+    for value, weight in rest:
+        written.append(graph.call_function(torch.add, (written[-1], value), {"alpha": weight}))
+    return written
+
+
 class _Forecast(torch.autograd.Function):
     """`forecast` with its gradient."""
 
@@ -64,9 +80,10 @@ class _Forecast(torch.autograd.Function):
     def forward(ctx: Any, weights: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
         """Return the weighted sum of the values, newest first."""
         ctx.save_for_backward(weights, *values)
-        # The same operations in the same order as `BindGates` writes: a SubNet gives the same bits.
-        (first, weight), *rest = terms(weights.tolist(), len(values))
-        if weight == 1 and not rest:
+        # The same operations in the same order as `write_forecast` writes: a SubNet gives the same bits.
+        used = terms(weights.tolist(), len(values))
+        (first, weight), *rest = used
+        if is_repeat(used):
             return values[first].detach()
         result = torch.mul(values[first], weight)
         for k, weight in rest:

@@ -21,7 +21,8 @@ from torch.utils import _pytree as pytree
 
 from .blocks import block_name
 from .errors import TraceError
-from .recorder import MODEL, Recorder
+from .graph_writer import MODEL
+from .recorder import Recorder
 from .signature import call_signature
 from .uncompiled import uncompiled
 

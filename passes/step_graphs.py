@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx
 
 from .call_recorder import CallGraph
 from .drop_dead_blocks import erase_dead_nodes
-from .gate_table import GateTable, last_kept, terms
+from .gate_table import GateTable, is_repeat, last_kept, terms
+from .gates import write_forecast
 
 Value = tuple[int, int]
 """A tensor that a block returned: which of the graph's block outputs, and at which step."""
@@ -50,7 +49,7 @@ class Step:
 
 
 def steps_of(call: CallGraph, table: GateTable) -> tuple[Step, ...]:
-    """Return the steps of a loop whose every step makes `call`, last values first read found backwards."""
+    """Return the steps of a loop whose every step makes `call`, worked out from the last to the first."""
     order = list(call.outputs)
     past = last_kept(table.keep_rows)
     wanted: dict[int, set[int]] = defaultdict(set)  # step -> outputs that later steps read
@@ -58,12 +57,12 @@ def steps_of(call: CallGraph, table: GateTable) -> tuple[Step, ...]:
     steps: list[Step] = []
     for t in reversed(range(len(past))):
         saved = tuple(sorted(wanted[t]))
-        open_blocks = [kept or t == 0 for kept in table.keep_rows[t]]
+        open_blocks = table.keep_rows[t]
         closed, reads, weights = [], list[Value](), list[float]()
         for output in _backups_read(call, open_blocks, [order[o] for o in saved]):
             block = call.outputs[order[output]]
             used = terms(table.weight_rows[t][block], len(past[t][block]))
-            plain = len(used) == 1 and used[0][1] == 1
+            plain = is_repeat(used)
             closed.append((output, 0 if plain else len(used)))
             for k, weight in used:
                 value = (output, past[t][block][k])
@@ -108,62 +107,28 @@ def step_graph(call: CallGraph, kind: StepKind) -> fx.GraphModule:
     copies: dict[fx.Node, fx.Node] = {}
     result: Any = graph.graph_copy(call.module.graph, copies)
     order = [copies[node] for node in call.outputs]
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    backups = _Backups(graph, inputs[-1], kind)
+    first = next(node for node in graph.nodes if node.op != "placeholder")
+    with graph.inserting_before(first):
+        backups = _backups(graph, kind)
     saved = [order[output] for output in kind.saved]
-    for output, count in kind.closed:
-        fresh, backup = order[output], backups.add(output, count)
-        fresh.replace_all_uses_with(backup)
-        result = fx.map_arg(result, _swap(fresh, backup))
+    for output, backup in backups.items():
+        order[output].replace_all_uses_with(backup)
+    standing = {order[output]: backup for output, backup in backups.items()}
+    result = fx.map_arg(result, lambda node: standing.get(node, node))
     graph.output((*result, *saved))
     erase_dead_nodes(graph)
     graph.lint()
     return fx.GraphModule(call.module, graph)
 
 
-def _swap(old: fx.Node, new: fx.Node) -> Callable[[fx.Node], fx.Node]:
-    return lambda node: new if node is old else node
-
-
-@dataclass
-class _Backups:
-    """Adds the forecasts of a step graph and the inputs that they read."""
-
-    graph: fx.Graph
-    last_input: fx.Node
-    kind: StepKind
-    _values: list[fx.Node] = field(default_factory=list)
-    _weights: list[fx.Node] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        values = sum(max(1, count) for _, count in self.kind.closed)
-        weights = sum(count for _, count in self.kind.closed)
-        self._values = [self._input(f"value_{k}") for k in range(values)]
-        self._weights = [self._input(f"weight_{k}") for k in range(weights)]
-
-    def _input(self, name: str) -> fx.Node:
-        with self.graph.inserting_after(self.last_input):
-            self.last_input = self.graph.placeholder(name)
-        return self.last_input
-
-    def add(self, output: int, count: int) -> fx.Node:
-        """Return the node of a forecast: the same operations in the same order as those of `BindGates`."""
-        if count == 0:
-            return self._values.pop(0)
-        pairs = [(self._values.pop(0), self._weights.pop(0)) for _ in range(count)]
-        (first, weight), *rest = pairs
-        with self.graph.inserting_after(self.last_input):
-            node = self.last_input = self.graph.call_function(torch.mul, (first, weight))
-        for value, weight in rest:
-            with self.graph.inserting_after(self.last_input):
-                node = self.last_input = self.graph.call_function(torch.add, (node, value), {"alpha": weight})
-        return node
-
-
-def values_held(steps: tuple[Step, ...]) -> Iterator[set[Value]]:
-    """Yield for each step the values that are held after it."""
-    held: set[Value] = set()
-    for t, step in enumerate(steps):
-        held |= {(output, t) for output in step.kind.saved}
-        held -= set(step.frees)
-        yield set(held)
+def _backups(graph: fx.Graph, kind: StepKind) -> dict[int, fx.Node]:
+    """Add the inputs of a step beyond those of the call, and return what stands for each closed output."""
+    counts = dict(kind.closed)
+    values = iter([graph.placeholder(f"value_{k}") for k in range(sum(max(1, c) for c in counts.values()))])
+    weights = iter([graph.placeholder(f"weight_{k}") for k in range(sum(counts.values()))])
+    return {
+        output: write_forecast(graph, [(next(values), next(weights)) for _ in range(count)])[-1]
+        if count
+        else next(values)
+        for output, count in counts.items()
+    }

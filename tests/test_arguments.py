@@ -85,8 +85,6 @@ KINDS: dict[str, Callable[[object], bool]] = {
 }
 # Arguments that are one of a few words.
 CHOICES = {"granularity": "stage", "backup": "linear", "loss": "ssim", "encoder": "attention"}
-# What is looked at too late: when the pipeline has made its first step.
-LEFT_OUT = {("prune_pipeline", "granularity"), ("prune_pipeline", "split_guidance")}
 
 
 @functools.wraps(dipgo_fx.enabled)
@@ -138,7 +136,7 @@ def arguments(known: Mapping[str, object]) -> list[tuple[str, str]]:
         (name, argument)
         for name, function in FUNCTIONS.items()
         for argument in inspect.signature(function).parameters
-        if argument in known and (name, argument) not in LEFT_OUT
+        if argument in known
     ]
 
 

@@ -18,7 +18,6 @@ from torch import nn
 
 import dipgo_fx
 import pipelines
-from benchmarks.coverage.checks import calls_of, random_plan, recorded, skipping
 from dipgo_fx import Plan, PlanError, TraceError
 from dipgo_fx.applying import build
 from dipgo_fx.cost import LoopCost
@@ -26,8 +25,10 @@ from dipgo_fx.denoiser import only_denoiser
 from dipgo_fx.frontier import Point, whole_steps_table
 from dipgo_fx.guidance import Guidance
 from dipgo_fx.passes import GateTable
+from dipgo_fx.passes.call_recorder import record_call
 from dipgo_fx.pipeline_tracing import capture, trace_pipeline
 from dipgo_fx.step_clock import StepClock
+from skipping import calls_of, random_plan, recorded, skipping
 
 STEPS = 6
 FEW = ("sd", "dit", "sd3", "flux", "pixart-sigma", "wan", "ltx")
@@ -46,10 +47,10 @@ REFUSED = {
     "ltx2": "rows at the first step",
     "anyflow-far": "does not walk through scheduler.timesteps",
     "longcat-audio": "does not walk through scheduler.timesteps",
-    "amused": "has 0 components that take a timestep",
-    "cosmos3": "has 0 components that take a timestep",
+    "amused": "has 0 of them",
+    "cosmos3": "has 0 of them",
     "sana-wm": "gives other values than the model",
-    "ideogram4": "has 2 components that take a timestep",
+    "ideogram4": "has 2 of them",
 }
 """The pipelines that cannot be run by a plan, and what the error says."""
 
@@ -169,6 +170,39 @@ def test_a_recorded_pipeline_equals_the_pipeline(key: str) -> None:
         assert torch.equal(images(key, pipe), expected)
 
 
+@pytest.mark.parametrize("key", ["wan", pytest.param("qwenimage", marks=pytest.mark.long)])
+def test_a_recorded_pipeline_that_calls_its_model_twice(key: str) -> None:
+    """Both calls have columns of their own, the unconditional ones first, and follow the plan."""
+    pipe = pipelines.PIPELINES[key].build()
+
+    def encode_prompt(prompt: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return made-up embeddings of so many prompts, as both pipelines do."""
+        count, generator = len(prompt), torch.Generator().manual_seed(len(str(prompt)))
+        made = [torch.randn(count, 7, 16, generator=generator) for _ in range(2)]
+        return (made[0], made[1]) if key == "wan" else (made[0], torch.ones(count, 7, dtype=torch.long))
+
+    call: dict[str, Any] = {"num_inference_steps": STEPS, "height": 16, "width": 16}
+    call |= {"num_frames": 5} if key == "wan" else {"negative_prompt": " ", "true_cfg_scale": 4.0}
+    pipe.encode_prompt = encode_prompt
+    loop = trace_pipeline(pipe, only_denoiser(pipe), call)
+    half = len(loop.blocks) // 2
+    assert all(name.endswith("@unconditional") == (n < half) for n, name in enumerate(loop.blocks))
+    assert loop.facts.guidance == Guidance(5.0 if key == "wan" else 4.0, True)
+    given = {**call, "generator": torch.Generator().manual_seed(3)}
+    leaves = capture(pipe, only_denoiser(pipe), PROMPTS[:2], given).leaves
+    names = {str(node.target) for node in loop.graph.nodes if node.op == "placeholder"}
+    inputs = {name: tensor for name, tensor in leaves.items() if name in names}
+    plan = random_plan(loop.facts, 0.6, 1)
+    for each, expected in (
+        (random_plan(loop.facts, 1.1, 0), loop(**inputs)),
+        (plan, build(loop, plan)(**inputs)),
+    ):
+        with dipgo_fx.enabled(pipe, each):
+            given = {**call, "generator": torch.Generator().manual_seed(3), "output_type": "latent"}
+            found = pipe(PROMPTS[:2], **given, return_dict=False)[0]
+        assert torch.equal(found.flatten(), expected.flatten())
+
+
 def test_split_guidance_is_the_same_up_to_rounding() -> None:
     """Halves of a batched call run apart where the plan has them apart; in float64 nothing else is left."""
     pipe = pipelines.PIPELINES["sd-text"].build()
@@ -218,6 +252,56 @@ def test_a_cancelled_run_does_not_touch_the_next(pipe: Any) -> None:
         assert torch.equal(run("sd", pipe), expected)
         assert not torch.equal(run("sd", pipe, callback_on_step_end=interrupt), expected)
         assert torch.equal(run("sd", pipe), expected)
+
+
+def test_a_run_that_is_cancelled_at_its_first_step_leaves_the_scheduler_alone() -> None:
+    """Its `step` is watched for one call of a plan with both conditions apart, and no longer."""
+    pipe = pipelines.PIPELINES["sd-text"].build()
+    facts = recorded(pipe, lambda p: images("sd-text", p))[1]
+    names = tuple(f"{name}@unconditional" for name in facts.blocks) + facts.blocks
+    plan = random_plan(replace(facts, blocks=names, guidance=Guidance(7.5, True)), 0.6, 1)
+
+    def cancel(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with dipgo_fx.enabled(pipe, plan):
+        expected = images("sd-text", pipe)
+        for _ in range(2):
+            hook = pipe.unet.register_forward_hook(cancel)
+            with pytest.raises(KeyboardInterrupt):
+                images("sd-text", pipe)
+            hook.remove()
+        assert torch.equal(images("sd-text", pipe), expected)
+        assert "step" not in vars(pipe.scheduler)
+        hook = pipe.unet.register_forward_hook(cancel)
+        with pytest.raises(KeyboardInterrupt):
+            images("sd-text", pipe)
+        hook.remove()
+    assert "step" not in vars(pipe.scheduler)
+
+
+def test_a_model_that_another_cache_has_is_refused(pipe: Any) -> None:
+    """Whose forward was replaced, or that runs a cache of diffusers."""
+    pipe.unet.forward = lambda *args, **kwargs: None
+    with pytest.raises(ValueError, match="belongs to another cache"):
+        dipgo_fx.enable(pipe, plan_of("sd"))
+    flux = pipelines.PIPELINES["flux"].build()
+    flux.transformer.enable_cache(diffusers.FirstBlockCacheConfig(threshold=0.2))
+    with pytest.raises(ValueError, match="belongs to another cache"):
+        dipgo_fx.enable(flux, plan_of("flux"))
+
+
+def test_plans_of_different_granularities_share_no_graph(pipe: Any) -> None:
+    """Enabling one after the other runs each."""
+    facts = facts_of("sd")
+    model = only_denoiser(pipe)
+    stages = record_call(model, "stage", calls_of(pipe, lambda p: run("sd", p))[0].named).blocks
+    coarse = random_plan(replace(facts, blocks=stages, granularity="stage"), 0.6, 1)
+    fine, reference = plan_of("sd"), skipped("sd", pipe, coarse)
+    dipgo_fx.enable(pipe, fine)
+    run("sd", pipe)
+    dipgo_fx.enable(pipe, coarse)
+    assert torch.equal(run("sd", pipe), reference)
 
 
 @pytest.mark.parametrize("strength", [0.5, 0.9, 1.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from importlib.metadata import version
 from typing import Any
@@ -9,26 +10,35 @@ from typing import Any
 import torch
 
 from ..budget import warn_of_miss
+from ..cost import LoopCost
 from ..frontier import Point
+from ..loop import Loop
 from ..plan import Plan
+from .batch import Batch
 from .candidate import Candidate
-from .config import PaperConfig
+from .config import Config, PaperConfig, PruneConfig
 from .evaluator import Evaluator
 from .paper import thresholded, train_pruner
 from .refine import refine
 from .spacing import farthest_first
 
 
-def search(evaluator: Evaluator, kept: float, generator: torch.Generator, progress: bool) -> Plan:
-    """Search by the recipe of the evaluator's config and write the plan down.
+def search(
+    loop: Loop, batch: Batch, config: Config, kept: float, generator: torch.Generator, progress: bool
+) -> Plan:
+    """Search by the recipe of the config and write the plan down.
 
     Args:
-        evaluator: holds the loop, the calibration samples and the config.
+        loop: the traced loop.
+        batch: the calibration samples with their unpruned results.
+        config: says which recipe.
         kept: share of the loop's MACs that the plan may keep.
         generator: source of all randomness.
         progress: show a progress bar.
     """
-    start, config = time.perf_counter(), evaluator.config
+    start = time.perf_counter()
+    limit = config.full_runs if isinstance(config, PruneConfig) else math.inf
+    evaluator = Evaluator(loop, LoopCost.of(loop), batch, config, limit)
     frontier: tuple[Point, ...] = ()
     if isinstance(config, PaperConfig):
         trained = train_pruner(evaluator, config, generator, progress)

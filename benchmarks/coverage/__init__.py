@@ -1,1 +1,0 @@
-"""Which models, schedulers and pipelines of the installed diffusers take a plan."""
