@@ -97,7 +97,7 @@ def capture(
         state |= {name: noting(name, getattr(pipe, name)) for name in SOURCES if hasattr(pipe, name)}
         state["scheduler"].step = step
         with _until_enough():
-            pipe(prompt=prompts, **call)
+            pipe(**_asked(prompts, call))
     if not any(name == "prepare_latents" for name, _ in results):
         raise TraceError(
             f"{type(pipe).__name__} has no prepare_latents, where its loop starts: search a plan "
@@ -202,12 +202,23 @@ def _record(
         scheduler.step = step
         state |= {name: _given(results, name) for name, _ in results}
         with ForwardSlot(model).bare(), _until_enough(), recorder.recording():
-            pipe(prompt=[""] * rows, **call)
+            pipe(**_asked([""] * rows, call))
     if not final:
         raise TraceError(f"the loop of {type(pipe).__name__} ended before its scheduler's last step")
     recorder.mark_sample(len(scheduler.timesteps), final[0])
     recorder.output(final[0])
     return recorder, scheduler
+
+
+def _asked(prompts: list[str], call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a pipeline's call; some pipelines want a negative prompt for each prompt."""
+    asked = {
+        name: [value] * len(prompts)
+        if name.startswith("negative_prompt") and isinstance(value, str)
+        else value
+        for name, value in call.items()
+    }
+    return {"prompt": prompts, **asked}
 
 
 def _given(results: list[tuple[str, Any]], name: str) -> Callable[..., Any]:

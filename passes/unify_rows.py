@@ -17,6 +17,9 @@ from .tags import TensorSpec
 ROWS = (17, 19)
 """Batch sizes to record with: unlike each other and most other sizes; what differs between both is rows."""
 
+SHOWN = 60
+"""Characters of a value that an error shows."""
+
 
 def unify_rows(first: Recorder, second: Recorder) -> dict[str, torch.Tensor]:
     """Make the graph of `first` run with any number of rows; return its constants.
@@ -146,9 +149,15 @@ class _Unified:
 
     def _differs(self, node: fx.Node, ours: Any, theirs: Any) -> TraceError:
         return TraceError(
-            f"step {node.meta['custom']['step']}, {node.name}: {ours} with {self.first.batch} samples and "
-            f"{theirs} with {self.second.batch}: what a pipeline computes may not depend on the batch size"
+            f"step {node.meta['custom']['step']}, {node.name}: {_short(ours)} with {self.first.batch} "
+            f"samples and {_short(theirs)} with {self.second.batch}: what is computed may not depend on "
+            "the batch size"
         )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _ends(part: slice) -> tuple[Any, Any, Any]:

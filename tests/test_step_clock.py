@@ -1,0 +1,82 @@
+"""Which step a call belongs to, whatever a pipeline tells its model of the timestep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dipgo_fx.step_clock import StepClock
+
+TOLD: dict[str, Callable[[float], float]] = {
+    "itself": lambda t: t,
+    "its share": lambda t: t / 1000,
+    "what is left": lambda t: 1 - t / 1000,
+    "something else": lambda t: (t + 3) ** 0.5,
+}
+
+
+def scheduler(levels: list[float]) -> Any:
+    """Return what a clock reads of a scheduler."""
+    config = SimpleNamespace(num_train_timesteps=1000)
+    return SimpleNamespace(timesteps=torch.tensor(levels), config=config)
+
+
+@given(
+    levels=st.lists(st.integers(1, 999), min_size=1, max_size=12, unique=True),
+    told=st.sampled_from(sorted(TOLD)),
+    calls=st.integers(1, 3),
+    dtype=st.sampled_from((torch.float32, torch.float64)),
+)
+def test_every_call_has_its_step(levels: list[int], told: str, calls: int, dtype: torch.dtype) -> None:
+    """In two runs, the first of them cancelled in its middle."""
+    levels = sorted(levels, reverse=True)
+    clock = StepClock()
+    for length in (len(levels) // 2 + 1, len(levels)):
+        own = scheduler([float(level) for level in levels])
+        found = []
+        for level in levels[:length]:
+            for _ in range(calls):
+                begins = clock.tick(own, torch.tensor(TOLD[told](level), dtype=dtype))
+                found.append((begins, clock.step, clock.call))
+        steps = [(step, call) for step in range(length) for call in range(calls)]
+        assert found == [(at == (0, 0), *at) for at in steps]
+
+
+def test_repeated_timesteps_are_steps_of_their_own() -> None:
+    """Heun calls the model twice at one timestep: two steps of one call, or of two under guidance."""
+    levels = [900.0, 700.0, 700.0, 500.0, 500.0]
+    for calls in (1, 2):
+        clock, own = StepClock(), scheduler(levels)
+        found = []
+        for level in levels:
+            for _ in range(calls):
+                clock.tick(own, torch.tensor(level))
+                found.append((clock.step, clock.call))
+        assert found == [(step, call) for step in range(5) for call in range(calls)]
+
+
+@given(start=st.integers(0, 4))
+def test_a_strength_begins_later(start: int) -> None:
+    """The first call says where."""
+    levels = [900.0, 700.0, 500.0, 300.0, 100.0]
+    clock, own = StepClock(), scheduler(levels)
+    for step in range(start, 5):
+        clock.tick(own, torch.tensor(levels[step]))
+        assert (clock.start, clock.step) == (start, step)
+        assert clock.is_within_run(own) == (step < 4)
+
+
+def test_a_loop_that_jumps_is_refused() -> None:
+    """The error says what was expected, and how to go on without a plan."""
+    clock, own = StepClock(), scheduler([900.0, 700.0, 500.0])
+    clock.tick(own, torch.tensor(900.0))
+    with pytest.raises(
+        RuntimeError, match=r"timestep 500 after step 0 of 3, where 700\.0 was expected.*disable"
+    ):
+        clock.tick(own, torch.tensor(500.0))
