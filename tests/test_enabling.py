@@ -338,19 +338,20 @@ def with_frontier(plan: Plan, loop: Any) -> Plan:
     return replace(plan, cost=cost, ratio=1 - cost.kept(plan.table), frontier=frontier)
 
 
-def test_another_step_count_and_ratio_follow_the_frontier(pipe: Any) -> None:
+def test_another_step_count_and_ratio_follow_the_frontier() -> None:
     """The plan that runs is the one that `apply` would take."""
+    key, pipe = "dit", pipelines.PIPELINES["dit"].build()
     scheduler = pipe.scheduler
-    loop = dipgo_fx.trace(pipe.unet, scheduler, STEPS, guidance_scale=5.0)
+    loop = dipgo_fx.trace(pipe.transformer, scheduler, STEPS, guidance_scale=4.0)
     plan = with_frontier(Plan.from_keep(loop, random_plan(loop.facts, 0.6, 1).keep), loop)
-    longer = dipgo_fx.apply(pipe.unet, scheduler, plan, num_inference_steps=9).plan
+    longer = dipgo_fx.apply(pipe.transformer, scheduler, plan, num_inference_steps=9).plan
     with dipgo_fx.enabled(pipe, plan) as forward:
-        run("sd", pipe, steps=9)
+        run(key, pipe, steps=9)
         assert forward.plan.keep.equal(longer.keep)
         assert forward.plan.timesteps == longer.timesteps
-        run("sd", pipe)
+        run(key, pipe)
         assert forward.plan.keep.equal(plan.keep)
-    half = dipgo_fx.apply(pipe.unet, scheduler, plan, ratio=0.6).plan
+    half = dipgo_fx.apply(pipe.transformer, scheduler, plan, ratio=0.6).plan
     with dipgo_fx.enabled(pipe, plan, ratio=0.6) as forward:
         assert forward.plan.keep.equal(half.keep)
 

@@ -135,7 +135,11 @@ def deepcache(case: Case, interval: int, branch: int) -> Ran:
     return package(case, DEEPCACHE, Setting({"cache_interval": interval, "cache_branch_id": branch}))
 
 
-@pytest.mark.parametrize("case", UNETS, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.long if "deep" in case[0] else ()) for case in UNETS],
+    ids=str,
+)
 @given(data=st.data())
 @settings(max_examples=5)
 def test_deepcache_is_the_package_bit_for_bit(case: Case, data: st.DataObject) -> None:

@@ -105,6 +105,7 @@ def pruned(draw: st.DrawFn) -> tuple[tuple[Any, ...], Plan, Loop]:
     return key, plan, build(graph, plan)
 
 
+@pytest.mark.long
 @settings(max_examples=12)
 @given(case=pruned())
 def test_plan_nodes_fvcore_and_torch_count_the_same(case: tuple[tuple[Any, ...], Plan, Loop]) -> None:

@@ -228,7 +228,7 @@ def _body(graph: Loop, step: int) -> tuple[list[Any], list[fx.Node]]:
 
 
 @pytest.mark.parametrize("name", zoo.MODELS)
-@pytest.mark.parametrize("granularity", ["stage", "block", "branch"])
+@pytest.mark.parametrize("granularity", ["stage", "block", pytest.param("branch", marks=pytest.mark.long)])
 def test_every_block_is_called_once_a_step(name: str, granularity: Any) -> None:
     """A loop's blocks are modules of the model, each called once at each step, in that order."""
     graph = loop(name, "ddim", granularity)
@@ -487,7 +487,9 @@ def test_missing_nested_conditioning_is_refused() -> None:
 # -- the caller's things stay as they were
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize(
+    "training", [False, pytest.param(True, marks=pytest.mark.long)], ids=["eval", "train"]
+)
 @pytest.mark.parametrize("name", zoo.MODELS)
 def test_model_and_scheduler_are_left_as_found(name: str, training: bool) -> None:
     """Tracing, counting and compiling change nothing that the caller can see."""

@@ -35,14 +35,13 @@ from searches import (
     SPLIT,
     Key,
     evaluator_of,
-    plain_and_split,
     quick,
     thinned,
     with_frontier,
 )
 
 
-@plain_and_split
+@pytest.mark.parametrize("key", [PLAIN, pytest.param(SPLIT, marks=pytest.mark.long)], ids=["plain", "split"])
 def test_points_rise(key: Key) -> None:
     """A frontier goes from one step to all but one, each point with the first step, none twice."""
     calls, points = len(loop(*key).facts.guidance.calls), with_frontier(key).frontier

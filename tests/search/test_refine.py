@@ -23,7 +23,12 @@ UNIFORM: list[tuple[Backup, int, bool]] = [("reuse", 1, False), ("linear", 2, Fa
 
 
 @pytest.mark.parametrize(
-    ("name", "placed"), [("dit", 99), ("unet", 2), pytest.param("unet", 99, marks=pytest.mark.long)]
+    ("name", "placed"),
+    [
+        ("dit", 99),
+        pytest.param("unet", 2, marks=pytest.mark.long),
+        pytest.param("unet", 99, marks=pytest.mark.long),
+    ],
 )
 def test_no_uniform_plan_is_better(name: str, placed: int) -> None:
     """The default recipe returns nothing that a uniform plan of equal MACs beats on the calibration."""

@@ -8,6 +8,8 @@ from benchmarks.cases import Case
 from benchmarks.peers import CACHE_DIT_MASK, PeerSampler, Task
 from benchmarks.peers.cachedit import mask_settings
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("cache_dit")
 
 

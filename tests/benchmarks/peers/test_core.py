@@ -12,6 +12,8 @@ from benchmarks.peers import DEEPCACHE, NOTHING, TAYLORSEER, PeerSampler, Settin
 from benchmarks.peers.core import twin
 from benchmarks.peers.diffusers_caches import patterns
 
+pytestmark = pytest.mark.long
+
 STEPS = 4
 
 

@@ -11,6 +11,8 @@ from benchmarks.peers import FEWER, NOTHING, Method, PeerSampler, Setting, Task
 from benchmarks.peers.core import Stage
 from benchmarks.peers.curve import Curve, Outcome
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def task() -> Task:

@@ -11,6 +11,8 @@ from benchmarks.peers import FIRST_BLOCK, PeerSampler, Setting, Task
 from benchmarks.peers.core import ActsOnNothing
 from benchmarks.peers.diffusers_caches import mag_ratios, pab_settings, patterns, taylor_settings
 
+pytestmark = pytest.mark.long
+
 
 def task_of(name: str) -> Task:
     """Return a task of two samples."""

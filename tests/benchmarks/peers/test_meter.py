@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from benchmarks.peers.meter import MacMeter
 from dipgo_fx.macs import Cost
 
+pytestmark = pytest.mark.long
+
 
 def metered(run: Callable[[], object], samples: int = 1) -> Cost:
     """Return what a run costs."""

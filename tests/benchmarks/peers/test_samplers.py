@@ -12,6 +12,8 @@ from benchmarks.cases import Case
 from benchmarks.peers import NOTHING, SUBSET, PeerSampler, Setting, Task
 from benchmarks.peers.samplers import SubsetDDIM, counts, fitting, search_subset, spacings, subset
 
+pytestmark = pytest.mark.long
+
 STEPS = 6
 
 

@@ -9,6 +9,8 @@ from benchmarks.peers import Task
 from benchmarks.peers.core import ActsOnNothing
 from benchmarks.peers.smoothcache import LOOKAHEAD, calibrate, schedule_of, settings
 
+pytestmark = pytest.mark.long
+
 STEPS = 5
 
 
