@@ -69,6 +69,7 @@ def test_readme_code_for_a_pipeline_runs(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "forward" not in vars(pipe.unet)
 
 
+@pytest.mark.long
 def test_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks about the loop run one after the other and give what they say."""
     _, *of_loops = blocks()

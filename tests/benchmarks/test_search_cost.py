@@ -27,6 +27,7 @@ def test_the_peak_is_of_what_lives_together() -> None:
     assert live.peak == 3000
 
 
+@pytest.mark.long
 def test_only_a_step_without_recomputation_grows_with_the_loop() -> None:
     """What all kept costs is about doubled by twice the steps; the model is left as it was."""
     few, more = Case("digits-dit", 4, samples=8), Case("digits-dit", 8, samples=8)

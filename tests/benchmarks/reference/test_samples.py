@@ -23,6 +23,7 @@ from benchmarks.reference.samples import (
 STEPS = 4
 
 
+@pytest.mark.long
 def test_samples_are_those_of_the_loop() -> None:
     """The same guidance, noise and scheduler as what is pruned."""
     case = Case("fashion-unet", STEPS)
