@@ -80,7 +80,7 @@ def apply(
     check("plan", plan, Plan, "a dipgo_fx.Plan, as Plan.load() returns it")
     model, steps = checked_model(model), num_inference_steps
     steps = plan.facts.num_inference_steps if steps is None else steps
-    check_loop_arguments(scheduler, steps, sample, conditioning)
+    check_loop_arguments(model, scheduler, steps, sample, conditioning)
     check("fold", fold, bool, "True or False")
     if ratio is not None:
         check_ratio(ratio)

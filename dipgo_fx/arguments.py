@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
+from .denoise import forward_parameters
 from .passes.uncompiled import without_wrapper
 
+LOOP_GIVES = ("timestep", "return_dict")
+"""Arguments of `model.forward` that a loop gives itself, beside the sample."""
+CONDITIONING = "argument names of model.forward to tensors"
 SHOWN = 60
 """Characters of a wrong value that an error shows."""
 
 
-def check(name: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
+def check(name: str, value: object, kinds: Any, wanted: str) -> None:
     """Raise `TypeError` saying what `name` must be and what came, unless `value` is of these kinds.
 
     Numbers are asked for as `numbers.Integral` and `numbers.Real`; a bool is none of them here.
@@ -34,34 +39,59 @@ def checked_model(model: object) -> nn.Module:
 
 
 def check_loop_arguments(
+    model: nn.Module,
     scheduler: object,
     num_inference_steps: object,
     sample: object,
     conditioning: object,
     guidance_scale: object = None,
-    split_guidance: object = None,
+    split_guidance: object = False,
 ) -> None:
     """Raise `TypeError` or `ValueError` for a wrong argument of those that `trace` takes."""
-    if isinstance(scheduler, type) or not callable(getattr(scheduler, "set_timesteps", None)):
+    methods = [getattr(scheduler, name, None) for name in ("set_timesteps", "step")]
+    if isinstance(scheduler, type) or not all(map(callable, methods)):
         raise TypeError(
-            "scheduler must be a diffusers scheduler with set_timesteps(), such as pipe.scheduler, got "
-            f"{_described(scheduler)}"
+            "scheduler must be a diffusers scheduler with set_timesteps() and step(), such as "
+            f"pipe.scheduler, got {_described(scheduler)}"
         )
     check("num_inference_steps", num_inference_steps, Integral, "a whole number of steps")
     if int(num_inference_steps) < 1:  # type: ignore[call-overload]
         raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
     if sample is not None:
         check("sample", sample, torch.Tensor, "a tensor like the initial noise")
+        assert isinstance(sample, torch.Tensor)
+        if sample.dim() < 2 or not sample.is_floating_point():
+            raise ValueError(
+                "sample must be a floating-point tensor (any batch, channels, ...) like the initial noise, "
+                f"got {sample.dtype} {tuple(sample.shape)}"
+            )
     if conditioning is not None:
-        check(
-            "conditioning", conditioning, Mapping, "a mapping of argument names of model.forward to tensors"
-        )
+        _check_conditioning("conditioning", conditioning, model)
     if guidance_scale is not None:
         check("guidance_scale", guidance_scale, Real, "a number, or None for no guidance")
         if not math.isfinite(guidance_scale):  # type: ignore[arg-type]
             raise ValueError(f"guidance_scale must be finite, got {guidance_scale}")
-    if split_guidance is not None:
-        check("split_guidance", split_guidance, bool, "True or False")
+    check("split_guidance", split_guidance, bool, "True or False")
+
+
+def _check_conditioning(name: str, given: object, model: nn.Module) -> None:
+    """Raise `TypeError` or `ValueError` unless a loop can hand these arguments to a model."""
+    check(name, given, Mapping, f"a mapping of {CONDITIONING}")
+    assert isinstance(given, Mapping)
+    parameters = forward_parameters(model)
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    free = [*parameters][1:]  # the first is the sample
+    taken = [key for key in given if key in LOOP_GIVES or key == next(iter(parameters))]
+    if taken:
+        raise ValueError(f"{name} has {taken}, which the loop itself gives to {type(model).__name__}.forward")
+    unknown = [key for key in given if key not in free]
+    if unknown and not takes_all:
+        accepted = sorted({*free} - {*LOOP_GIVES})
+        raise ValueError(f"{name} has {unknown}, but {type(model).__name__}.forward takes {accepted}")
+    for key, value in given.items():
+        for leaf in pytree.tree_leaves(value):
+            kinds = (torch.Tensor, Number, str, type(None))
+            check(f"{name}[{key!r}]", leaf, kinds, "a tensor, a number, a text, None, or nested ones")
 
 
 def check_ratio(ratio: object) -> None:
@@ -86,20 +116,25 @@ def checked_prompts(prompts: Any) -> list[str] | None:
     return given
 
 
-def checked_calibration(calibration: Any) -> Any:
+def checked_calibration(calibration: Any, model: nn.Module) -> Any:
     """Return calibration as a mapping or a list of mappings.
 
-    Raises `TypeError` for anything else.
+    Raises `TypeError` or `ValueError` for anything else.
     """
-    if calibration is None or isinstance(calibration, Mapping):
+    if calibration is None:
+        return None
+    if isinstance(calibration, Mapping):
+        _check_conditioning("calibration", calibration, model)
         return calibration
-    wanted = "a mapping of argument names of model.forward to tensors, or an iterable of such mappings"
+    wanted = f"a mapping of {CONDITIONING}, or an iterable of such mappings"
     if isinstance(calibration, (str, torch.Tensor)):
         raise TypeError(f"calibration must be {wanted}, got {_described(calibration)}")
     check("calibration", calibration, Iterable, wanted)
     items = list(calibration)
     for item in items:
-        check("each item of calibration", item, Mapping, "a mapping of argument names to tensors")
+        _check_conditioning("each item of calibration", item, model)
+    if not items:
+        raise ValueError("calibration is empty: pass at least one mapping of conditioning tensors")
     return items
 
 

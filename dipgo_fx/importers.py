@@ -11,16 +11,20 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from .arguments import check
 from .errors import PlanError
 from .loop import Loop
 from .passes import HISTORY
 from .passes.graph_writer import MODEL
 from .plan import Plan
+
+__all__ = ["deepcache", "smoothcache", "step_mask", "taylorseer", "tgate"]
 
 LAYERS = 3  # a DeepCache branch is 3 * level + layer
 CROSS_ATTENTION = "attn2"  # its name in diffusers' transformer blocks
@@ -49,6 +53,8 @@ def deepcache(loop: Loop, cache_interval: int, cache_branch_id: int = 0) -> Plan
         ValueError: an interval or a branch out of range.
         PlanError: a loop that is no U-Net's, or whose blocks the branch cuts.
     """
+    _check_loop(loop)
+    _check_whole(cache_interval=cache_interval, cache_branch_id=cache_branch_id)
     if cache_interval < 1:
         raise ValueError(f"cache_interval must be at least 1, got {cache_interval}")
     runs = _UNet(loop).above(cache_branch_id)
@@ -71,6 +77,7 @@ def smoothcache(loop: Loop, schedule: Schedule | str | Path) -> Plan:
     Raises:
         PlanError: a name that no block has, a list of another length, values other than 0 and 1.
     """
+    _check_loop(loop)
     lists = _read(schedule)
     names = [_component_names(path) for path in loop.blocks]
     known = {name for pair in names for name in pair}
@@ -110,6 +117,8 @@ def step_mask(loop: Loop, mask: Sequence[int], *, first_blocks: int = 0, last_bl
         PlanError: a mask of another length, values other than 0 and 1, or a 0 at the start.
         ValueError: first and last blocks that are negative or more than there are.
     """
+    _check_loop(loop)
+    _check_whole(first_blocks=first_blocks, last_blocks=last_blocks)
     count = len(loop.blocks)
     if first_blocks < 0 or last_blocks < 0 or first_blocks + last_blocks > count:
         raise ValueError(
@@ -137,6 +146,8 @@ def tgate(loop: Loop, gate_step: int) -> Plan:
         ValueError: a step out of range.
         PlanError: a loop whose granularity has no cross-attention of its own.
     """
+    _check_loop(loop)
+    _check_whole(gate_step=gate_step)
     if not 1 <= gate_step <= loop.num_steps:
         raise ValueError(f"gate_step must lie between 1 and {loop.num_steps}, the steps, got {gate_step}")
     cross = [path.rpartition(".")[2] == CROSS_ATTENTION for path in loop.blocks]
@@ -166,6 +177,8 @@ def taylorseer(loop: Loop, cache_interval: int, *, max_order: int = 1, first_ste
     Raises:
         ValueError: a number out of range.
     """
+    _check_loop(loop)
+    _check_whole(cache_interval=cache_interval, max_order=max_order, first_steps=first_steps)
     if cache_interval < 1 or first_steps < 1 or not 1 <= max_order < HISTORY:
         raise ValueError(
             "expected cache_interval and first_steps of at least 1 and max_order from 1 to "
@@ -288,6 +301,15 @@ def _plan(loop: Loop, keeps: Callable[[int, int], bool]) -> Plan:
     return Plan.from_keep(loop, torch.tensor([[keeps(t, n) for n in blocks] for t in range(loop.num_steps)]))
 
 
+def _check_loop(loop: object) -> None:
+    check("loop", loop, Loop, "a loop that trace() returned")
+
+
+def _check_whole(**numbers: object) -> None:
+    for name, number in numbers.items():
+        check(name, number, Integral, "a whole number")
+
+
 def _refuse_split(loop: Loop) -> None:
     """Raise `PlanError` for a loop of split guidance: other methods call the model once a step."""
     if loop.facts.guidance.split:
@@ -302,6 +324,9 @@ def _component_names(path: str) -> tuple[str, str]:
 
 def _read(schedule: Schedule | str | Path) -> Schedule:
     """Return a schedule, from a file if it is a path."""
+    check(
+        "schedule", schedule, (Mapping, str, Path), "a mapping of components to lists, or a JSON file's path"
+    )
     if isinstance(schedule, (str, Path)):
         try:
             schedule = json.loads(Path(schedule).read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ class Plan(ComparedByValue):
     origin: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise `PlanError` if parts of the plan do not fit each other."""
+        """Raise `TypeError` for a field of another kind, `PlanError` if fields do not fit each other."""
+        self._check_kinds()
         shape = (len(self.facts.timesteps), len(self.facts.blocks))
         for name, table in (("keep", self.keep), ("scores", self.scores)):
             if table is not None and tuple(table.shape) != shape:
@@ -62,6 +64,17 @@ class Plan(ComparedByValue):
             raise PlanError(f"ratio must lie in [0, 1), got {self.ratio}")
         if self.cost is not None:
             self._check_cost(self.cost)
+
+    def _check_kinds(self) -> None:
+        check("facts", self.facts, LoopFacts, "the facts of a loop")
+        check("table", self.table, GateTable, "a GateTable")
+        check("ratio", self.ratio, Real, "a number, the share of MACs that is removed")
+        check("scores", self.scores, (torch.Tensor, type(None)), "a tensor (T, N) or None")
+        check("frontier", self.frontier, tuple, "a tuple of points")
+        for point in self.frontier:
+            check("each of frontier", point, Point, "a Point")
+        check("cost", self.cost, (LoopCost, type(None)), "a LoopCost or None")
+        check("origin", self.origin, dict, "a dictionary of plain values")
 
     def _check_cost(self, cost: LoopCost) -> None:
         removed = 1 - cost.kept(self.table)
@@ -159,6 +172,7 @@ class Plan(ComparedByValue):
 
     def check_fits(self, facts: LoopFacts) -> None:
         """Raise `PlanError` naming both sides if the plan was made for another loop."""
+        check("facts", facts, LoopFacts, "the facts of a loop, as loop.facts")
         for item in fields(LoopFacts):
             mine, theirs = getattr(self.facts, item.name), getattr(facts, item.name)
             if mine != theirs:
@@ -172,6 +186,7 @@ class Plan(ComparedByValue):
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON."""
+        check("path", path, (str, Path), "the path of a file to write")
         Path(path).write_text(plan_file.written(vars(self)), encoding="utf-8")
 
     @classmethod
@@ -186,6 +201,7 @@ class Plan(ComparedByValue):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the plan as `plan.json` into a folder, made if it is missing."""
+        check("folder", folder, (str, Path), "the path of a folder")
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.save(Path(folder) / plan_file.NAME)
 
@@ -195,12 +211,16 @@ class Plan(ComparedByValue):
 
         `download` goes to `huggingface_hub.hf_hub_download` (`revision`, `token`, `cache_dir`, ...).
         """
+        check("source", source, (str, Path), "a folder or the name of a repository")
         if Path(source).is_dir():
             return cls.load(Path(source) / plan_file.NAME)
         return cls.load(hf_hub_download(str(source), plan_file.NAME, **download))
 
     def push_to_hub(self, repo_id: str, *, token: str | None = None, private: bool = False) -> str:
         """Upload `plan.json` to a repository of the hub, made if it is missing; return its address."""
+        check("repo_id", repo_id, str, "the name of a repository, such as 'user/name'")
+        check("token", token, (str, type(None)), "a text, or None for the one that is logged in")
+        check("private", private, bool, "True or False")
         api = HfApi(token=token)
         api.create_repo(repo_id, private=private, exist_ok=True)
         data = plan_file.written(vars(self)).encode()

@@ -112,7 +112,9 @@ def _facts(values: dict[str, Any]) -> LoopFacts:
         "scheduler": isinstance(facts.scheduler, str),
         "num_inference_steps": type(facts.num_inference_steps) is int and facts.num_inference_steps > 0,
         "timesteps": type(facts.timesteps) is tuple and all(map(_is_number, facts.timesteps)),
-        "blocks": type(facts.blocks) is tuple and all(type(name) is str for name in facts.blocks),
+        "blocks": type(facts.blocks) is tuple
+        and all(type(name) is str for name in facts.blocks)
+        and len({*facts.blocks}) == len(facts.blocks),
         "granularity": facts.granularity in get_args(Granularity),
         "guidance": (scale is None or _is_number(scale)) and type(split) is bool,
     }
@@ -128,11 +130,13 @@ def _is_number(value: Any) -> bool:
 
 def _point(values: dict[str, Any], facts: LoopFacts) -> Point:
     steps, calls = len(facts.timesteps), len(facts.guidance.calls)
-    runs = tuple(tuple(int(step) for step in of_call) for of_call in values["runs"])
+    runs = tuple(tuple(of_call) for of_call in values["runs"])
     weights = torch.tensor(values["weights"], dtype=torch.float64)
     if len(runs) != calls:
         raise PlanError(f"runs of the frontier must be {calls} lists of steps, got {len(runs)}")
     for of_call in runs:
+        if any(type(step) is not int for step in of_call):
+            raise PlanError(f"steps of the frontier must be whole numbers, got {of_call}")
         if not of_call or of_call[0] != 0 or list(of_call) != sorted({*of_call}) or of_call[-1] >= steps:
             raise PlanError(f"steps of the frontier must rise from 0 within {steps} steps, got {of_call}")
     if weights.dim() != 3 or (len(weights), weights.shape[2]) != (steps, HISTORY):
@@ -168,7 +172,7 @@ def _cost(values: dict[str, Any], facts: LoopFacts) -> LoopCost:
     full, output = _macs(values["full"]), _units(values["output"], number)
     if not full.total or not output:
         raise PlanError("cost of a loop must be above 0, and its predictions must read a unit")
-    return LoopCost(
+    cost = LoopCost(
         StepReads(blocks, reads, output, order),
         units,
         _macs(values["fixed"]),
@@ -176,6 +180,11 @@ def _cost(values: dict[str, Any], facts: LoopFacts) -> LoopCost:
         len(facts.timesteps),
         len(facts.guidance.calls),
     )
+    if cost.with_steps(cost.num_steps) != cost:
+        raise PlanError(
+            "the MACs of the whole loop must be those of its units at each step and the fixed ones"
+        )
+    return cost
 
 
 def _units(values: Any, number: int) -> tuple[int, ...]:

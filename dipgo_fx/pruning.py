@@ -69,12 +69,15 @@ def prune(
     """
     config = PruneConfig() if config is None else config
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    model, calibration = checked_model(model), checked_calibration(calibration)
+    model = checked_model(model)
     check_search_arguments(ratio, config, generator, progress)
-    check_loop_arguments(scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance)
     if split_guidance is None:
         searched = ratio > 0 and isinstance(config, PruneConfig) and granularity != "stage"
         split_guidance = guidance_scale is not None and searched
+    check_loop_arguments(
+        model, scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance
+    )
+    calibration = checked_calibration(calibration, model)
     with frozen(model), torch.enable_grad():
         loop = trace(
             model,
@@ -114,4 +117,5 @@ def _first(calibration: Any) -> Mapping[str, Any] | None:
     """Return conditioning that calibration gives the shapes of."""
     if calibration is None or isinstance(calibration, Mapping):
         return calibration
-    return calibration[0] if calibration else None
+    first: Mapping[str, Any] = calibration[0]
+    return first

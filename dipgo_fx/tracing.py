@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from .arguments import check_loop_arguments, checked_model
-from .denoise import denoise, forward_parameters, prepared
+from .denoise import denoise, prepared
 from .guidance import Guidance
 from .inputs import InputGuard, example_conditioning, example_sample
 from .loop import Loop, LoopFacts
@@ -55,14 +55,15 @@ def trace(
             guidance.
     """
     model = checked_model(model)
-    check_loop_arguments(scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance)
+    check_loop_arguments(
+        model, scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance
+    )
     refuse_wrapped_parts(model)
     num_inference_steps = int(num_inference_steps)
     guidance = Guidance(None if guidance_scale is None else float(guidance_scale), split_guidance)
     own = prepared(scheduler, num_inference_steps)
     sample = example_sample(model) if sample is None else sample
     conditioning = example_conditioning(model) if conditioning is None else dict(conditioning)
-    _check_names(model, conditioning)
 
     # The paper's stages leave the output head alone.
     recorder = LoopRecorder(model, find_blocks(model, granularity), granularity != "stage", guidance.calls)
@@ -97,12 +98,3 @@ def assemble(
     loop.training = model.training
     loop.meta = {"stage": "loop", "facts": facts}
     return loop
-
-
-def _check_names(model: nn.Module, conditioning: Mapping[str, Any]) -> None:
-    accepted = set(forward_parameters(model))
-    unknown = [name for name in conditioning if name not in accepted]
-    if unknown:
-        raise ValueError(
-            f"conditioning has {unknown}, but {type(model).__name__}.forward takes {sorted(accepted)}"
-        )

@@ -9,7 +9,7 @@ import torch
 
 
 class ComparedByValue:
-    """Gives a dataclass (made with `eq=False`) an `==` under which tensors are equal bit for bit."""
+    """Gives a dataclass (made with `eq=False`) an `==`: tensors are equal if dtype and values are."""
 
     __hash__ = None  # type: ignore[assignment]
 

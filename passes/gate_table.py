@@ -43,7 +43,10 @@ class GateTable(ComparedByValue):
             raise ValueError(f"keep must be a bool tensor (T, N), got {keep.dtype} {tuple(keep.shape)}")
         if not bool(keep[0].all()):
             raise ValueError("keep[0] must be true for every block: step 0 has no earlier value to read")
-        weights = torch.as_tensor(self.weights).detach().cpu().double()
+        weights = torch.as_tensor(self.weights).detach().cpu()
+        if weights.dtype == torch.bool or weights.is_complex():
+            raise ValueError(f"weights must be real numbers, got {weights.dtype}")
+        weights = weights.double()
         if weights.shape != (*keep.shape, HISTORY):
             raise ValueError(f"weights must have shape {(*keep.shape, HISTORY)}, got {tuple(weights.shape)}")
         if not bool(torch.isfinite(weights).all()):

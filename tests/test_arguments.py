@@ -21,8 +21,11 @@ from torch import nn
 
 import dipgo_fx
 import zoo
-from dipgo_fx import Loop, PaperConfig, Plan, PruneConfig
+from dipgo_fx import Loop, PaperConfig, Plan, PruneConfig, importers
 from dipgo_fx.arguments import SHOWN, check
+from dipgo_fx.cost import LoopCost
+from dipgo_fx.loop import LoopFacts
+from dipgo_fx.passes import GateTable
 from loops import loop
 from plans import KEEP, plan
 from searches import QUICK
@@ -54,34 +57,68 @@ def is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def is_whole(value: object) -> bool:
+    """Tell whether a value is a whole number."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def is_a(*kinds: type) -> Callable[[object], bool]:
     """Return whether a value is of these kinds, as a function."""
     return lambda value: isinstance(value, kinds)
 
 
+WHOLE_NUMBERS = (
+    "num_inference_steps",
+    "cache_interval",
+    "cache_branch_id",
+    "first_blocks",
+    "last_blocks",
+    "gate_step",
+    "max_order",
+    "first_steps",
+    "samples",
+    "batch_size",
+    "iterations",
+    "chunk",
+    "width",
+)
+NUMBERS = ("ratio", "guidance_scale", "full_runs", "learning_rate", "weight_decay", "alpha", "tau")
 # What an argument of this name may be, whatever its value.
 KINDS: dict[str, Callable[[object], bool]] = {
     "pipe": is_a(diffusers.DiffusionPipeline),
     "model": is_a(nn.Module),
-    "scheduler": lambda value: hasattr(value, "set_timesteps"),
+    "scheduler": lambda value: False,
     "plan": is_a(Plan),
     "loop": is_a(Loop),
     "keep": is_a(torch.Tensor),
     "weights": is_a(torch.Tensor),
-    "ratio": is_number,
-    "num_inference_steps": lambda value: isinstance(value, Integral) and not isinstance(value, bool),
     "sample": is_a(torch.Tensor),
     "conditioning": is_a(Mapping),
     "calibration": is_a(Mapping),  # or an iterable of them, which no stray is
     "prompts": is_a(Mapping),  # an iterable of texts
-    "guidance_scale": is_number,
-    "split_guidance": is_a(bool, type(None)),  # None leaves it to `prune`
+    "split_guidance": is_a(bool),
     "config": is_a(PruneConfig, PaperConfig),
     "generator": is_a(torch.Generator),
     "progress": is_a(bool),
     "fold": is_a(bool),
     "compile": is_a(bool, Mapping),
     "path": is_a(str, Path),
+    "folder": is_a(str, Path),
+    "source": is_a(str, Path),
+    "repo_id": is_a(str),
+    "token": is_a(str, type(None)),
+    "private": is_a(bool),
+    "facts": is_a(LoopFacts),
+    "table": is_a(GateTable),
+    "scores": is_a(torch.Tensor, type(None)),
+    "frontier": is_a(tuple),
+    "cost": is_a(LoopCost, type(None)),
+    "origin": is_a(dict),
+    "schedule": is_a(Mapping, str, Path),
+    **dict.fromkeys(WHOLE_NUMBERS, is_whole),
+    **dict.fromkeys(NUMBERS, is_number),
+    **dict.fromkeys(("mac_weights", "checkpoint"), is_a(bool)),
+    "decode": lambda value: value is None or callable(value),
 }
 # Arguments that are one of a few words.
 CHOICES = {"granularity": "stage", "backup": "linear", "loss": "ssim", "encoder": "attention"}
@@ -94,6 +131,8 @@ def entered(*args: Any, **options: Any) -> None:
         pass
 
 
+MAKERS = ("from_keep", "load", "from_pretrained")
+METHODS = ("check_fits", "save", "save_pretrained", "push_to_hub")
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "trace": dipgo_fx.trace,
     "prune": dipgo_fx.prune,
@@ -103,10 +142,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "disable": dipgo_fx.disable,
     "prune_pipeline": dipgo_fx.prune_pipeline,
     "count_macs": dipgo_fx.count_macs,
-    "Plan.from_keep": Plan.from_keep,
-    "Plan.load": Plan.load,
+    "Plan": Plan,
+    **{f"Plan.{method}": getattr(Plan, method) for method in (*MAKERS, *METHODS)},
     "PruneConfig": PruneConfig,
     "PaperConfig": PaperConfig,
+    **{
+        f"importers.{name}": getattr(importers, name)
+        for name in ("deepcache", "smoothcache", "step_mask", "tgate", "taylorseer")
+    },
 }
 
 
@@ -126,6 +169,14 @@ def right(name: str) -> dict[str, object]:
         "count_macs": {"loop": loop("dit")},
         "Plan.from_keep": {"loop": loop("dit"), "keep": KEEP},
         "Plan.load": {"path": "plan.json"},
+        "Plan": {"facts": plan().facts, "table": plan().table, "ratio": plan().ratio},
+        **{f"Plan.{method}": {"self": plan()} for method in METHODS},
+        "Plan.push_to_hub": {"self": plan(), "repo_id": "user/name"},
+        "importers.deepcache": {"loop": loop("unet"), "cache_interval": 2},
+        "importers.smoothcache": {"loop": loop("dit"), "schedule": {}},
+        "importers.step_mask": {"loop": loop("dit"), "mask": [1] * STEPS},
+        "importers.tgate": {"loop": loop("dit"), "gate_step": 1},
+        "importers.taylorseer": {"loop": loop("dit"), "cache_interval": 2},
     }
     return given_arguments.get(name, {})
 
@@ -208,17 +259,21 @@ def test_an_unknown_word_is_refused_with_those_there_are(name: str, argument: st
         assert f"got {value!r}" in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if "Config" not in name])
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_no_argument_is_left_out(name: str) -> None:
     """A new argument of a function without a line in the tables above fails here."""
     parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
-    assert {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} <= {*KINDS, *CHOICES}
+    named = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    assert named <= {*KINDS, *CHOICES, "self", "mask"}  # a mask's errors say how long it must be
 
 
 def test_no_function_is_left_out() -> None:
-    """Every function that the package exports is looked at."""
+    """Every function of the package, of its plans and of its importers is looked at."""
     exported = {name for name in dipgo_fx.__all__ if inspect.isfunction(getattr(dipgo_fx, name))}
+    of_plans = {name for name in vars(Plan) if inspect.isroutine(getattr(Plan, name)) and name[0] != "_"}
     assert exported <= {*FUNCTIONS}
+    assert of_plans - {"states", "kept_by_step"} == {*MAKERS, *METHODS}  # those two take no argument
+    assert {f"importers.{name}" for name in importers.__all__} <= {*FUNCTIONS}
 
 
 @pytest.mark.parametrize(
@@ -241,6 +296,29 @@ def test_no_function_is_left_out() -> None:
         ("Plan.from_keep", {"keep": ~KEEP}, r"keep\[0\] must be true"),
         ("Plan.from_keep", {"weights": torch.ones(5, 4)}, r"weights must have shape \(5, 4, 3\)"),
         ("Plan.from_keep", {"weights": torch.full((5, 4, 3), torch.nan)}, "weights must be finite"),
+        ("Plan.from_keep", {"weights": torch.ones(5, 4, 3, dtype=torch.bool)}, "weights must be real num"),
+        ("Plan.from_keep", {"weights": torch.ones(5, 4, 3) * 1j}, "weights must be real numbers"),
+        *(
+            (name, {"sample": sample}, r"sample must be a floating-point tensor \(any batch, channels")
+            for name in ("trace", "prune", "apply")
+            for sample in (torch.tensor(1.0), torch.ones(3), torch.ones(1, 4, 8, 8, dtype=torch.int64))
+        ),
+        *(
+            (name, {argument: {given: 1}}, rf"{argument} has \['{given}'\], which the loop itself gives")
+            for name, argument in (
+                ("trace", "conditioning"),
+                ("prune", "conditioning"),
+                ("prune", "calibration"),
+                ("apply", "conditioning"),
+            )
+            for given in ("timestep", "hidden_states", "return_dict")
+        ),
+        ("prune", {"calibration": {"labels": torch.ones(1)}}, r"^calibration has \['labels'\], but"),
+        ("prune", {"calibration": [{"labels": 1}]}, r"each item of calibration has \['labels'\], but"),
+        ("prune", {"calibration": []}, "calibration is empty"),
+        ("PaperConfig", {"alpha": -1.0}, "alpha must be at least 0, got -1.0"),
+        ("PaperConfig", {"weight_decay": float("inf")}, "weight_decay must be at least 0, got inf"),
+        ("PruneConfig", {"full_runs": float("inf")}, "full_runs must be above 0, got inf"),
     ],
 )
 def test_a_value_out_of_range_is_refused_before_any_work(
@@ -249,6 +327,22 @@ def test_a_value_out_of_range_is_refused_before_any_work(
     """A `ValueError` says what a value must be."""
     with pytest.raises(ValueError, match=said):
         call(name, **changes)
+
+
+@pytest.mark.parametrize("name", ["trace", "prune", "apply"])
+def test_a_scheduler_without_a_step_is_none(name: str) -> None:
+    """Timesteps alone make no loop."""
+    half = type("Half", (), {"set_timesteps": lambda self, steps: None})()
+    with pytest.raises(TypeError, match=r"scheduler must be .* with set_timesteps\(\) and step\(\), .*got"):
+        call(name, scheduler=half)
+
+
+@pytest.mark.parametrize(("name", "argument"), [("trace", "conditioning"), ("prune", "calibration")])
+def test_what_cannot_be_conditioning_is_refused_by_name(name: str, argument: str) -> None:
+    """Of an argument of the model, and inside of nested ones."""
+    for value in (object(), [object()], {"a": {1}}):
+        with pytest.raises(TypeError, match=rf"{argument}\['class_labels'\] must be a tensor, .*, got"):
+            call(name, **{argument: {"class_labels": value}})
 
 
 def test_a_graph_that_is_no_loop_is_not_counted() -> None:

@@ -81,7 +81,7 @@ def test_scores_give_the_plan_back(key: Key, data: st.DataObject, history: int) 
     assert costs.kept_at_most(again, history) <= share + 1e-12
 
 
-@pytest.mark.parametrize("name", ["dit", "unet"])
+@pytest.mark.parametrize("name", ["dit", pytest.param("unet", marks=pytest.mark.long)])
 def test_scores_of_a_search_give_its_plan_back(name: str) -> None:
     """The scores that a plan holds are a table of the same states at its own ratio."""
     plan = searched(name).plan

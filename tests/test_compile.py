@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+import torch._dynamo.testing
 
 import dipgo_fx
 import zoo

@@ -120,7 +120,7 @@ def test_plan_nodes_fvcore_and_torch_count_the_same(case: tuple[tuple[Any, ...],
         assert torch_macs(key, subnet) == counted.total
 
 
-@pytest.mark.parametrize("name", zoo.MODELS)
+@pytest.mark.parametrize("name", zoo.CASES)
 def test_a_whole_loop_counts_alike(name: str) -> None:
     """The unpruned loop of every family has one number too, and attention is a part of it."""
     key = (name, "ddim")
@@ -147,7 +147,7 @@ def test_the_tables_name_what_each_block_costs(key: tuple[Any, ...]) -> None:
     assert torch.equal(macs.attention_per_block, whole.attention_per_block * live)
 
 
-@pytest.mark.parametrize("name", zoo.MODELS)
+@pytest.mark.parametrize("name", zoo.CASES)
 def test_guidance_doubles_the_count(name: str) -> None:
     """Under guidance a sample is two rows of everything that a model computes."""
     plain, guided = count_macs(loop(name)), count_macs(loop(name, "ddim", "block", 2.0))

@@ -173,6 +173,8 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a point beyond the loop": _point(runs=[[0, 5]]),
     "a point before the loop": _point(runs=[[0, -1]]),
     "a point's steps of text": _point(runs=[["a"]]),
+    "a point's steps a text": _point(runs=["01"]),
+    "a point's steps of truths": _point(runs=[[False, True]]),
     "a point of two calls": _point(runs=[[0], [0, 2]]),
     "a point of no call": _point(runs=[]),
     "a point's weights of a row less": _point(weights=[[[1.0] * 3]] * 4),
@@ -189,6 +191,7 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "ratio a text": _with(ratio="much"),
     "ratio null": _with(ratio=None),
     "cost a list": _with(cost=[1]),
+    "a loop dearer than its parts": lambda v: _cost("full", 0, v["cost"]["full"][0] + 1)(v),
     **{
         f"no {key} in cost": lambda values, key=key: {**values, "cost": _without(key)(values["cost"])}
         for key in ("reads", "output", "order", "units", "fixed", "full")
@@ -196,6 +199,7 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "guidance a number": _facts(guidance=7.5),
     "timesteps null": _facts(timesteps=None),
     "no blocks": _facts(blocks=[]),
+    "a block twice": lambda v: _facts(blocks=[*v["facts"]["blocks"][:-1], v["facts"]["blocks"][0]])(v),
     "origin a list": _with(origin=[1]),
     "origin null": _with(origin=None),
 }
@@ -251,7 +255,7 @@ UNSOUND: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "attention above all": (_cost(fixed=[1, 2]), "MACs must be two whole numbers"),
     "attention below 0": (_cost(fixed=[1, -1]), "MACs must be two whole numbers"),
     "a loop that costs nothing": (_cost(full=[0, 0]), "cost of a loop must be above 0"),
-    "a loop of another cost": (_cost(full=[10**9, 0]), "but the gates remove 0"),
+    "a loop of another cost": (_cost(full=[10**9, 0]), "MACs of the whole loop"),
 }
 
 

@@ -54,7 +54,7 @@ def test_a_loop_equals_the_eager_loop(model: str, scheduler: str, guidance_scale
         assert torch.equal(run(graph, x, c), zoo.eager(model, noise, steps, x, c, Guidance(guidance_scale)))
 
 
-@pytest.mark.parametrize("model", zoo.MODELS)
+@pytest.mark.parametrize("model", zoo.CASES)
 def test_split_guidance_computes_the_same(model: str) -> None:
     """Two calls of the model in place of one of twice the rows: equal up to rounding, and as dear."""
     exact, noise = copy.deepcopy(zoo.model(model)).double(), zoo.SCHEDULERS["ddim"]()
@@ -227,7 +227,7 @@ def _body(graph: Loop, step: int) -> tuple[list[Any], list[fx.Node]]:
     return [(*call[:3], fx.map_arg(call[3:], place)) for call in calls], outside
 
 
-@pytest.mark.parametrize("name", zoo.MODELS)
+@pytest.mark.parametrize("name", zoo.CASES)
 @pytest.mark.parametrize("granularity", ["stage", "block", pytest.param("branch", marks=pytest.mark.long)])
 def test_every_block_is_called_once_a_step(name: str, granularity: Any) -> None:
     """A loop's blocks are modules of the model, each called once at each step, in that order."""
@@ -490,7 +490,7 @@ def test_missing_nested_conditioning_is_refused() -> None:
 @pytest.mark.parametrize(
     "training", [False, pytest.param(True, marks=pytest.mark.long)], ids=["eval", "train"]
 )
-@pytest.mark.parametrize("name", zoo.MODELS)
+@pytest.mark.parametrize("name", zoo.CASES)
 def test_model_and_scheduler_are_left_as_found(name: str, training: bool) -> None:
     """Tracing, counting and compiling change nothing that the caller can see."""
     model, scheduler = copy.deepcopy(zoo.model(name)).train(training), diffusers.PNDMScheduler()

@@ -82,8 +82,6 @@ def _joined(given: Conditioning) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return dict(given)
     items = [dict(item) for item in given]
-    if not items:
-        raise ValueError("calibration is empty: pass at least one mapping of conditioning tensors")
     for item in items:
         if set(item) != set(items[0]):
             raise ValueError(

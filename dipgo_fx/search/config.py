@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -15,6 +16,7 @@ from .losses import Consistency
 from .pruner import Encoder
 
 Decode = Callable[[torch.Tensor], torch.Tensor]
+DECODE = (Callable, type(None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +41,11 @@ class PruneConfig:
     decode: Decode | None = None
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check kinds and ranges."""
         _check_least(self, samples=2, chunk=1)
-        _check_positive(self, "full_runs")
+        _check_above_0(self, "full_runs")
         _check_one_of(self, loss=get_args(Consistency))
+        check("decode", self.decode, DECODE, "a function of final samples, or None")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +59,11 @@ class PaperConfig:
         batch_size: samples of one gradient step, at least 1.
         iterations: gradient steps, at least 1.
         learning_rate: of SGD on the network, above 0.
-        weight_decay: of SGD.
+        weight_decay: of SGD, at least 0.
         loss: distance of a pruned result to the unpruned one.
         decode: maps final samples to what the loss compares (a VAE's decoder); `None` compares samples.
         backup: what a closed gate reads: `reuse` as in the paper, or `linear`.
-        alpha: weight of the sparsity loss.
+        alpha: weight of the sparsity loss, at least 0.
         tau: the sparsity loss is dropped while less than this share of MACs is kept, in [0, 1).
         mac_weights: weigh a gate by the MACs that die with it (the paper's gamma).
         encoder: of the pruner network, see `Pruner`.
@@ -86,13 +89,16 @@ class PaperConfig:
     checkpoint: bool = True
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check kinds and ranges."""
         _check_least(self, samples=2, batch_size=1, iterations=1)
-        _check_positive(self, "learning_rate")
+        _check_above_0(self, "learning_rate")
+        _check_at_least_0(self, "weight_decay", "alpha", "tau")
         _check_one_of(self, loss=get_args(Consistency), backup=get_args(Backup), encoder=get_args(Encoder))
-        check("tau", self.tau, Real, "a number")
+        check("decode", self.decode, DECODE, "a function of final samples, or None")
+        for name in ("mac_weights", "checkpoint"):
+            check(name, getattr(self, name), bool, "True or False")
         check("width", self.width, Integral, "a whole number")
-        if not 0 <= self.tau < 1:
+        if self.tau >= 1:
             raise ValueError(f"tau must lie in [0, 1), got {self.tau}")
         if self.width < 1 or self.width % 16:
             raise ValueError(f"width must be a multiple of 16, got {self.width}")
@@ -116,11 +122,17 @@ def _check_least(config: Any, **least: int) -> None:
             raise ValueError(f"{name} must be at least {low}, got {getattr(config, name)}")
 
 
-def _check_positive(config: Any, *names: str) -> None:
+def _check_above_0(config: Any, name: str) -> None:
+    check(name, getattr(config, name), Real, "a number")
+    if not 0 < getattr(config, name) < math.inf:
+        raise ValueError(f"{name} must be above 0, got {getattr(config, name)}")
+
+
+def _check_at_least_0(config: Any, *names: str) -> None:
     for name in names:
         check(name, getattr(config, name), Real, "a number")
-        if not getattr(config, name) > 0:
-            raise ValueError(f"{name} must be above 0, got {getattr(config, name)}")
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ValueError(f"{name} must be at least 0, got {getattr(config, name)}")
 
 
 def _check_one_of(config: Any, **choices: tuple[str, ...]) -> None:

@@ -79,7 +79,7 @@ def test_folding_keeps_the_result(guidance_scale: float | None) -> None:
 
 
 @pytest.mark.parametrize("guidance_scale", [None, 2.0], ids=["plain", "guided"])
-@pytest.mark.parametrize("name", zoo.MODELS)
+@pytest.mark.parametrize("name", zoo.CASES)
 def test_folding_a_real_model_keeps_the_result(name: str, guidance_scale: float | None) -> None:
     """Time embeddings of every family fold to the same result, and nothing is left to fold."""
     graph = loop(name, "ddim", "block", guidance_scale)

@@ -33,7 +33,6 @@ def _calibrated(given: Any, samples: int = 4, guidance_scale: float | None = Non
         ({"class_labels": torch.zeros(4, 2)}, None, r"'class_labels' must have shape \(n, \), got \(4, 2\)"),
         ({"class_labels": torch.zeros(3, dtype=torch.int64)}, 2.0, "3 rows"),
         ({"class_labels": torch.zeros(0, dtype=torch.int64)}, None, "0 rows"),
-        ([], None, "empty"),
     ],
 )
 def test_bad_calibration_is_refused(given: Any, guidance_scale: float | None, said: str) -> None:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import diffusers as d
+import pytest
 import torch
 from torch import nn
 
@@ -89,6 +90,8 @@ _MODELS: dict[str, Callable[[], nn.Module]] = {
     "pixart": _pixart,
 }
 MODELS = tuple(_MODELS)
+CASES = [pytest.param(name, marks=pytest.mark.long if name == "unet-text" else ()) for name in MODELS]
+"""The models for tests that need not try the slowest one each time."""
 SCHEDULERS: dict[str, Callable[[], Any]] = {
     "ddim": d.DDIMScheduler,
     "ddpm": d.DDPMScheduler,
