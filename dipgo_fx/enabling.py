@@ -8,7 +8,7 @@ import threading
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -109,6 +109,15 @@ def enabled(
         disable(pipe)
 
 
+@dataclass(frozen=True)
+class _FirstCall:
+    """A call of the model at the first step: rows, what follows by each table of the plan, what it saved."""
+
+    rows: int
+    steps: list[tuple[Step, ...]]
+    values: Values
+
+
 class PrunedForward:
     """Stands in for the `forward` of a pipeline's denoiser and runs it as a plan says.
 
@@ -122,10 +131,9 @@ class PrunedForward:
         self._pipe, self._enabled = pipe, plan
         self._clock = StepClock()
         self._placed: dict[tuple[float, ...], Plan] = {}
-        self._steps: list[tuple[Step, ...]] = []  # of each table of the plan
+        self._firsts: list[_FirstCall] = []
         self._lanes: list[Lane] = []
-        self._firsts: list[Values] = []  # of each call at the first step
-        self._rows = self._sample_rows = self._thread = 0
+        self._sample_rows = self._thread = 0
         self._watched: tuple[Any, Any] | None = None
         # Pipelines may read the signature of `forward`.
         functools.update_wrapper(self, types.MethodType(type(model).forward, model))
@@ -153,16 +161,13 @@ class PrunedForward:
     def _begin_run(self, arguments: CallArguments) -> None:
         """Forget the run before, and choose the plan of this one by its number of steps."""
         self._lanes, self._firsts = [], []
-        self._thread, self._rows = threading.get_ident(), arguments.rows
+        self._thread = threading.get_ident()
         self.graphs.forget_replaced_parts()
         _check_scheduler(self._pipe, self._enabled)
         levels = self._clock.levels
         if levels not in self._placed:
             self._placed[levels] = _for_levels(self._enabled, levels)
-        self.plan, call = self._placed[levels], self.graphs.call(arguments)
-        check_blocks(call, self.plan.facts)
-        tables = _table_of_each_call(self.plan)
-        self._steps = [steps_of(call, _from_step(table, self._clock.start)) for table in tables]
+        self.plan = self._placed[levels]
         if self.plan.facts.guidance.split:
             self._watch_sample_rows()
 
@@ -192,9 +197,13 @@ class PrunedForward:
 
     def _run_whole(self, arguments: CallArguments) -> Any:
         """Run all of the model, at the first step."""
-        saved = sorted({output for steps in self._steps for output in steps[0].kind.saved})
+        call = self.graphs.call(arguments)
+        check_blocks(call, self.plan.facts)
+        tables = [_from_step(table, self._clock.start) for table in _table_of_each_call(self.plan)]
+        steps = [steps_of(call, table) for table in tables]
+        saved = sorted({output for of_table in steps for output in of_table[0].kind.saved})
         result, values = self.graphs.run(arguments, StepKind((), tuple(saved)), (), ())
-        self._firsts.append(values)
+        self._firsts.append(_FirstCall(arguments.rows, steps, values))
         return result
 
     def _run_step(self, arguments: CallArguments) -> Any:
@@ -206,13 +215,13 @@ class PrunedForward:
                 f"the model is called {clock.call + 1} times at step {clock.step}, {len(self._firsts)} times "
                 "at the first: guidance that begins later than the first step cannot follow a plan"
             )
-        index = clock.step - clock.start
-        if self._is_batched and arguments.rows == self._rows:
+        index, rows = clock.step - clock.start, self._firsts[min(clock.call, len(self._firsts) - 1)].rows
+        if self._is_batched and arguments.rows == rows:
             halves = zip(self._lanes, arguments.halves(), strict=True)
             return joined([lane.run(index, half) for lane, half in halves])
-        if arguments.rows != self._rows and not self._is_batched:
+        if arguments.rows != rows and not self._is_batched:
             raise RuntimeError(
-                f"the model got {self._rows} rows at the first step and {arguments.rows} at step "
+                f"the model got {rows} rows at the first step and {arguments.rows} at step "
                 f"{clock.step}: guidance that is switched off during a run needs a plan with split_guidance"
             )
         # Where guidance is two calls, stock pipelines make the conditional one first.
@@ -223,18 +232,19 @@ class PrunedForward:
     def _is_batched(self) -> bool:
         """Whether one call of the pipeline holds both conditions and the plan has them apart."""
         split = self.plan.facts.guidance.split
-        return split and len(self._firsts) == 1 and self._rows == 2 * self._sample_rows
+        return split and len(self._firsts) == 1 and self._firsts[0].rows == 2 * self._sample_rows
 
     def _opened(self) -> list[Lane]:
         """Return a lane for each call of the model a step, unconditional first if a batched call is split."""
-        firsts, steps = self._firsts, self._steps
         if self._is_batched:
-            firsts = [{o: value.chunk(2)[k] for o, value in firsts[0].items()} for k in range(2)]
-        elif self.plan.facts.guidance.split:
-            steps = steps[::-1]  # the conditional call is the first, and the only one without guidance
-        else:
-            steps = steps * len(firsts)
-        return [Lane(self.graphs, *each) for each in zip(steps, firsts, strict=False)]
+            (first,) = self._firsts
+            halves = [{o: value.chunk(2)[k] for o, value in first.values.items()} for k in range(2)]
+            return [Lane(self.graphs, *each) for each in zip(first.steps, halves, strict=True)]
+        # With two tables the conditional call is the first, and the only one without guidance.
+        return [
+            Lane(self.graphs, first.steps[max(0, len(first.steps) - 1 - number)], first.values)
+            for number, first in enumerate(self._firsts)
+        ]
 
 
 # -- which plan a run follows

@@ -21,6 +21,8 @@ from .passes.step_graphs import Step, StepKind, step_graph
 
 RECORDED = 0.02
 """How far a graph may be from its model, relative to the largest value: kernels may round otherwise."""
+MOST_CALLS = 16
+"""How many graphs are kept of calls that differ in nothing but values that the model's Python looks at."""
 Values = dict[int, torch.Tensor]
 """Tensors of one step that later ones read, by the number of the block output that they are."""
 
@@ -101,8 +103,8 @@ class Graphs:
 
     def __init__(self, model: nn.Module, granularity: Granularity, options: Mapping[str, Any] | None) -> None:
         self.model, self.granularity, self.options = model, granularity, options
-        self._calls: dict[tuple[Any, ...], CallGraph] = {}
-        self._steps: dict[tuple[tuple[Any, ...], StepKind], Callable[..., Any]] = {}
+        self._calls: dict[tuple[Any, ...], list[CallGraph]] = {}
+        self._steps: dict[tuple[CallGraph, StepKind], Callable[..., Any]] = {}
 
     def is_like(self, other: Graphs) -> bool:
         """Tell whether these graphs serve where others are asked for."""
@@ -111,21 +113,25 @@ class Graphs:
 
     def call(self, arguments: CallArguments) -> CallGraph:
         """Return the graph of the model's call with such arguments."""
-        key = arguments.signature
-        if key not in self._calls:
+        calls = self._calls.setdefault(arguments.signature, [])
+        found = next((call for call in calls if call.holds_for(arguments.tensors)), None)
+        if found is None:
             with ForwardSlot(self.model).bare():
-                call = record_call(self.model, self.granularity, arguments.named)
-                _check_recording(call, arguments, self.model(**arguments.named))
-            self._calls[key] = call
-        return self._calls[key]
+                changing = (next(iter(arguments.named)), *TIMESTEP)
+                found = record_call(self.model, self.granularity, arguments.named, changing)
+                _check_recording(found, arguments, self.model(**arguments.named))
+            calls.append(found)
+            while len(calls) > MOST_CALLS:
+                self._forget(calls[0])
+        return found
 
     def step(self, arguments: CallArguments, kind: StepKind) -> Callable[..., Any]:
         """Return what a kind of step computes of such arguments, see `step_graph`."""
-        key = (arguments.signature, kind)
-        if key not in self._steps:
-            graph: Any = step_graph(self.call(arguments), kind)
-            self._steps[key] = graph if self.options is None else torch.compile(graph, **self.options)
-        return self._steps[key]
+        call = self.call(arguments)
+        if (call, kind) not in self._steps:
+            graph: Any = step_graph(call, kind)
+            self._steps[call, kind] = graph if self.options is None else torch.compile(graph, **self.options)
+        return self._steps[call, kind]
 
     @property
     def num_steps(self) -> int:
@@ -134,9 +140,14 @@ class Graphs:
 
     def forget_replaced_parts(self) -> None:
         """Forget graphs that call parts which the model no longer has: an adapter may have replaced them."""
-        gone = {key for key, call in self._calls.items() if not call.is_of(self.model)}
-        self._calls = {key: call for key, call in self._calls.items() if key not in gone}
-        self._steps = {key: step for key, step in self._steps.items() if key[0] not in gone}
+        for call in [call for calls in self._calls.values() for call in calls]:
+            if not call.is_of(self.model):
+                self._forget(call)
+
+    def _forget(self, gone: CallGraph) -> None:
+        for calls in self._calls.values():
+            calls[:] = [call for call in calls if call is not gone]
+        self._steps = {key: step for key, step in self._steps.items() if key[0] is not gone}
 
     def run(
         self,

@@ -16,6 +16,8 @@ TOLD: tuple[Told, ...] = (
     lambda t, total: t / total,
     lambda t, total: 1 - t / total,
 )
+MOST_CALLS = 6
+"""Calls of the model a step: a condition each for guidance, and for what guides beside it."""
 
 
 @dataclass
@@ -38,7 +40,7 @@ class StepClock:
     call: int = 0
     calls_at_start: int = 1
     _timesteps: torch.Tensor | None = None
-    _told: list[float] = field(default_factory=list)
+    _told: list[list[float]] = field(default_factory=list)  # by each way that fits the run so far
     _last: float = 0.0
 
     def is_within_run(self, scheduler: Any) -> bool:
@@ -58,56 +60,65 @@ class StepClock:
             return True
         if not self._told:
             return self._count(scheduler, value)
-        again, forward = self._is(self.step, value, tolerance), self._is(self.step + 1, value, tolerance)
+        again, forward = (self._fitting(step, value, tolerance) for step in (self.step, self.step + 1))
         if again and (not forward or (self.step > self.start and self.call + 1 < self.calls_at_start)):
-            self.call += 1
-            if self.step == self.start:
-                self.calls_at_start = self.call + 1
+            self._told = again
+            self._call_again(value)
             return False
         if forward:
+            self._told = forward
             self.step, self.call = self.step + 1, 0
             return False
-        if self._is(self.start, value, tolerance):
+        if self._fitting(self.start, value, tolerance):
             self._begin(scheduler, value, tolerance)
             return True
-        expected = self._told[self.step + 1] if self.step + 1 < len(self._told) else "the end of the run"
-        raise RuntimeError(
-            f"the model is called with timestep {value:g} after step {self.step} of {len(self.levels)}, "
-            f"where {expected} was expected: this loop does not walk through scheduler.timesteps one by one, "
-            "or another pipeline uses the same model; dipgo_fx.disable(pipe) runs it unpruned"
-        )
+        rest = self._told[0][self.step + 1 :]
+        raise self._lost(value, f"where {rest[0] if rest else 'the end of the run'} was expected")
 
     def _begin(self, scheduler: Any, value: float, tolerance: float) -> None:
         total = float(getattr(scheduler.config, "num_train_timesteps", 1000))
-        for told in TOLD:
-            self._told = [told(level, total) for level in self.levels]
-            found = [index for index in range(len(self.levels)) if self._is(index, value, tolerance)]
-            if found:
-                nearest = min(found, key=lambda index: abs(self._told[index] - value))
-                self.start = self.step = nearest
-                self.call, self.calls_at_start = 0, 1
-                return
-        # The pipeline tells its model something else: all that is known is that it changes with the step.
-        self._told, self._last = [], value
-        self.start = self.step = int(getattr(scheduler, "begin_index", None) or 0)
-        self.call, self.calls_at_start = 0, 1
+        ways = [[told(level, total) for level in self.levels] for told in TOLD]
+        starts = [_place(way, value, tolerance) for way in ways]
+        found = [start for start in starts if start is not None]
+        # Else it tells its model something else: all that is known is that it changes with the step.
+        self.start = found[0] if found else int(getattr(scheduler, "begin_index", None) or 0)
+        self._told = [way for way, start in zip(ways, starts, strict=True) if start == self.start]
+        self._told = self._told if found else []
+        self.step, self.call, self.calls_at_start, self._last = self.start, 0, 1, value
 
     def _count(self, scheduler: Any, value: float) -> bool:
         """Move on by what is told alone: another value is another step."""
         if value == self._last:
-            self.call += 1
-            self.calls_at_start = max(self.calls_at_start, self.call + 1)
+            self._call_again(value)
             return False
         if self.step + 1 == len(self.levels):
-            raise RuntimeError(
-                f"the model is called with timestep {value:g} after the last of {len(self.levels)} steps: "
-                "this loop does not walk through scheduler.timesteps; dipgo_fx.disable(pipe) runs it unpruned"
-            )
+            raise self._lost(value, "where the end of the run was expected")
         self.step, self.call, self._last = self.step + 1, 0, value
         return False
 
-    def _is(self, index: int, value: float, tolerance: float) -> bool:
-        return index < len(self._told) and abs(self._told[index] - value) <= tolerance
+    def _call_again(self, value: float) -> None:
+        self.call += 1
+        if self.step == self.start:
+            self.calls_at_start = self.call + 1
+            if self.call == MOST_CALLS and len(self.levels) > 1:
+                raise self._lost(value, f"for the {self.call + 1}th time")
+
+    def _fitting(self, step: int, value: float, tolerance: float) -> list[list[float]]:
+        """Return the ways to tell that have `value` at a step."""
+        return [way for way in self._told if step < len(way) and abs(way[step] - value) <= tolerance]
+
+    def _lost(self, value: float, what: str) -> RuntimeError:
+        return RuntimeError(
+            f"the model is called with timestep {value:g} after step {self.step} of {len(self.levels)}, "
+            f"{what}: this loop does not walk through scheduler.timesteps one by one, or another pipeline "
+            "uses the same model; dipgo_fx.disable(pipe) runs it unpruned"
+        )
+
+
+def _place(told: list[float], value: float, tolerance: float) -> int | None:
+    """Return the step that is told a value, the nearest of several, `None` if there is none."""
+    near = [(abs(level - value), step) for step, level in enumerate(told) if abs(level - value) <= tolerance]
+    return min(near)[1] if near else None
 
 
 def stepped_sample(step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
@@ -120,6 +131,6 @@ def _value(timestep: Any) -> tuple[float, float]:
     """Return a timestep as a number, and how far its dtype may have rounded it."""
     if not isinstance(timestep, torch.Tensor):
         return float(timestep), 1e-6 * abs(float(timestep))
-    value = float(timestep.flatten()[0])
+    value = float(timestep.max())  # of models with a timestep a token: what is given is told 0
     digits = torch.finfo(timestep.dtype).eps if timestep.is_floating_point() else 0.0
     return value, max(digits, 1e-6) * max(abs(value), 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ from torch.utils import _pytree as pytree
 
 from .blocks import Granularity, find_blocks
 from .graph_writer import MODEL, attribute, parts_of
+from .known_values import KnownValues
 from .loop_recorder import LoopRecorder
 from .tags import is_block_output, tag
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CallGraph:
     """A model's call as a graph from its tensors to the tensors that it returns.
 
@@ -25,12 +26,19 @@ class CallGraph:
         blocks: names of the N blocks, in the order in which the model calls them.
         outputs: the nodes of the tensors that blocks return, each with the number of its block.
         result: what the model returns, its tensors replaced by `TENSOR`.
+        values: of the inputs that the model's Python looked at, by their place among the tensors: the graph
+            is one for these values.
     """
 
     module: fx.GraphModule
     blocks: tuple[str, ...]
     outputs: Mapping[fx.Node, int]
     result: Any
+    values: Mapping[int, torch.Tensor]
+
+    def holds_for(self, tensors: Sequence[torch.Tensor]) -> bool:
+        """Tell whether the model's Python would go the same way for these inputs."""
+        return all(torch.equal(tensors[place], value) for place, value in self.values.items())
 
     def is_of(self, model: nn.Module) -> bool:
         """Tell whether the model still has the parts that the graph calls; an adapter may replace one."""
@@ -48,19 +56,42 @@ class CallGraph:
         return pytree.tree_unflatten([next(given) if leaf is TENSOR else leaf for leaf in leaves], spec)
 
 
+def _stored(recorder: LoopRecorder, target: str) -> torch.Tensor:
+    """Return a constant of a recording, or a tensor of its model."""
+    if target in recorder.constants:
+        return recorder.constants[target]
+    return attribute(recorder.model, target.removeprefix(f"{MODEL}."))  # type: ignore[no-any-return]
+
+
 TENSOR = object()
 """Stands for a tensor in `CallGraph.result`."""
 
 
-def record_call(model: nn.Module, granularity: Granularity, arguments: Mapping[str, Any]) -> CallGraph:
-    """Return the graph of `model(**arguments)`; nothing is computed.
+def record_call(
+    model: nn.Module,
+    granularity: Granularity,
+    arguments: Mapping[str, Any],
+    changing: Container[str] = (),
+) -> CallGraph:
+    """Return the graph of `model(**arguments)`; the model is not computed.
 
-    Whatever is no tensor among the arguments becomes part of the graph.
+    Whatever is no tensor among the arguments becomes part of the graph, and so do the values of tensors that
+    the model's Python looks at, such as the lengths behind a mask.
+
+    Args:
+        changing: names of the arguments that differ at every step, whose values must not be looked at.
 
     Raises `TraceError` for Python that cannot be recorded; names the module.
     """
     recorder = LoopRecorder(model, find_blocks(model, granularity), granularity != "stage")
-    given = recorder.placeholders(dict(arguments))
+    given: dict[str, Any] = {}
+    inputs: dict[fx.Node, torch.Tensor] = {}
+    known: dict[fx.Node, torch.Tensor] = {}
+    for name, argument in arguments.items():
+        given[name], own = recorder.placeholders(argument)
+        inputs |= own
+        known |= {} if name in changing else own
+    recorder.known = KnownValues(known, lambda target: _stored(recorder, target))
     with recorder.recording():
         result = model(**given)
     leaves = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
@@ -70,4 +101,7 @@ def record_call(model: nn.Module, granularity: Granularity, arguments: Mapping[s
     blocks = tuple(recorder.called_blocks)
     number = {block: n for n, block in enumerate(blocks)}
     outputs = {n: number[tag(n, "block")] for n in module.graph.nodes if is_block_output(n)}
-    return CallGraph(module, blocks, outputs, pytree.tree_map_only(torch.Tensor, lambda _: TENSOR, result))
+    places = {node: place for place, node in enumerate(inputs)}
+    values = {places[node]: inputs[node].clone() for node in recorder.known.read}
+    shown = pytree.tree_map_only(torch.Tensor, lambda _: TENSOR, result)
+    return CallGraph(module, blocks, outputs, shown, values)

@@ -50,7 +50,7 @@ class GraphWriter:
         self.constants: dict[str, torch.Tensor] = {}
         self.step = 0
         self.in_model = False
-        self.shape_env = ShapeEnv()
+        self.shape_env = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False)
         self.fake_mode = FakeTensorMode(shape_env=self.shape_env, allow_non_fake_inputs=True)
         self.batch = self._new_batch_size() if rows is None else rows
         self._lifted: dict[Any, str] = {}
@@ -103,14 +103,19 @@ class GraphWriter:
             node.meta["val"] = self._fake(node, conditioning[name], rows)
         return x, {name: node.meta["val"] for name, node in named.items()}
 
-    def placeholders(self, arguments: Any) -> Any:
-        """Add an input for every tensor in nested arguments and return fake ones of the same shapes."""
+    def placeholders(self, arguments: Any) -> tuple[Any, dict[fx.Node, torch.Tensor]]:
+        """Add an input for every tensor in nested arguments.
+
+        Returns fake ones of the same shapes in their places, and the tensor that each input stands for.
+        """
+        inputs: dict[fx.Node, torch.Tensor] = {}
 
         def added(tensor: torch.Tensor) -> torch.Tensor:
             node = self._first(lambda: self.graph.placeholder(f"input_{len(self.graph.nodes)}"))
+            inputs[node] = tensor
             return self._stand_in(tensor, node)
 
-        return pytree.tree_map_only(torch.Tensor, added, arguments)
+        return pytree.tree_map_only(torch.Tensor, added, arguments), inputs
 
     def output(self, value: Any) -> None:
         """Close the graph: it returns `value`, and what does not lead there is dropped."""

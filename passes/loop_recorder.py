@@ -9,6 +9,7 @@ steps, and the steps' graphs are equal by construction.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.utils import _pytree as pytree
 
 from .blocks import block_name
@@ -25,6 +27,8 @@ from .graph_writer import MODEL
 from .recorder import Recorder
 from .signature import call_signature
 from .uncompiled import uncompiled
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,14 @@ class LoopRecorder(Recorder):
         return result
 
     def _leaf(self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
-        result = self._run_leaf(call, module, args, kwargs)
+        try:
+            result = self._run_leaf(call, module, args, kwargs)
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            if self.known is None:
+                raise
+            if path not in self._blocks:
+                return call(module, *args, **kwargs)  # entered, its Python can be given values
+            result = self._run_on_zeros(call, module, args, kwargs)
         block = self._new_block(path) if path in self._blocks else None
         node = self._emit(
             "call_module",
@@ -148,12 +159,18 @@ class LoopRecorder(Recorder):
         self._bind(result, node, block)
         return result
 
-    def _new_block(self, path: str) -> str:
-        """Note a block of the first call and return its name."""
-        if path in self._called:
-            raise TraceError("a block is called twice in one step; gate its parent instead")
-        self._called.append(path)
-        return block_name(path, self._calls[0])
+    def _new_block(self, path: str) -> str | None:
+        """Note a block of the first call and return its name, `None` for one that was called before."""
+        name = block_name(path, self._calls[0])
+        if path not in self._called:
+            self._called.append(path)
+            return name
+        self._called.remove(path)
+        self._blocks -= {path}
+        for node in self.graph.nodes:
+            if node.meta["custom"]["block"] == name:
+                node.meta["custom"]["block"] = None
+        return None
 
     def _run_leaf(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Return the leaf's fake result; leaves of equal structure and input shapes run once."""
@@ -163,12 +180,34 @@ class LoopRecorder(Recorder):
                 self._results[key] = call(module, *args, **kwargs)
         return pytree.tree_map_only(torch.Tensor, self._renew, self._results[key])
 
+    def _run_on_zeros(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Return the fake result of a block whose Python looks at values: experts that are chosen by row."""
+
+        def zeros(tensor: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+
+        was, self._paused = self._paused, True
+        try:
+            args, kwargs = pytree.tree_map_only(torch.Tensor, zeros, (args, kwargs))
+            result = call(module, *args, **kwargs)
+        finally:
+            self._paused = was
+        with self.paused():
+            return pytree.tree_map_only(
+                torch.Tensor, lambda t: self.fake_mode.from_tensor(t, static_shapes=True), result
+            )
+
     def _first_call(self, call: Callable[..., Any], model: nn.Module, args: Any, kwargs: Any) -> Any:
         inputs = self._inputs((args, kwargs))
-        self.in_model = True
+        blocks, self.in_model = self._blocks, True
         result = call(model, *args, **kwargs)
         self.in_model = False
         self._called_so_far = 1
+        repeated = {block for block in blocks if block not in self._blocks}
+        if repeated:
+            logger.warning("called more than once a step, so without gates: %s", ", ".join(sorted(repeated)))
+        if not self._called:
+            raise TraceError("it calls no block, or each more than once a step: there is nothing to gate")
         body = [node for node in self.graph.nodes if node.meta["custom"]["in_model"]]
         if self.gate_head:
             self._tag_head(model, body)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import fx, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from .errors import TraceError
 from .graph_writer import GraphWriter, storage
+from .known_values import READERS, KnownValues, indexed, is_discrete, leaves, map_tensors, written
 
 # Tensor methods that stand for an operator are recorded as the operator: the graph reads like the
 # Python it came from, and a number may stand on either side.
@@ -59,6 +62,7 @@ class Recorder(GraphWriter, TorchFunctionMode):
     def __init__(self, root: nn.Module, rows: int | None = None) -> None:
         GraphWriter.__init__(self, root, rows)
         TorchFunctionMode.__init__(self)
+        self.known: KnownValues | None = None
         self._elementwise: dict[Any, torch.Tensor] = {}
 
     def __torch_function__(
@@ -73,7 +77,19 @@ class Recorder(GraphWriter, TorchFunctionMode):
             raise TraceError(f"torch.{name} in the loop: only randn and randn_like can be recorded")
         if name in NOISE_FACTORIES:
             return self._noise(name, args, kwargs)
-        result = self._evaluate(func, name, args, kwargs)
+        if name == "__setitem__":
+            return self._assign(*args)
+        if name in READERS and self.known is not None:
+            return func(self.known.of(self._tensor(args[0])), *args[1:], **kwargs)
+        try:
+            result = self._evaluate(func, name, args, kwargs)
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            if self.known is None:
+                raise
+            args, kwargs = self._with_values(name, args, kwargs)
+            if not self._touches((args, kwargs)):
+                return func(*args, **kwargs)
+            result = self._evaluate(func, name, args, kwargs)
         if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(result)):
             return result
         self._bind(result, self._function(func, name, args, kwargs))
@@ -90,11 +106,46 @@ class Recorder(GraphWriter, TorchFunctionMode):
                 self._elementwise[key] = func(*args)
         return self._renew(self._elementwise[key])
 
+    def _with_values(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return arguments of a call whose result has a shape that follows from values, with those values."""
+        sizes, kwargs = map_tensors(self._number, (args[1:], kwargs))
+        args = (self._value(args[0]) if isinstance(args[0], torch.Tensor) else args[0], *sizes)
+        if name == "__getitem__":
+            args = (args[0], indexed(args[1]))
+        elif name == "repeat_interleave":
+            kwargs["output_size"] = int((args[1] if len(args) > 1 else kwargs["repeats"]).sum())
+        return args, kwargs
+
+    def _value(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the value of a recorded tensor of integers or truths, any other tensor as it is."""
+        if self.known is None or id(tensor) not in self._recorded or not is_discrete(tensor):
+            return tensor
+        return self.known.of(self._tensor(tensor))  # type: ignore[no-any-return]
+
+    def _number(self, tensor: torch.Tensor) -> Any:
+        """Return the value of a tensor like `_value`, a single one as a number: a size, or a place."""
+        value = self._value(tensor)
+        is_known = is_discrete(value) and id(value) not in self._recorded
+        return int(value) if is_known and value.dim() == 0 and value.dtype != torch.bool else value
+
+    def _assign(self, tensor: torch.Tensor, index: Any, value: Any) -> None:
+        """Record `tensor[index] = value` as an edited copy that stands for the tensor from now on."""
+        is_new = id(tensor) not in self._recorded
+        if id(tensor) in self._owned or (is_new and tensor._is_view()):
+            raise TraceError(
+                "an assignment into a part of the model or a view of a constant cannot be recorded"
+            )
+        self._refuse_aliased(tensor, "an assignment")
+        index = index if isinstance(index, (list, tuple)) else (index,)
+        if self.known is not None and any(isinstance(part, slice) for part in index):
+            index = [map_tensors(self._value, part) if isinstance(part, slice) else part for part in index]
+        arguments = (self._tensor(tensor), tuple(self._arguments(index)), self._argument(value))
+        self._bind(tensor, self._emit("call_function", written, arguments))
+
     def _touches(self, arguments: Any) -> bool:
-        return any(
-            isinstance(leaf, torch.SymInt) or id(leaf) in self._recorded
-            for leaf in pytree.tree_leaves(arguments)
-        )
+        return any(isinstance(leaf, torch.SymInt) or id(leaf) in self._recorded for leaf in leaves(arguments))
 
     def _function(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
         if name == "__get__":
@@ -107,7 +158,10 @@ class Recorder(GraphWriter, TorchFunctionMode):
             in_place
             or (name == "pow" and func is not torch.pow)  # a wrapper that is no attribute of Tensor
             or getattr(torch.Tensor, name, None) is func
-            or not callable(getattr(torch, name, getattr(torch.nn.functional, name, None)))
+            or (
+                hasattr(torch.Tensor, name)
+                and not callable(getattr(torch, name, getattr(torch.nn.functional, name, None)))
+            )
         )
         if is_method and name in REFLECTED_OPERATORS:
             target = REFLECTED_OPERATORS[name]
@@ -118,7 +172,7 @@ class Recorder(GraphWriter, TorchFunctionMode):
             return self._emit("call_function", target, convert(args))
         if not is_method:
             return self._emit("call_function", func, self._arguments(args), self._arguments(kwargs))
-        if name == "__setitem__" or not hasattr(torch.Tensor, name):
+        if not hasattr(torch.Tensor, name):
             raise TraceError(f"in-place {name} on a tensor of the loop cannot be recorded")
         given, named = self._arguments(args), self._arguments(kwargs)
         if name in CASTS:
@@ -150,7 +204,8 @@ class Recorder(GraphWriter, TorchFunctionMode):
         return noise
 
     def _refuse_aliased(self, tensor: torch.Tensor, name: str) -> None:
-        if len(self._storages.get(storage(tensor), ())) > 1:
+        keys = self._storages.get(storage(tensor), set()) - {id(tensor)}
+        if any(count > OWN_REFERENCES for count in _reference_counts([self._recorded[k][0] for k in keys])):
             raise TraceError(
                 f"{name} edits a tensor in place that other tensors of the loop are views of; "
                 "write the arithmetic out of place"
@@ -169,6 +224,22 @@ class Recorder(GraphWriter, TorchFunctionMode):
         if constant and value.dim() == 0 and id(value) not in self._owned and not value.is_meta:
             return value.item()
         return value
+
+
+def _reference_counts(held: list[Any]) -> list[int]:
+    return [sys.getrefcount(item) for item in held]
+
+
+def _own_references() -> int:
+    """Return the references to a recorded tensor beside Python's: in its node, in `_recorded`, here."""
+    held = [object()]
+    recorded = [{"val": held[0]}, (held[0], None)]
+    (count,) = _reference_counts(held)
+    del recorded
+    return count
+
+
+OWN_REFERENCES = _own_references()
 
 
 def _kind(value: Any) -> Any:

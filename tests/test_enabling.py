@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 import dipgo_fx
-import pipelines
+from benchmarks.coverage import pipelines
+from benchmarks.coverage.skipping import calls_of, random_plan, recorded, skipping
 from dipgo_fx import Plan, PlanError, TraceError
 from dipgo_fx.applying import build
 from dipgo_fx.cost import LoopCost
@@ -28,28 +29,16 @@ from dipgo_fx.passes import GateTable
 from dipgo_fx.passes.call_recorder import record_call
 from dipgo_fx.pipeline_tracing import capture, trace_pipeline
 from dipgo_fx.step_clock import StepClock
-from skipping import calls_of, random_plan, recorded, skipping
 
 STEPS = 6
 FEW = ("sd", "dit", "sd3", "flux", "pixart-sigma", "wan", "ltx")
 """The pipelines of the fast tests: a U-Net and transformers, one and two calls a step."""
 REFUSED = {
-    "lumina2": "depends on the values of a tensor",
-    "hunyuanimage": "depends on the values of a tensor",
-    "hunyuanvideo15": "depends on the values of a tensor",
-    "framepack": "depends on the values of a tensor",
-    "qwenimage21": "depends on the values of a tensor",
-    "bria-fibo2": "depends on the values of a tensor",
-    "hidream": "numpy() is not supported",
-    "z_image": "pad_sequence on a tensor",
+    "qwenimage21": "KVLayerCache cannot be written",
     "glm-image": "GlmImageLayerKVCache cannot be written",
-    "wan-animate": "a block is called twice in one step",
-    "ltx2": "rows at the first step",
     "anyflow-far": "does not walk through scheduler.timesteps",
-    "longcat-audio": "does not walk through scheduler.timesteps",
     "amused": "has 0 of them",
     "cosmos3": "has 0 of them",
-    "sana-wm": "gives other values than the model",
     "ideogram4": "has 2 of them",
 }
 """The pipelines that cannot be run by a plan, and what the error says."""
@@ -228,6 +217,22 @@ def test_batch_size_and_image_size_may_change(pipe: Any) -> None:
         reference = skipped("sd", pipe, plan, batch=batch)
         with dipgo_fx.enabled(pipe, plan):
             assert torch.equal(run("sd", pipe, batch), reference)
+
+
+def test_a_mask_whose_values_the_model_looks_at_may_change() -> None:
+    """Lumina 2 cuts its text to the lengths of its mask: what is recorded for one prompt serves no other."""
+    key, pipe = "lumina2", pipelines.PIPELINES["lumina2"].build()
+    plan = plan_of(key)
+    masks = [torch.arange(pipelines.TOKENS).expand(2, -1) < count for count in (5, 3, 5)]
+    options = [{"prompt_attention_mask": mask.long()} for mask in masks]
+    references = [skipped(key, pipe, plan, **option) for option in options]
+    assert not torch.equal(references[0], references[1])
+    with dipgo_fx.enabled(pipe, plan) as forward:
+        for number, (option, reference) in enumerate(zip(options, references, strict=True)):
+            assert torch.equal(run(key, pipe, **option), reference)
+            if number == 1:
+                count = forward.graphs.num_steps
+        assert forward.graphs.num_steps == count
 
 
 def test_a_cancelled_run_does_not_touch_the_next(pipe: Any) -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import dipgo_fx
-import pipelines
 import zoo
+from benchmarks.coverage import pipelines
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipgo_fx.step_clock import StepClock
+from dipgo_fx.step_clock import MOST_CALLS, StepClock
 
 TOLD: dict[str, Callable[[float], float]] = {
     "itself": lambda t: t,
@@ -80,3 +80,32 @@ def test_a_loop_that_jumps_is_refused() -> None:
         RuntimeError, match=r"timestep 500 after step 0 of 3, where 700\.0 was expected.*disable"
     ):
         clock.tick(own, torch.tensor(500.0))
+
+
+def test_what_fits_two_ways_of_telling_is_settled_by_the_next_call() -> None:
+    """A loop that begins at 0 tells its model 0, whether it tells timesteps or shares of them."""
+    levels = [0.0, 250.0, 500.0, 750.0]
+    for told in ("itself", "its share"):
+        clock, own = StepClock(), scheduler(levels)
+        found = []
+        for level in levels:
+            clock.tick(own, torch.tensor(TOLD[told](level)))
+            found.append(clock.step)
+        assert found == [0, 1, 2, 3]
+
+
+def test_a_timestep_a_token_is_that_of_the_noisiest() -> None:
+    """Models that are given a first frame are told that it has no noise."""
+    clock, own = StepClock(), scheduler([900.0, 700.0, 500.0])
+    for step, level in enumerate((900.0, 700.0, 500.0)):
+        clock.tick(own, torch.tensor([[0.0, level, level]]))
+        assert clock.step == step
+
+
+def test_a_loop_that_stands_still_is_refused() -> None:
+    """A plan would run whole at every call, and nobody would see it."""
+    clock, own = StepClock(), scheduler([900.0, 700.0, 500.0])
+    for _ in range(MOST_CALLS):
+        clock.tick(own, torch.tensor(900.0))
+    with pytest.raises(RuntimeError, match=r"timestep 900 after step 0 of 3, for the 7th time.*disable"):
+        clock.tick(own, torch.tensor(900.0))

@@ -373,16 +373,27 @@ def test_noise_that_no_generator_reaches_is_refused() -> None:
         toy.loop(2, toy.Step(lambda prediction, sample: sample + torch.rand_like(prediction)))
 
 
-def test_a_block_that_is_called_twice_is_refused() -> None:
-    """A gate stands for one call; a block called twice in a step has no single output."""
-    linear = nn.Linear(3, 3)
+class Twice(toy.Stack):
+    """Calls its first block twice."""
 
-    class Twice(toy.Stack):
-        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-            return super().forward(super().forward(sample, timestep), timestep)
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        return super().forward(sample + self.layers[0](sample), timestep)
 
-    with pytest.raises(TraceError, match=r"Twice\.layers\.0, step 0: a block is called twice"):
-        _trace_toy(Twice(linear))
+
+def test_a_block_that_is_called_twice_has_no_gate(caplog: pytest.LogCaptureFixture) -> None:
+    """A gate stands for one call: a part called twice in a step always runs, and a warning names it."""
+    model = Twice(nn.Linear(3, 3), nn.Linear(3, 3))
+    graph = _trace_toy(model)
+    assert graph.blocks == ("layers.1",)
+    assert "called more than once a step, so without gates: layers.0" in caplog.text
+    with torch.no_grad():
+        expected = denoise(model, prepared(toy.Step(), 2), toy.sample(), {})
+    assert torch.equal(run(graph, toy.sample(), {}), expected)
+    plan = Plan.from_keep(graph, torch.tensor([[True], [False]]))
+    assert [node.target for node in build(graph, plan).graph.nodes].count("model.layers.0") == 4
+    with pytest.raises(TraceError, match=r"Twice, step 0: .* each more than once a step"):
+        _trace_toy(Twice(nn.Linear(3, 3)))
 
 
 def test_an_edit_of_an_aliased_tensor_is_refused() -> None:
