@@ -11,6 +11,7 @@ SCRIPTS = (
     "search_cost",
     "step_counts",
     "macs",
+    "coverage",
     "speed",
     "report",
     "train_digits",

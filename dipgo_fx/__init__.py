@@ -9,12 +9,12 @@
 """
 
 from .applying import PrunedLoop, apply
-from .enabling import PrunedForward, disable, enable, enabled
 from .errors import PlanError
 from .loop import Loop
 from .macs import count_macs
 from .passes import TraceError
-from .pipeline_pruning import prune_pipeline
+from .pipelines.enabling import PrunedForward, disable, enable, enabled
+from .pipelines.pruning import prune_pipeline
 from .plan import Plan
 from .pruning import prune
 from .report import Report

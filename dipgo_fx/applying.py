@@ -65,7 +65,8 @@ def apply(
         model: the denoiser the plan was made for, any weights; left as found.
         scheduler: the scheduler the plan was made for; left as found.
         plan: the plan.
-        ratio: another share of MACs to remove, from the plan's frontier; its own if omitted.
+        ratio: another share of MACs to remove, from the plan's frontier; its own if omitted. 0 is the
+            unpruned loop, bit for bit.
         num_inference_steps: another step count, likewise; its own if omitted.
         sample: example of the initial noise, for another image size than `model.config` gives.
         conditioning: examples of the other arguments, likewise.
@@ -85,6 +86,7 @@ def apply(
     if ratio is not None:
         check_ratio(ratio)
     _check_same_classes(model, scheduler, plan)
+    is_off = ratio == 0
     loop = trace(
         model,
         scheduler,
@@ -92,13 +94,16 @@ def apply(
         sample=sample,
         conditioning=conditioning,
         guidance_scale=plan.facts.guidance.scale,
-        split_guidance=plan.facts.guidance.split,
+        split_guidance=plan.facts.guidance.split and not is_off,  # in two calls a step rounds otherwise
         granularity=plan.facts.granularity,
     )
     cost = LoopCost.of(loop)
-    if steps != plan.facts.num_inference_steps:
+    if is_off:
+        plan = replace(Plan.from_keep(loop, cost.all_kept), origin=_derived(plan, "unpruned"))
+    elif steps != plan.facts.num_inference_steps:
         plan = at_steps(plan, loop.facts, plan.ratio if ratio is None else ratio, cost)
     elif ratio is not None:
+        plan.check_fits(loop.facts)
         plan = at_ratio(plan, ratio, cost)
     return build(loop, plan, fold=fold)
 

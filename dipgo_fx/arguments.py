@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import inspect
+import sys
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Number, Real
 from typing import Any
@@ -54,9 +55,13 @@ def check_loop_arguments(
             "scheduler must be a diffusers scheduler with set_timesteps() and step(), such as "
             f"pipe.scheduler, got {_described(scheduler)}"
         )
-    check("num_inference_steps", num_inference_steps, Integral, "a whole number of steps")
-    if int(num_inference_steps) < 1:  # type: ignore[call-overload]
-        raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
+    _check_step(scheduler)
+    if not {"timestep", "kwargs"} & {*forward_parameters(model)}:
+        raise ValueError(
+            f"model must be a denoiser whose forward takes a timestep, {type(model).__name__}.forward takes "
+            f"{list(forward_parameters(model))}"
+        )
+    check_steps(num_inference_steps)
     if sample is not None:
         check("sample", sample, torch.Tensor, "a tensor like the initial noise")
         assert isinstance(sample, torch.Tensor)
@@ -67,11 +72,34 @@ def check_loop_arguments(
             )
     if conditioning is not None:
         _check_conditioning("conditioning", conditioning, model)
-    if guidance_scale is not None:
-        check("guidance_scale", guidance_scale, Real, "a number, or None for no guidance")
-        if not math.isfinite(guidance_scale):  # type: ignore[arg-type]
-            raise ValueError(f"guidance_scale must be finite, got {guidance_scale}")
+    check_guidance_scale(guidance_scale)
     check("split_guidance", split_guidance, bool, "True or False")
+
+
+def check_steps(num_inference_steps: Any) -> None:
+    """Raise `TypeError` unless this is a whole number, `ValueError` unless it is at least 1."""
+    check("num_inference_steps", num_inference_steps, Integral, "a whole number of steps")
+    if num_inference_steps < 1:
+        raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
+
+
+def check_guidance_scale(guidance_scale: Any) -> None:
+    """Raise `TypeError` unless this is a number or `None`, `ValueError` unless it is finite."""
+    if guidance_scale is None:
+        return
+    check("guidance_scale", guidance_scale, Real, "a number, or None for no guidance")
+    if not abs(guidance_scale) <= sys.float_info.max:
+        raise ValueError(f"guidance_scale must be finite, got {guidance_scale}")
+
+
+def _check_step(scheduler: Any) -> None:
+    try:
+        inspect.signature(scheduler.step).bind(None, None, None, return_dict=False)
+    except TypeError as error:
+        raise TypeError(
+            "scheduler must be one whose step() takes a prediction, a timestep and a sample, got "
+            f"{type(scheduler).__name__} ({error})"
+        ) from error
 
 
 def _check_conditioning(name: str, given: object, model: nn.Module) -> None:
@@ -80,16 +108,24 @@ def _check_conditioning(name: str, given: object, model: nn.Module) -> None:
     assert isinstance(given, Mapping)
     parameters = forward_parameters(model)
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    free = [*parameters][1:]  # the first is the sample
-    taken = [key for key in given if key in LOOP_GIVES or key == next(iter(parameters))]
+    sample, *free = parameters
+    taken = [key for key in given if key in (sample, *LOOP_GIVES)]
     if taken:
         raise ValueError(f"{name} has {taken}, which the loop itself gives to {type(model).__name__}.forward")
     unknown = [key for key in given if key not in free]
     if unknown and not takes_all:
         accepted = sorted({*free} - {*LOOP_GIVES})
         raise ValueError(f"{name} has {unknown}, but {type(model).__name__}.forward takes {accepted}")
+    needed = [
+        p.name for p in parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
+    missing = [key for key in needed if key not in (*given, sample, *LOOP_GIVES)]
+    if missing:
+        raise ValueError(f"{name} has {list(given)}, but {type(model).__name__}.forward also needs {missing}")
     for key, value in given.items():
         for leaf in pytree.tree_leaves(value):
+            if isinstance(leaf, torch.Tensor) and leaf.dim() == 0:
+                raise ValueError(f"{name}[{key!r}] must have a row a sample, got a tensor without dimensions")
             kinds = (torch.Tensor, Number, str, type(None))
             check(f"{name}[{key!r}]", leaf, kinds, "a tensor, a number, a text, None, or nested ones")
 
@@ -97,7 +133,7 @@ def _check_conditioning(name: str, given: object, model: nn.Module) -> None:
 def check_ratio(ratio: object) -> None:
     """Raise `TypeError` unless `ratio` is a number, `ValueError` unless it lies in [0, 1)."""
     check("ratio", ratio, Real, "a number, the share of MACs to remove")
-    if not 0 <= float(ratio) < 1:  # type: ignore[arg-type]
+    if not 0 <= ratio < 1:  # type: ignore[operator]
         raise ValueError(f"ratio is the share of MACs to remove and must lie in [0, 1), got {ratio}")
 
 

@@ -81,7 +81,7 @@ def fill(
     gates = keep[1:].view(-1)
     spent = cost.kept_at_most(keep, history)
     for gate in candidates:
-        if kept - spent < TOLERANCE / 4:
+        if kept < 1 and kept - spent < TOLERANCE / 4:  # of a whole budget nothing is left over
             break
         gates[gate] = True
         if fits(cost, keep, kept, history):

@@ -99,6 +99,11 @@ class LoopCost:
         return replace(self, fixed=fixed, full=full, num_steps=num_steps)
 
     @property
+    def all_kept(self) -> torch.Tensor:
+        """The `(T, N)` keep table that closes no gate."""
+        return torch.ones(self.num_steps, self.num_blocks, dtype=torch.bool)
+
+    @property
     def smallest_kept(self) -> float:
         """The share that is left when every gate after the first step closes."""
         keep = torch.zeros(self.num_steps, self.num_blocks, dtype=torch.bool)

@@ -30,6 +30,22 @@ class Point(ComparedByValue):
     runs: Runs
     weights: torch.Tensor
 
+    def __post_init__(self) -> None:
+        """Raise `PlanError` for steps or weights that no point has."""
+        for steps in self.runs:
+            if not steps or any(type(step) is not int for step in steps):
+                raise PlanError(f"steps of the frontier must be whole numbers, got {steps}")
+            if steps[0] != 0 or list(steps) != sorted({*steps}):
+                raise PlanError(f"steps of the frontier must rise from 0, got {steps}")
+        weights = self.weights
+        if not self.runs or weights.dim() != 3 or weights.shape[2] != HISTORY:
+            raise PlanError(
+                f"a point of the frontier must have steps of every call and weights (T, R, {HISTORY}), got "
+                f"{len(self.runs)} calls and {tuple(weights.shape)}"
+            )
+        if not bool(torch.isfinite(weights).all()):
+            raise PlanError("weights of the frontier must be finite")
+
     @classmethod
     def of(cls, runs: Runs, table: GateTable, cost: LoopCost) -> Point:
         """Return the point of a table that makes `runs` and skips the rest."""

@@ -38,7 +38,7 @@ def example_conditioning(model: nn.Module) -> dict[str, Any]:
     Raises `ValueError` naming an argument whose shape the config does not give.
     """
     config, parameters = getattr(model, "config", None), forward_parameters(model)
-    first = next(model.parameters())
+    first = next(model.parameters(), torch.empty(0))
 
     def zeros(*shape: int) -> torch.Tensor:
         return torch.zeros(1, *shape, dtype=first.dtype, device=first.device)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import fx
 
+from .errors import PlanError
 from .guidance import NO_GUIDANCE, Guidance
 from .passes import Granularity
 from .passes.base import written_class
@@ -40,6 +42,38 @@ class LoopFacts:
     granularity: Granularity
     guidance: Guidance = field(default=NO_GUIDANCE)
 
+    def __post_init__(self) -> None:
+        """Raise `PlanError` for facts that no loop has."""
+        sound = {
+            "model": isinstance(self.model, str),
+            "scheduler": isinstance(self.scheduler, str),
+            "num_inference_steps": type(self.num_inference_steps) is int and self.num_inference_steps > 0,
+            "timesteps": type(self.timesteps) is tuple and all(map(_is_number, self.timesteps)),
+            "blocks": type(self.blocks) is tuple and all(map(_is_name, self.blocks)),
+            "granularity": self.granularity in get_args(Granularity),
+            "guidance": _is_guidance(self.guidance),
+        }
+        for name, is_sound in sound.items():
+            if not is_sound:
+                raise PlanError(f"{name} of facts cannot be {getattr(self, name)!r:.200}")
+        if len({*self.blocks}) != len(self.blocks):
+            raise PlanError(f"blocks of facts must have names of their own, got {self.blocks!r:.200}")
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_guidance(value: Any) -> bool:
+    if type(value) is not Guidance or type(value.split) is not bool:
+        return False
+    return value.scale is None or _is_number(value.scale)
+
+
+def _is_name(value: object) -> bool:
+    """Tell whether a value is a name that may be printed."""
+    return isinstance(value, str) and value.isprintable()
+
 
 # The graph goes another way; a compiled call and hooks belong to the process.
 UNPICKLED = frozenset({"_graph", "_compiled_call_impl", "_forward_hooks", "_forward_pre_hooks"})
@@ -61,6 +95,8 @@ class Loop(fx.GraphModule):
     @property
     def facts(self) -> LoopFacts:
         """What the loop was traced from."""
+        if "facts" not in self.meta:
+            raise TypeError("this loop must come from trace(), prune() or apply()")
         facts: LoopFacts = self.meta["facts"]
         return facts
 

@@ -58,10 +58,12 @@ class Plan(ComparedByValue):
                 raise PlanError(
                     f"{name} must have shape {shape} (calls of the model, blocks), got {tuple(table.shape)}"
                 )
-        if self.scores is not None and not bool(torch.isfinite(self.scores).all()):
-            raise PlanError("scores must be finite")
+        if self.scores is not None and (self.scores.is_complex() or not bool(self.scores.isfinite().all())):
+            raise PlanError("scores must be finite numbers")
         if not 0 <= self.ratio < 1:
             raise PlanError(f"ratio must lie in [0, 1), got {self.ratio}")
+        for point in self.frontier:
+            self._check_point(point)
         if self.cost is not None:
             self._check_cost(self.cost)
 
@@ -75,8 +77,25 @@ class Plan(ComparedByValue):
             check("each of frontier", point, Point, "a Point")
         check("cost", self.cost, (LoopCost, type(None)), "a LoopCost or None")
         check("origin", self.origin, dict, "a dictionary of plain values")
+        object.__setattr__(self, "ratio", float(self.ratio))
+        if not plan_file.is_plain(self.origin):
+            raise PlanError(f"origin must hold what JSON can hold, got {self.origin!r:.200}")
+
+    def _check_point(self, point: Point) -> None:
+        steps, calls = len(self.timesteps), len(self.facts.guidance.calls)
+        if (len(point.runs), len(point.weights)) != (calls, steps) or point.runs[-1][-1] >= steps:
+            raise PlanError(
+                f"a point of the frontier must be of {calls} calls and {steps} steps, got "
+                f"{len(point.runs)} calls, {len(point.weights)} steps and {point.runs[-1]}"
+            )
 
     def _check_cost(self, cost: LoopCost) -> None:
+        sizes = len(self.timesteps), len(self.blocks), len(self.facts.guidance.calls)
+        if (cost.num_steps, cost.num_blocks, cost.num_calls) != sizes:
+            raise PlanError(
+                f"cost must be of a loop of {sizes} steps, blocks and calls a step, got "
+                f"{(cost.num_steps, cost.num_blocks, cost.num_calls)}"
+            )
         removed = 1 - cost.kept(self.table)
         if abs(removed - self.ratio) > RATIO_DIGITS:
             raise PlanError(f"ratio is {self.ratio}, but the gates remove {removed} of the loop's MACs")

@@ -72,8 +72,7 @@ def prune(
     model = checked_model(model)
     check_search_arguments(ratio, config, generator, progress)
     if split_guidance is None:
-        searched = ratio > 0 and isinstance(config, PruneConfig) and granularity != "stage"
-        split_guidance = guidance_scale is not None and searched
+        split_guidance = guidance_scale is not None and gains_by_split(ratio, config, granularity)
     check_loop_arguments(
         model, scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance
     )
@@ -94,6 +93,11 @@ def prune(
         batch = calibrate(loop, model, calibration, config.samples, scale, generator)
         plan = search(loop, batch, config, kept, generator, progress)
     return build(loop, plan)
+
+
+def gains_by_split(ratio: float, config: Config, granularity: Granularity) -> bool:
+    """Tell whether the two conditions of guidance are calls of their own unless somebody says otherwise."""
+    return ratio > 0 and isinstance(config, PruneConfig) and granularity != "stage"
 
 
 @contextmanager

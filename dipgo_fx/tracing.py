@@ -16,6 +16,7 @@ from .loop import Loop, LoopFacts
 from .passes import Granularity, LoopRecorder, find_blocks
 from .passes.graph_writer import parts_of
 from .passes.uncompiled import refuse_wrapped_parts
+from .pipelines.denoiser import ForwardSlot
 
 GUARD = "_inputs"
 
@@ -68,7 +69,7 @@ def trace(
     # The paper's stages leave the output head alone.
     recorder = LoopRecorder(model, find_blocks(model, granularity), granularity != "stage", guidance.calls)
     x, inputs = recorder.inputs(GUARD, sample, conditioning, guidance.rows)
-    with recorder.recording():
+    with ForwardSlot(model).unpruned(), recorder.recording():
         result = denoise(model, own, x, inputs, guidance, on_step=recorder.start_step)
     recorder.mark_sample(len(own.timesteps), result)
     recorder.output(result)

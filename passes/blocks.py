@@ -47,6 +47,11 @@ def path_of(block: str) -> str:
     return block.partition("@")[0]
 
 
+def call_of(block: str) -> str:
+    """Return the name of the call of the model that a block's name is of."""
+    return block.partition("@")[2]
+
+
 def _stages(model: nn.Module) -> Iterator[str]:
     for name, child in model.named_children():
         if isinstance(child, nn.ModuleList):

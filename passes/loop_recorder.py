@@ -82,6 +82,8 @@ class LoopRecorder(Recorder):
 
     def start_step(self, step: int, sample: torch.Tensor) -> None:
         """Tag what is recorded from now on with `step`, and `sample` as what the step starts from."""
+        if step and not self._called_so_far:
+            raise TraceError("the scheduler is stepped twice for one call of the model")
         self.step, self._called_so_far = step, 0
         self.mark_sample(step, sample)
 

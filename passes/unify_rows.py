@@ -76,6 +76,8 @@ class _Unified:
         if isinstance(ours, (tuple, list)) and len(ours) == len(theirs):
             merged = [self._merged(node, *pair) for pair in zip(ours, theirs, strict=True)]
             return merged if isinstance(ours, list) else tuple(merged)
+        if isinstance(ours, list) and _repeats(ours) and _repeats(theirs) and ours[0] == theirs[0]:
+            return self._list(node, ours[:1], len(ours), len(theirs))
         if isinstance(ours, Mapping) and ours.keys() == theirs.keys():
             return {key: self._merged(node, value, theirs[key]) for key, value in ours.items()}
         if isinstance(ours, int) and ours != theirs:
@@ -83,6 +85,14 @@ class _Unified:
         if ours != theirs:
             raise self._differs(node, ours, theirs)
         return ours
+
+    def _list(self, node: fx.Node, entry: list[Any], ours: int, theirs: int) -> fx.Node:
+        """Return the node of a list that has the same entry for every row."""
+        size, graph = self._size(node, ours, theirs), self.first.graph
+        with graph.inserting_after(max(self._sizes.values())):
+            made = graph.call_function(operator.mul, (entry, size))
+        made.meta = {"custom": dict(size.meta["custom"]), "spec": entry}
+        return made
 
     def _size(self, node: fx.Node, ours: int, theirs: int) -> fx.Node:
         """Return the node of a number that is a multiple of the batch size in both recordings."""
@@ -153,6 +163,11 @@ class _Unified:
             f"samples and {_short(theirs)} with {self.second.batch}: what is computed may not depend on "
             "the batch size"
         )
+
+
+def _repeats(values: Any) -> bool:
+    """Tell whether a list holds the same value over and over."""
+    return bool(values) and all(value == values[0] for value in values)
 
 
 def _short(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,28 @@ def test_ratio_zero_is_asked_for() -> None:
     whole = applied(with_frontier(PLAIN), ratio=0)
     assert whole.plan.ratio == 0
     assert bool(whole.plan.keep.all())
+
+
+def test_ratio_zero_is_the_traced_loop() -> None:
+    """Bit for bit, also of a plan that has the conditions of guidance apart: the stock loop has not."""
+    key = ("unet-text", "ddim", "block", 2.0)
+    x, c = inputs("unet-text", 2, 2.0)
+    for split in (False, True):
+        graph = loop(*key, STEPS, split)
+        keep = torch.ones(graph.num_steps, len(graph.blocks), dtype=torch.bool)
+        keep[1:, ::2] = False
+        plan = Plan.from_keep(graph, keep)
+        off = dipgo_fx.apply(zoo.model("unet-text"), zoo.SCHEDULERS["ddim"](), plan, ratio=0)
+        assert torch.equal(run(off, x, c), run(loop(*key, STEPS), x, c))
+        assert (off.plan.ratio, off.plan.origin["name"]) == (0, "unpruned")
+
+
+def test_a_plan_of_another_depth_is_refused_before_it_is_moved() -> None:
+    """By what differs, whatever else is asked for."""
+    other = with_frontier(PLAIN)
+    facts = replace(other.facts, timesteps=tuple(t + 1 for t in other.timesteps))
+    with pytest.raises(PlanError, match="this plan is for timesteps="):
+        applied(replace(other, facts=facts), ratio=0.3)
 
 
 def test_folding_is_exact_for_one_sample_and_close_for_more() -> None:

@@ -96,6 +96,7 @@ KINDS: dict[str, Callable[[object], bool]] = {
     "conditioning": is_a(Mapping),
     "calibration": is_a(Mapping),  # or an iterable of them, which no stray is
     "prompts": is_a(Mapping),  # an iterable of texts
+    "inputs": lambda value: value is None or callable(value),
     "split_guidance": is_a(bool),
     "config": is_a(PruneConfig, PaperConfig),
     "generator": is_a(torch.Generator),
@@ -202,7 +203,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for place in (
         "tracing.LoopRecorder",
-        "pipeline_tracing.LoopRecorder",
+        "pipelines.tracing.LoopRecorder",
         "macs.NodeCounter",
         "cost.NodeCounter",
     ):
@@ -285,8 +286,22 @@ def test_no_function_is_left_out() -> None:
         *(
             (name, {"ratio": ratio}, r"ratio .* must lie in \[0, 1\), got")
             for name in ("prune", "apply", "enable", "enabled", "prune_pipeline")
-            for ratio in (1.0, 2, -0.25, float("nan"), float("inf"))
+            for ratio in (1.0, 2, -0.25, float("nan"), float("inf"), 10**400)
         ),
+        ("prune_pipeline", {"num_inference_steps": 0}, "num_inference_steps must be at least 1, got 0"),
+        *(
+            (name, {"guidance_scale": scale}, "guidance_scale must be finite, got")
+            for name in ("trace", "prune", "prune_pipeline")
+            for scale in (float("nan"), -float("inf"), 10**400)
+        ),
+        ("enable", {"compile": {"foo": 1}}, r"compile has \['foo'\], but torch.compile takes .*'fullgraph'"),
+        ("trace", {"model": nn.Linear(1, 1)}, "model must be a denoiser whose forward takes a timestep"),
+        (
+            "trace",
+            {"model": zoo.model("unet-text"), "conditioning": {}},
+            "also needs .'encoder_hidden_states'.",
+        ),
+        ("prune", {"calibration": {"class_labels": torch.tensor(1)}}, "must have a row a sample"),
         ("trace", {"split_guidance": True}, "split_guidance needs a guidance_scale"),
         ("prune", {"split_guidance": True}, "split_guidance needs a guidance_scale"),
         ("apply", {"scheduler": zoo.SCHEDULERS["euler"]()}, "DDIMScheduler, got .*EulerDiscreteScheduler"),
@@ -327,6 +342,15 @@ def test_a_value_out_of_range_is_refused_before_any_work(
     """A `ValueError` says what a value must be."""
     with pytest.raises(ValueError, match=said):
         call(name, **changes)
+
+
+@pytest.mark.parametrize("word", ["num_inference_steps", "guidance_scale"])
+def test_words_of_a_pipeline_are_looked_at_too(word: str) -> None:
+    """Those that decide which loop is searched."""
+    wrong = [value for value in STRAYS.values() if not KINDS[word](value) and value is not None]
+    for value in wrong:
+        with pytest.raises(TypeError, match=rf"^{word} must be "):
+            call("prune_pipeline", **{word: value})
 
 
 @pytest.mark.parametrize("name", ["trace", "prune", "apply"])

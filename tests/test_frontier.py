@@ -168,20 +168,22 @@ def test_a_frontier_survives_its_file(tmp_path: Path, key: Key) -> None:
     [
         ((1, 2), torch.zeros(FRONTIER_STEPS, 1, 3), "must rise from 0"),
         ((0, 3, 2), torch.zeros(FRONTIER_STEPS, 1, 3), "must rise from 0"),
-        ((0, FRONTIER_STEPS), torch.zeros(FRONTIER_STEPS, 1, 3), "must rise from 0"),
-        ((0, 2), torch.zeros(FRONTIER_STEPS, 1, 2), "weights of the frontier must be"),
+        ((0, FRONTIER_STEPS), torch.zeros(FRONTIER_STEPS, 1, 3), "must be of 1 calls and"),
+        ((0, 2.0), torch.zeros(FRONTIER_STEPS, 1, 3), "must be whole numbers"),
+        ((), torch.zeros(FRONTIER_STEPS, 1, 3), "must be whole numbers"),
+        ((0, 2), torch.zeros(FRONTIER_STEPS, 1, 2), r"weights \(T, R, 3\), got 1 calls and"),
         ((0, 2), torch.full((FRONTIER_STEPS, 1, 3), torch.nan), "must be finite"),
     ],
 )
-def test_damaged_points_are_refused(
-    tmp_path: Path, steps: tuple[int, ...], weights: torch.Tensor, said: str
-) -> None:
-    """A file whose points cannot be is not read."""
-    point = replace(with_frontier(PLAIN).frontier[0], runs=(steps,), weights=weights)
-    damaged = replace(with_frontier(PLAIN), frontier=(point,))
-    damaged.save(tmp_path / "plan.json")
+def test_points_that_cannot_be_are_refused(steps: tuple[int, ...], weights: torch.Tensor, said: str) -> None:
+    """By themselves, or by the plan that they are of."""
+
+    def planned() -> Plan:
+        point = replace(with_frontier(PLAIN).frontier[0], runs=(steps,), weights=weights)
+        return replace(with_frontier(PLAIN), frontier=(point,))
+
     with pytest.raises(PlanError, match=said):
-        Plan.load(tmp_path / "plan.json")
+        planned()
 
 
 def test_a_point_has_the_weights_of_all_that_is_read() -> None:

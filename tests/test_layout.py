@@ -40,6 +40,7 @@ MAY_IMPORT_LATE = ("dipgo_fx/cli.py", "dipgo_fx/demo/*.py")
 MIRRORED = {
     "": "dipgo_fx",
     "passes": "passes",
+    "pipelines": "dipgo_fx/pipelines",
     "search": "dipgo_fx/search",
     "demo": "dipgo_fx/demo",
     "benchmarks": "benchmarks",
@@ -254,9 +255,10 @@ def test_no_modules_import_each_other() -> None:
     assert cycle_of(import_graph()) == []
 
 
-def test_applying_a_plan_needs_no_search() -> None:
-    """Nothing of dipgo_fx/search/ is imported by what applies a plan, itself or through others."""
-    found = reached(import_graph(), "dipgo_fx.applying")
+@pytest.mark.parametrize("module", ["dipgo_fx.applying", "dipgo_fx.pipelines.enabling"])
+def test_applying_a_plan_needs_no_search(module: str) -> None:
+    """Nothing of dipgo_fx/search/ is imported by what applies or enables a plan, itself or through others."""
+    found = reached(import_graph(), module)
     assert {"dipgo_fx.plan", "dipgo_fx.passes.recorder"} <= found
     assert {name for name in found if name.startswith("dipgo_fx.search")} == set()
     assert "dipgo_fx.search.refine" in reached(import_graph(), "dipgo_fx.pruning")

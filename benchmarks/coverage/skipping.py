@@ -12,13 +12,13 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from dipgo_fx import Plan
-from dipgo_fx.denoiser import ForwardSlot, only_denoiser
-from dipgo_fx.lanes import CallArguments
 from dipgo_fx.loop import LoopFacts
 from dipgo_fx.passes import GateTable
 from dipgo_fx.passes.blocks import path_of
 from dipgo_fx.passes.call_recorder import CallGraph, record_call
 from dipgo_fx.passes.gate_table import last_kept, terms
+from dipgo_fx.pipelines.denoiser import ForwardSlot, only_denoiser
+from dipgo_fx.pipelines.lanes import CallArguments
 
 Run = Callable[[DiffusionPipeline], torch.Tensor]
 

@@ -87,7 +87,10 @@ def _joined(given: Conditioning) -> dict[str, Any]:
             raise ValueError(
                 f"items of calibration must hold the same names, got {sorted(items[0])} and {sorted(item)}"
             )
-    return {name: _concatenate([item[name] for item in items]) for name in items[0]}
+    try:
+        return {name: _concatenate([item[name] for item in items]) for name in items[0]}
+    except (TypeError, RuntimeError, KeyError) as error:
+        raise ValueError(f"items of calibration must be alike but for their rows: {error}") from error
 
 
 def _concatenate(values: list[Any]) -> Any:

@@ -137,5 +137,5 @@ def _check_at_least_0(config: Any, *names: str) -> None:
 
 def _check_one_of(config: Any, **choices: tuple[str, ...]) -> None:
     for name, known in choices.items():
-        if getattr(config, name) not in known:
+        if not isinstance(getattr(config, name), str) or getattr(config, name) not in known:
             raise ValueError(f"{name} must be one of {known}, got {getattr(config, name)!r}")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import fx
 
+from ..arguments import check
 from ..cost import LoopCost
 from ..loop import Loop
 from ..passes import BindGates, DropDeadBlocks, GateTable, InsertGates, Pipeline
@@ -92,7 +93,9 @@ class Evaluator:
 
     def _seen(self, samples: torch.Tensor) -> torch.Tensor:
         """Return samples as the loss sees them: decoded if the config says so."""
-        return (self.config.decode(samples) if self.config.decode is not None else samples).float()
+        seen = samples if self.config.decode is None else self.config.decode(samples)
+        check("what decode returns", seen, torch.Tensor, "a tensor")
+        return seen.float()
 
     def charge(self, runs: float, batch: Batch) -> None:
         """Note `runs` unpruned runs of a batch."""

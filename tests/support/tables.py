@@ -11,11 +11,16 @@ from dipgo_fx.passes import HISTORY, GateTable
 WEIGHTS = st.sampled_from((0.0, 1.0)) | st.floats(-4, 4, allow_subnormal=False)
 
 
+def evenly(least: int, most: int) -> st.SearchStrategy[int]:
+    """Draw numbers that are as often large as small, which hypothesis' own integers are not."""
+    return st.sampled_from(range(least, most + 1))
+
+
 @st.composite
 def keeps(draw: st.DrawFn, steps: int | None = None, blocks: int | None = None) -> torch.Tensor:
     """Draw a `(T, N)` keep table, its first row true, of a given shape or of any small one."""
-    steps = steps or draw(st.integers(1, 7))
-    blocks = blocks or draw(st.integers(1, 4))
+    steps = steps or draw(evenly(1, 7))
+    blocks = blocks or draw(evenly(1, 4))
     row = st.lists(st.booleans(), min_size=blocks, max_size=blocks)
     rest = draw(st.lists(row, min_size=steps - 1, max_size=steps - 1))
     return torch.tensor([[True] * blocks, *rest])

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from .errors import PlanError
-from .passes.uncompiled import is_hook, is_wrapper
+from ..errors import PlanError
+from ..passes.uncompiled import is_hook, is_wrapper
 
 TIMESTEP = ("timestep", "timesteps", "timestep_ratio", "t")
 """What the models of diffusers call their argument of the noise level."""
@@ -66,6 +66,10 @@ def parameters_of(module: nn.Module) -> list[str]:
     return list(inspect.signature(type(module).forward).parameters)[1:]
 
 
+class StandIn:
+    """What stands in for the `forward` of a model on a plan's behalf."""
+
+
 class ForwardSlot:
     """Where a module keeps its own `forward`: hooks (offloading, casting) put theirs around it."""
 
@@ -95,6 +99,19 @@ class ForwardSlot:
             del self.module.__dict__["forward"]
         else:
             setattr(owner, name, self._own())
+
+    @contextmanager
+    def unpruned(self) -> Iterator[None]:
+        """Let calls of the module go past a plan that runs it; hooks of others stay."""
+        current = self.current
+        if not isinstance(current, StandIn):
+            yield
+            return
+        self.restore()
+        try:
+            yield
+        finally:
+            self.put(current)
 
     @contextmanager
     def bare(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dipgo_fx.step_clock import MOST_CALLS, StepClock
+from dipgo_fx.pipelines.step_clock import MOST_CALLS, StepClock
 
 TOLD: dict[str, Callable[[float], float]] = {
     "itself": lambda t: t,

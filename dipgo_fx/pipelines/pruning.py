@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from importlib import resources
 from itertools import cycle, islice
@@ -13,20 +13,22 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-from .arguments import check, checked_prompts
-from .budget import kept_of
-from .cost import LoopCost
+from ..arguments import check, check_guidance_scale, check_steps, checked_prompts
+from ..budget import kept_of
+from ..cost import LoopCost
+from ..loop import Loop
+from ..passes import Granularity, find_blocks
+from ..plan import Plan
+from ..pruning import frozen, gains_by_split
+from ..search.batch import Batch
+from ..search.calibration import with_path
+from ..search.config import Config, PruneConfig, check_search_arguments
+from ..search.recipe import search
+from .capturing import Asked, PipelineInputs, asking, capture
 from .denoiser import only_denoiser
-from .loop import Loop
-from .passes import Granularity, find_blocks
-from .pipeline_tracing import PipelineInputs, capture, trace_pipeline
-from .plan import Plan
-from .pruning import frozen
-from .search.batch import Batch
-from .search.calibration import with_path
-from .search.config import Config, PruneConfig, check_search_arguments
-from .search.recipe import search
+from .tracing import check_first_step, inputs_of, trace_pipeline
 
+INPUTS = (Callable, type(None))
 logger = logging.getLogger(__name__)
 
 
@@ -35,7 +37,8 @@ def prune_pipeline(
     ratio: float = 0.8,
     *,
     prompts: Iterable[str] | None = None,
-    split_guidance: bool = True,
+    inputs: Asked | None = None,
+    split_guidance: bool | None = None,
     granularity: Granularity = "block",
     config: Config | None = None,
     generator: torch.Generator | None = None,
@@ -49,11 +52,15 @@ def prune_pipeline(
     drawn as its `prepare_latents` does.
 
     Args:
-        pipe: a diffusers pipeline that draws latents for prompts; left as found.
+        pipe: a diffusers pipeline that has `prepare_latents`; left as found.
         ratio: share of the loop's MACs to remove, in [0, 1), see `prune`.
         prompts: what the images of the search show, repeated if they are few; two hundred short ones that
             come with this package if omitted.
-        split_guidance: let the two conditions of guidance run at steps of their own.
+        inputs: for pipelines that take more than prompts, or none: given a number of samples it returns the
+            arguments that have an entry for each, `lambda n: {"prompt": prompts[:n], "image": images[:n]}`
+            say, for 2 and 3, for up to 19 while the loop is recorded, and for `config.samples`.
+        split_guidance: let the two conditions of guidance run at steps of their own; by default as for
+            `prune`.
         granularity: which modules are blocks.
         config: how to search, as for `prune`.
         generator: source of all randomness; the same seed gives the same plan.
@@ -62,7 +69,7 @@ def prune_pipeline(
             `num_frames`, `negative_prompt`, ...; the pipeline's defaults if omitted.
 
     Raises:
-        ValueError: a ratio out of range or out of reach, prompts that are empty.
+        ValueError: a ratio out of range or out of reach, prompts that are empty or come with `inputs`.
         TypeError: an argument of another kind or that the pipeline does not take, by name.
         TraceError: Python that cannot be recorded; names the module.
     """
@@ -70,39 +77,57 @@ def prune_pipeline(
     config = PruneConfig() if config is None else config
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     check_search_arguments(ratio, config, generator, progress)
+    if split_guidance is None:
+        split_guidance = gains_by_split(ratio, config, granularity)
     check("split_guidance", split_guidance, bool, "True or False")
     given = checked_prompts(prompts)
+    check("inputs", inputs, INPUTS, "a function of a number of samples that returns arguments, or None")
+    if given is not None and inputs is not None:
+        raise ValueError("inputs hold the prompts too: pass prompts or inputs, not both")
     model = only_denoiser(pipe)
     find_blocks(model, granularity)  # refuses an unknown one
-    _check_call(pipe, call)
+    _check_call(pipe, call, inputs is not None)
+    shown = given or _shipped()
+    # What is recorded does not depend on the words.
+    blank = inputs or (lambda samples: {"prompt": [""] * samples})
+    full = inputs or (lambda samples: {"prompt": [*islice(cycle(shown), samples)]})
     with frozen(model), torch.enable_grad():
-        loop = trace_pipeline(pipe, model, call, split_guidance=split_guidance, granularity=granularity)
+        loop = trace_pipeline(
+            pipe, model, asking(blank, call), split_guidance=split_guidance, granularity=granularity
+        )
+        check_first_step(pipe, model, loop, lambda noise: asking(full, {**call, "generator": noise}))
         kept = kept_of(ratio, LoopCost.of(loop))
-        shown = [*islice(cycle(given or _shipped()), config.samples)]
-        batch = _calibrated(loop, capture(pipe, model, shown, {**call, "generator": generator}), generator)
+        asked = asking(full, {**call, "generator": generator})
+        batch = _calibrated(loop, capture(pipe, model, asked, config.samples), generator)
         plan = search(loop, batch, config, kept, generator, progress)
-    if given is None:
+    if given is None and inputs is None:
         logger.info("searched on %d prompts that come with dipgo_fx", config.samples)
-    notes = {"pipeline": type(pipe).__name__, "prompts": "shipped" if given is None else len(given)}
+    source = "inputs" if inputs else "shipped" if given is None else len(given)
+    notes = {"pipeline": type(pipe).__name__, "prompts": source}
     return replace(plan, origin={**plan.origin, **notes})
 
 
 def _calibrated(loop: Loop, inputs: PipelineInputs, generator: torch.Generator) -> Batch:
     """Return what a pipeline made of prompts, with what its unpruned loop makes of that."""
-    taken = {str(node.target) for node in loop.graph.nodes if node.op == "placeholder"}
-    leaves = {name: tensor for name, tensor in inputs.leaves.items() if name in taken}
+    leaves = inputs_of(loop, inputs)
     sample = leaves.pop("sample")
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     return with_path(loop, Batch(sample, leaves, sample[None], 1, seed))
 
 
-def _check_call(pipe: DiffusionPipeline, call: Mapping[str, Any]) -> None:
-    """Raise `TypeError` for arguments that the pipeline's call does not take, or takes from the search."""
+def _check_call(pipe: DiffusionPipeline, call: Mapping[str, Any], has_inputs: bool) -> None:
+    """Raise `TypeError` for arguments that the pipeline's call does not take, or takes from the search.
+
+    Steps and guidance are looked at as `prune` looks at them, the others are left to the pipeline.
+    """
+    if "num_inference_steps" in call:
+        check_steps(call["num_inference_steps"])
+    check_guidance_scale(call.get("guidance_scale"))
     name, parameters = type(pipe).__name__, inspect.signature(type(pipe).__call__).parameters
-    if "prompt" not in parameters:
+    if "prompt" not in parameters and not has_inputs:
         raise TypeError(
-            f"{name} takes no prompts: search a plan with dipgo_fx.prune(model, scheduler, ...), which can "
-            "be enabled"
+            f"{name} takes no prompts: pass inputs=, or search a plan with dipgo_fx.prune(model, scheduler, "
+            "...), which can be enabled"
         )
     unknown = [word for word in call if word not in parameters]
     own = [word for word in call if word in ("prompt", "latents", "num_images_per_prompt", "output_type")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import threading
 import types
@@ -15,16 +16,17 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
-from .applying import at_ratio, at_steps
-from .arguments import check, check_ratio
-from .denoiser import ForwardSlot, denoiser_of, parts
-from .errors import PlanError
+from ..applying import at_ratio, at_steps
+from ..arguments import check, check_ratio
+from ..errors import PlanError
+from ..passes import GateTable
+from ..passes.step_graphs import Step, StepKind, steps_of
+from ..plan import Plan
+from .denoiser import ForwardSlot, StandIn, denoiser_of, parts
 from .lanes import CallArguments, Graphs, Lane, Values, check_blocks, joined
-from .passes import GateTable
-from .passes.step_graphs import Step, StepKind, steps_of
-from .plan import Plan
 from .step_clock import StepClock, stepped_sample
 
+COMPILE_OPTIONS = frozenset(inspect.signature(torch.compile).parameters) - {"model"}
 logger = logging.getLogger(__name__)
 
 
@@ -64,6 +66,11 @@ def enable(
     check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
     check("plan", plan, Plan, "a dipgo_fx.Plan, as Plan.load() returns it")
     check("compile", compile, (bool, Mapping), "True, False or a mapping of options of torch.compile")
+    unknown = (
+        [name for name in compile if name not in COMPILE_OPTIONS] if isinstance(compile, Mapping) else []
+    )
+    if unknown:
+        raise ValueError(f"compile has {unknown}, but torch.compile takes {sorted(COMPILE_OPTIONS)}")
     if ratio is not None:
         check_ratio(ratio)
         plan = _at_ratio(plan, float(ratio))
@@ -102,11 +109,22 @@ def enabled(
     ratio: float | None = None,
     compile: bool | Mapping[str, Any] = False,
 ) -> Iterator[PrunedForward]:
-    """`enable` for a `with` block; `disable` at its end, whatever happens inside."""
+    """`enable` for a `with` block; at its end the pipeline is as before, whatever happens inside."""
+    before = _enabled_forward(pipe)
+    forward = enable(pipe, plan, ratio=ratio, compile=compile)
     try:
-        yield enable(pipe, plan, ratio=ratio, compile=compile)
+        yield forward
     finally:
         disable(pipe)
+        if before is not None:
+            ForwardSlot(before.graphs.model).put(before)
+
+
+def _enabled_forward(pipe: Any) -> PrunedForward | None:
+    """Return what stands in for the forward of a pipeline's denoiser, `None` if nothing does."""
+    check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
+    current = (ForwardSlot(module).current for module in parts(pipe).values())
+    return next((forward for forward in current if isinstance(forward, PrunedForward)), None)
 
 
 @dataclass(frozen=True)
@@ -118,7 +136,7 @@ class _FirstCall:
     values: Values
 
 
-class PrunedForward:
+class PrunedForward(StandIn):
     """Stands in for the `forward` of a pipeline's denoiser and runs it as a plan says.
 
     Attributes:
@@ -149,7 +167,9 @@ class PrunedForward:
             if self._clock.tick(self._pipe.scheduler, arguments.timestep):
                 self._begin_run(arguments)
             if self._clock.step == self._clock.start:
-                return self._run_whole(arguments)
+                return self._run_first(arguments)
+            if bool(self.plan.keep.all()):
+                return self.graphs.run(arguments, StepKind((), ()), (), ())[0]
             return self._run_step(arguments)
 
     def bytes_held(self) -> list[int]:
@@ -195,7 +215,7 @@ class PrunedForward:
                 scheduler.step = own
             self._watched = None
 
-    def _run_whole(self, arguments: CallArguments) -> Any:
+    def _run_first(self, arguments: CallArguments) -> Any:
         """Run all of the model, at the first step."""
         call = self.graphs.call(arguments)
         check_blocks(call, self.plan.facts)

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from ..errors import PlanError
+from ..loop import LoopFacts
+from ..passes import Granularity, TraceError
+from ..passes.blocks import path_of
+from ..passes.call_recorder import CallGraph, record_call
+from ..passes.step_graphs import Step, StepKind, step_graph
 from .denoiser import TIMESTEP, ForwardSlot, parameters_of
-from .errors import PlanError
-from .loop import LoopFacts
-from .passes import Granularity, TraceError
-from .passes.blocks import path_of
-from .passes.call_recorder import CallGraph, record_call
-from .passes.step_graphs import Step, StepKind, step_graph
 
 RECORDED = 0.02
 """How far a graph may be from its model, relative to the largest value: kernels may round otherwise."""

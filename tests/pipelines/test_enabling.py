@@ -12,27 +12,39 @@ from itertools import cycle
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import dipgo_fx
-from benchmarks.coverage import pipelines
+import zoo
+from benchmarks.coverage import checks, pipelines
 from benchmarks.coverage.skipping import calls_of, random_plan, recorded, skipping
+from benchmarks.coverage.subject import Subject
 from dipgo_fx import Plan, PlanError, TraceError
 from dipgo_fx.applying import build
 from dipgo_fx.cost import LoopCost
-from dipgo_fx.denoiser import only_denoiser
 from dipgo_fx.frontier import Point, whole_steps_table
 from dipgo_fx.guidance import Guidance
 from dipgo_fx.passes import GateTable
 from dipgo_fx.passes.call_recorder import record_call
-from dipgo_fx.pipeline_tracing import capture, trace_pipeline
-from dipgo_fx.step_clock import StepClock
+from dipgo_fx.pipelines.capturing import Asked, asking, capture
+from dipgo_fx.pipelines.denoiser import only_denoiser
+from dipgo_fx.pipelines.tracing import inputs_of, trace_pipeline
 
 STEPS = 6
 FEW = ("sd", "dit", "sd3", "flux", "pixart-sigma", "wan", "ltx")
 """The pipelines of the fast tests: a U-Net and transformers, one and two calls a step."""
+CONTROLLED = (
+    "sd-controlnet",
+    "sd-t2i-adapter",
+    "sdxl-controlnet",
+    "flux-controlnet",
+    "sd3-controlnet",
+    "sd-pag",
+)
+"""Pipelines in which something else speaks to the denoiser, or guides it."""
 REFUSED = {
     "qwenimage21": "KVLayerCache cannot be written",
     "glm-image": "GlmImageLayerKVCache cannot be written",
@@ -73,27 +85,16 @@ def skipped(key: str, pipe: Any, plan: Plan, start: int = 0, **options: Any) -> 
     "key",
     [
         pytest.param(key, marks=[] if key in FEW else pytest.mark.long)
-        for key in pipelines.PIPELINES
+        for key in dict.fromkeys((*FEW, *pipelines.DENOISERS.values(), *CONTROLLED))
         if key not in REFUSED
     ],
 )
 def test_law_7_an_enabled_pipeline_equals_one_whose_blocks_are_skipped_by_hand(key: str) -> None:
-    """Bit for bit; a plan that keeps all changes nothing; a disabled pipeline is as it was."""
-    pipe = pipelines.PIPELINES[key].build()
-    batch = 1 if key == "kandinsky6-sr" else 2  # which runs its loop once for every row
-    expected = run(key, pipe, batch)
-    before = dict(vars(only_denoiser(pipe)))  # after a run: some pipelines leave hooks of their own
-    with dipgo_fx.enabled(pipe, plan_of(key, 1.1)):
-        assert torch.equal(run(key, pipe, batch), expected)
-    plan, clock = plan_of(key), StepClock()
-    first = calls_of(pipe, lambda p: run(key, p, batch))[0]
-    clock.tick(pipe.scheduler, first.timestep)
-    reference = skipped(key, pipe, plan, clock.start, batch=batch)
-    with dipgo_fx.enabled(pipe, plan):
-        assert torch.equal(run(key, pipe, batch), reference)
-        assert torch.equal(run(key, pipe, batch), reference)
-    assert torch.equal(run(key, pipe, batch), expected)
-    assert dict(vars(only_denoiser(pipe))) == before
+    """Bit for bit; a plan that keeps all changes nothing; a disabled pipeline is as it was.
+
+    One pipeline a denoiser is tried here; `python -m benchmarks.coverage` tries them all.
+    """
+    checks.enabled(Subject.of(key, STEPS))
 
 
 @pytest.mark.long
@@ -126,14 +127,17 @@ def size_of(key: str) -> dict[str, int]:
     return {**SIZE, **sizes.get(key, {})}
 
 
+def asked(call: dict[str, Any]) -> Asked:
+    """Return the arguments of a call with the first of the prompts, or with blank ones beyond."""
+    return asking(lambda count: {"prompt": (PROMPTS + [""] * count)[:count]}, call)
+
+
 def whole_loop(key: str, pipe: Any, split: bool, dtype: torch.dtype) -> tuple[Any, dict[str, torch.Tensor]]:
     """Return the recorded loop of a pipeline, and its inputs for three prompts."""
     pipe.to(dtype)
     model, call = only_denoiser(pipe), size_of(key)
-    loop = trace_pipeline(pipe, model, call, split_guidance=split)
-    leaves = capture(pipe, model, PROMPTS, {**call, "generator": torch.Generator().manual_seed(3)}).leaves
-    names = {str(node.target) for node in loop.graph.nodes if node.op == "placeholder"}
-    return loop, {name: tensor for name, tensor in leaves.items() if name in names}
+    loop = trace_pipeline(pipe, model, asked(call), split_guidance=split)
+    return loop, inputs_of(loop, capture(pipe, model, asked({**call, "generator": zoo.generator(3)}), 3))
 
 
 def images(key: str, pipe: Any) -> torch.Tensor:
@@ -170,14 +174,12 @@ def test_a_recorded_pipeline_that_calls_its_model_twice() -> None:
 
     call: dict[str, Any] = {**SIZE, "num_frames": 5, "negative_prompt": "blurred"}
     pipe.encode_prompt = encode_prompt
-    loop = trace_pipeline(pipe, only_denoiser(pipe), call)
+    loop = trace_pipeline(pipe, only_denoiser(pipe), asked(call))
     half = len(loop.blocks) // 2
     assert all(name.endswith("@unconditional") == (n < half) for n, name in enumerate(loop.blocks))
     assert loop.facts.guidance == Guidance(5.0, True)
     given = {**call, "generator": torch.Generator().manual_seed(3)}
-    leaves = capture(pipe, only_denoiser(pipe), PROMPTS[:2], given).leaves
-    names = {str(node.target) for node in loop.graph.nodes if node.op == "placeholder"}
-    inputs = {name: tensor for name, tensor in leaves.items() if name in names}
+    inputs = inputs_of(loop, capture(pipe, only_denoiser(pipe), asked(given), 2))
     plan = random_plan(loop.facts, 0.6, 1)
     for each, expected in (
         (random_plan(loop.facts, 1.1, 0), loop(**inputs)),
@@ -335,10 +337,10 @@ def test_enabling_again_takes_another_plan_and_shares_what_was_traced(pipe: Any)
     dipgo_fx.disable(pipe)
 
 
-def with_frontier(plan: Plan, loop: Any) -> Plan:
+def with_frontier(plan: Plan, loop: Any, calls: int = 1) -> Plan:
     """Return a plan with a frontier of two points of whole steps."""
     cost = LoopCost.of(loop)
-    points = [((0, 3),), ((0, 2, 4),)]
+    points = [((0, 3),) * calls, ((0, 2, 4),) * calls]
     frontier = tuple(Point.of(runs, whole_steps_table(cost, runs), cost) for runs in points)
     return replace(plan, cost=cost, ratio=1 - cost.kept(plan.table), frontier=frontier)
 
@@ -448,8 +450,10 @@ def test_guidance_that_ends_early() -> None:
     pipe.to(torch.float64)
     _, facts = recorded(pipe, lambda p: draw())
     expected = draw()
+    with dipgo_fx.enabled(pipe, random_plan(facts, 1.1, 0)):
+        assert torch.equal(draw(), expected)
     with (
-        dipgo_fx.enabled(pipe, random_plan(facts, 1.1, 0)),
+        dipgo_fx.enabled(pipe, random_plan(facts, 0.6, 0)),
         pytest.raises(RuntimeError, match="split_guidance"),
     ):
         draw()
@@ -597,3 +601,83 @@ def test_compiled_steps(key: str) -> None:
         count = forward.graphs.num_steps
         assert torch.equal(run(key, pipe), found)
         assert forward.graphs.num_steps == count <= STEPS
+
+
+# -- what stands in for the model, and for how long
+
+
+def test_ratio_0_is_the_stock_pipeline() -> None:
+    """Bit for bit, also where the plan has the conditions of guidance apart."""
+    pipe = pipelines.PIPELINES["sd-text"].build()
+    expected = images("sd-text", pipe)
+    loop, _ = whole_loop("sd-text", pipe, True, torch.float32)
+    plan = with_frontier(Plan.from_keep(loop, LoopCost.of(loop).all_kept), loop, calls=2)
+    with dipgo_fx.enabled(pipe, plan, ratio=0.0) as forward:
+        assert torch.equal(images("sd-text", pipe), expected)
+        assert forward.graphs.num_steps == 1
+
+
+def test_an_enabled_plan_comes_back_after_another(pipe: Any) -> None:
+    """At the end of a `with` inside, and after one that was refused."""
+    plan = plan_of("sd")
+    outer = dipgo_fx.enable(pipe, plan)
+    with dipgo_fx.enabled(pipe, plan_of("sd", 0.4, 2)):
+        assert only_denoiser(pipe).forward is not outer
+    assert only_denoiser(pipe).forward is outer
+    with pytest.raises(ValueError, match="ratio"), dipgo_fx.enabled(pipe, plan, ratio=2.0):
+        pass
+    assert only_denoiser(pipe).forward is outer
+
+
+def test_a_model_that_runs_by_a_plan_is_traced_unpruned(pipe: Any) -> None:
+    """So one can search again without disabling."""
+    given = {"conditioning": {"encoder_hidden_states": torch.zeros(1, 7, 16)}, "num_inference_steps": 3}
+    expected = dipgo_fx.trace(pipe.unet, pipe.scheduler, **given)  # type: ignore[arg-type]
+    forward = dipgo_fx.enable(pipe, plan_of("sd"))
+    found = dipgo_fx.trace(pipe.unet, pipe.scheduler, **given)  # type: ignore[arg-type]
+    assert str(found.graph) == str(expected.graph)
+    assert pipe.unet.forward is forward
+
+
+# -- search on what a pipeline is given
+
+QUICK = dipgo_fx.PruneConfig(samples=2, full_runs=3)
+
+
+def test_a_search_takes_what_a_pipeline_takes() -> None:
+    """Embeddings and masks instead of prompts: the plan names their source and runs."""
+    tiny = pipelines.PIPELINES["pixart-sigma"]
+    pipe = tiny.build()
+    asked = {name: value for name, value in tiny.fixed.items() if name != "output_type"}
+    plan = dipgo_fx.prune_pipeline(
+        pipe, 0.4, inputs=tiny.inputs, config=QUICK, progress=False, num_inference_steps=STEPS, **asked
+    )
+    assert plan.origin["prompts"] == "inputs"
+    assert plan.ratio >= 0.4
+    expected = run("pixart-sigma", pipe)
+    with dipgo_fx.enabled(pipe, plan):
+        assert not torch.equal(run("pixart-sigma", pipe), expected)
+
+
+def test_inputs_that_cannot_be_are_refused() -> None:
+    """Beside prompts, or of another kind."""
+    pipe = pipelines.PIPELINES["pixart-sigma"].build()
+    with pytest.raises(ValueError, match="pass prompts or inputs, not both"):
+        dipgo_fx.prune_pipeline(pipe, prompts=["a"], inputs=lambda count: {}, config=QUICK)
+    with pytest.raises(TypeError, match=r"what inputs\(2\) returns must be a mapping of arguments.*got list"):
+        dipgo_fx.prune_pipeline(pipe, inputs=lambda count: [], config=QUICK, progress=False)  # type: ignore[arg-type, return-value]
+
+
+def test_numbers_of_numpy_are_steps_too(tmp_path: Any) -> None:
+    """The plan of a search can be saved whatever kind of number was given."""
+    pipe = pipelines.PIPELINES["flux-text"].build()
+    plan = dipgo_fx.prune_pipeline(
+        pipe,
+        0.3,
+        prompts=PROMPTS,
+        config=QUICK,
+        progress=False,
+        **{**SIZE, "num_inference_steps": np.int64(4)},
+    )
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan

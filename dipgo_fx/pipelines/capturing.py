@@ -1,0 +1,247 @@
+"""What a stock pipeline makes of its arguments before its loop: embeddings, masks, latents."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from ..arguments import check
+from ..passes import TraceError
+from .denoiser import ForwardSlot
+from .lanes import CallArguments
+
+SOURCES = ("encode_", "prepare_")
+"""How the methods of a pipeline begin whose results are inputs of its loop."""
+LATENTS = "prepare_latents"
+Asked = Callable[[int], Mapping[str, Any]]
+"""The arguments of a pipeline's call for so many samples."""
+
+
+class Enough(BaseException):
+    """Ends a call of a pipeline from inside; no `except Exception` of its own may stop it."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where a tensor that a pipeline made has its rows.
+
+    Attributes:
+        dim: the dimension of its rows.
+        conditions: rows a sample, all of one condition first: 2 or 3 where it is made for guidance already.
+    """
+
+    dim: int = 0
+    conditions: int = 1
+
+    @classmethod
+    def of(cls, two: torch.Tensor, three: torch.Tensor) -> Rows | None:
+        """Return where tensors made for two and for three samples have their rows, `None` if nowhere."""
+        if two.dim() != three.dim():
+            return None
+        differing = [
+            dim for dim, sizes in enumerate(zip(two.shape, three.shape, strict=True)) if len({*sizes}) > 1
+        ]
+        if len(differing) != 1:
+            return None
+        sizes = two.shape[differing[0]], three.shape[differing[0]]
+        found = [conditions for conditions in (1, 2, 3) if sizes == (2 * conditions, 3 * conditions)]
+        return cls(differing[0], found[0]) if found else None
+
+    def by_sample(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor with a row a sample, its conditions in the dimension after that."""
+        tensor = tensor if self.dim == 0 else tensor.movedim(self.dim, 0)
+        if self.conditions == 1:
+            return tensor
+        return tensor.reshape(self.conditions, -1, *tensor.shape[1:]).transpose(0, 1)
+
+    def as_made(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Undo `by_sample`."""
+        if self.conditions > 1:
+            tensor = tensor.transpose(0, 1).flatten(0, 1)
+        return tensor if self.dim == 0 else tensor.movedim(0, self.dim)
+
+
+@dataclass(frozen=True)
+class PipelineInputs:
+    """What a pipeline made of its arguments before its loop.
+
+    Attributes:
+        results: of the methods that `SOURCES` names, in the order in which the pipeline called them.
+        samples: for how many samples.
+        rows: rows of the sample in the model's first call.
+        calls: how often the pipeline calls the model at the first step.
+    """
+
+    results: tuple[tuple[str, Any], ...]
+    samples: int
+    rows: int
+    calls: int
+
+    @property
+    def leaves(self) -> dict[str, torch.Tensor]:
+        """All tensors among the results by name; the first one of `prepare_latents` is the `sample`."""
+        named: dict[str, torch.Tensor] = {}
+        for index, (method, result) in enumerate(self.results):
+            tensors = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+            for number, tensor in enumerate(tensors):
+                is_sample = method == LATENTS and "sample" not in named
+                named["sample" if is_sample else f"{method}_{index}_{number}"] = tensor
+        return named
+
+    def by_sample(self, rows: Mapping[str, Rows]) -> dict[str, torch.Tensor]:
+        """Return the tensors with rows, one a sample."""
+        leaves = self.leaves
+        return {name: place.by_sample(leaves[name]) for name, place in rows.items()}
+
+
+def asking(inputs: Asked, call: Mapping[str, Any]) -> Asked:
+    """Return all arguments of a pipeline's call: those that differ by sample, and those that do not.
+
+    Some pipelines want a negative prompt for each prompt.
+    """
+
+    def asked(samples: int) -> Mapping[str, Any]:
+        given = inputs(samples)
+        check(f"what inputs({samples}) returns", given, Mapping, "a mapping of arguments of the pipeline")
+        fixed = {
+            name: [value] * samples
+            if name.startswith("negative_prompt") and isinstance(value, str)
+            else value
+            for name, value in call.items()
+        }
+        return {**given, **fixed}
+
+    return asked
+
+
+def capture(
+    pipe: Any, model: nn.Module, asked: Asked, samples: int, *, first_step: bool = False
+) -> PipelineInputs:
+    """Return what a pipeline makes of its arguments before its loop.
+
+    Args:
+        asked: the arguments.
+        samples: for how many.
+        first_step: run the first step too, to see how it calls the model.
+    """
+    results: list[tuple[str, Any]] = []
+    rows: list[int] = []
+
+    def note(name: str, method: Callable[[], Any]) -> Any:
+        result = method()
+        if not rows:
+            results.append((name, result))
+        return result
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        rows.append(CallArguments.of(model, args, kwargs).rows)
+        if not first_step:
+            raise Enough
+        return type(model).forward(model, *args, **kwargs)
+
+    def step(*args: Any, **kwargs: Any) -> Any:
+        raise Enough
+
+    with as_found(pipe) as state, _forward_of(model, forward), torch.random.fork_rng(devices=[]):
+        state |= watched(pipe, note)
+        state["scheduler"].step = step
+        with until_enough():
+            pipe(**asked(samples))
+    if not any(name == LATENTS for name, _ in results):
+        raise TraceError(
+            f"{type(pipe).__name__} has no {LATENTS}, where its loop starts: search a plan with "
+            "dipgo_fx.prune(model, scheduler, ...) instead"
+        )
+    return PipelineInputs(tuple(results), samples, rows[0], len(rows))
+
+
+def watched(pipe: Any, handle: Callable[[str, Callable[[], Any]], Any]) -> dict[str, Callable[..., Any]]:
+    """Return stand-ins for the methods that `SOURCES` names: each call goes to `handle(name, method)`.
+
+    What such a method calls of its like is left alone.
+    """
+    inside = False
+
+    def stand_in(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            nonlocal inside
+            if inside:
+                return method(*args, **kwargs)
+            inside = True
+            try:
+                return handle(name, functools.partial(method, *args, **kwargs))
+            finally:
+                inside = False
+
+        return called
+
+    names = [name for name in dir(type(pipe)) if name.startswith(SOURCES) and callable(getattr(pipe, name))]
+    return {name: stand_in(name, getattr(pipe, name)) for name in names}
+
+
+def rows_of(two: PipelineInputs, three: PipelineInputs) -> dict[str, Rows]:
+    """Return the inputs that differ by sample, by name, and where they have their rows.
+
+    Raises `TraceError` for one that changes in another way.
+    """
+    found: dict[str, Rows] = {}
+    others = three.leaves
+    for name, tensor in two.leaves.items():
+        other = others.get(name)
+        if other is None:
+            raise TraceError(
+                f"the pipeline makes {name} for {two.samples} samples, but not for {three.samples}"
+            )
+        if tensor.shape == other.shape and torch.equal(tensor, other):
+            continue
+        rows = Rows.of(tensor, other)
+        if rows is None or (name == "sample" and rows != Rows()):
+            raise TraceError(
+                f"{name} has shape {tuple(tensor.shape)} for {two.samples} samples and {tuple(other.shape)} "
+                f"for {three.samples}: expected one row a sample"
+            )
+        found[name] = rows
+    return found
+
+
+@contextmanager
+def as_found(pipe: Any) -> Iterator[dict[str, Any]]:
+    """Lend a pipeline's attributes, with a scheduler of their own; afterwards it is as it was."""
+    state = vars(pipe)
+    before = dict(state)
+    state["scheduler"] = copy.deepcopy(pipe.scheduler)
+    state["_progress_bar_config"] = {**getattr(pipe, "_progress_bar_config", {}), "disable": True}
+    try:
+        yield state
+    finally:
+        state.clear()
+        state.update(before)
+
+
+@contextmanager
+def until_enough() -> Iterator[None]:
+    """Run a pipeline without gradients until `Enough` is raised."""
+    with torch.no_grad(), suppress(Enough):
+        yield
+
+
+@contextmanager
+def _forward_of(model: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    slot = ForwardSlot(model)
+    before = slot.current
+    slot.put(forward)
+    try:
+        yield
+    finally:
+        slot.restore()
+        if slot.current != before:
+            slot.put(before)

@@ -1,0 +1,241 @@
+"""The loop of a stock pipeline as a graph: its own Python is recorded, from the first latents to the last."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from ..guidance import Guidance
+from ..inputs import InputGuard
+from ..loop import Loop, LoopFacts
+from ..passes import Granularity, LoopRecorder, TraceError, find_blocks
+from ..passes.blocks import call_of
+from ..passes.drop_dead_blocks import erase_dead_nodes
+from ..passes.tags import tag
+from ..passes.unify_rows import ROWS, unify_rows
+from ..tracing import GUARD, assemble
+from .capturing import Asked, Enough, PipelineInputs, Rows, as_found, capture, rows_of, until_enough, watched
+from .denoiser import ForwardSlot
+from .lanes import RECORDED, CallArguments, joined
+from .step_clock import stepped_sample
+
+
+def trace_pipeline(
+    pipe: Any,
+    model: nn.Module,
+    asked: Asked,
+    *,
+    split_guidance: bool = True,
+    granularity: Granularity = "block",
+) -> Loop:
+    """Return the loop of `pipe(**asked(n))` for any n; `inputs_of` gives what it takes.
+
+    Guidance, schedulers and scaling are the pipeline's own Python. Under guidance the two conditions are
+    calls of their own if `split_guidance` says so, see `trace`.
+
+    Raises `TraceError` for Python that cannot be recorded.
+    """
+    two, three = (capture(pipe, model, asked, n, first_step=n == 2) for n in (2, 3))
+    rows = rows_of(two, three)
+    calls = _calls(two, split_guidance)
+    recorded = [_record(pipe, model, two, rows, n, asked, calls, granularity) for n in ROWS]
+    recorder, scheduler = recorded[0]
+    constants = unify_rows(recorder, recorded[1][0])
+    facts = LoopFacts(
+        model=type(model).__name__,
+        scheduler=type(scheduler).__name__,
+        num_inference_steps=int(_argument(pipe, asked(2), "num_inference_steps")),
+        timesteps=tuple(scheduler.timesteps.tolist()),
+        blocks=tuple(sorted(recorder.called_blocks, key=call_of, reverse=True)),  # unconditional ones first
+        granularity=granularity,
+        guidance=_guidance(pipe, asked(2), two, calls),
+    )
+    conditioning = two.by_sample(rows)
+    loop = assemble(
+        model, recorder.graph, constants, InputGuard(conditioning.pop("sample"), conditioning, 1), facts
+    )
+    loop.meta["rows"] = rows
+    return loop
+
+
+def check_first_step(pipe: Any, model: nn.Module, loop: Loop, asked: Callable[[Any], Asked]) -> None:
+    """Raise `TraceError` unless the recorded loop makes of two samples what the pipeline makes of them.
+
+    One step is compared, of which kernels and the order of sums may change the last digits; many steps may
+    make anything of those.
+
+    Args:
+        asked: the arguments of the pipeline's call, given a generator.
+    """
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    inputs = inputs_of(loop, capture(pipe, model, asked(generators[0]), 2))
+    # The noise of a step comes after that of the latents.
+    found = _first_step(loop)(**inputs, generator=generators[0])
+    with as_found(pipe) as state, torch.random.fork_rng(devices=[]):
+        samples: list[torch.Tensor] = []
+        own_step = state["scheduler"].step
+
+        @functools.wraps(own_step)  # pipelines read its signature
+        def step(*args: Any, **kwargs: Any) -> Any:
+            samples.append(own_step(*args, **kwargs)[0])
+            raise Enough
+
+        state["scheduler"].step = step
+        with until_enough():
+            pipe(**asked(generators[1])(2))
+    (expected,) = samples
+    margin = RECORDED * float(expected.abs().max())
+    if not torch.allclose(found, expected, rtol=RECORDED, atol=margin):
+        raise TraceError(
+            f"the recorded loop of {type(pipe).__name__} makes other samples than the pipeline: its Python "
+            "does something between the calls of its model that was not seen"
+        )
+
+
+def _first_step(loop: Loop) -> fx.GraphModule:
+    """Return the first step of a loop as a graph of its own."""
+    graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    graph.graph_copy(loop.graph, copies)
+    graph.output(next(copies[node] for node in loop.graph.nodes if 1 in (tag(node, "starts") or ())))
+    erase_dead_nodes(graph)
+    return fx.GraphModule(loop, graph)
+
+
+def inputs_of(loop: Loop, captured: PipelineInputs) -> dict[str, torch.Tensor]:
+    """Return what the recorded loop of a pipeline takes of what the pipeline made."""
+    taken = {str(node.target) for node in loop.graph.nodes if node.op == "placeholder"}
+    rows: Mapping[str, Rows] = loop.meta["rows"]
+    return {name: tensor for name, tensor in captured.by_sample(rows).items() if name in taken}
+
+
+class _PipelineRecorder(LoopRecorder):
+    """Records the model's calls of a pipeline; those that hold both conditions of guidance as two."""
+
+    def _module(self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
+        if path != "":
+            return super()._module(call, module, path, args, kwargs)
+        arguments = CallArguments.of(module, args, kwargs)
+        arguments = CallArguments(pytree.tree_map_only(torch.Tensor, self._as_recorded, arguments.named))
+        if len(self._calls) == 1 or arguments.rows == self.batch:
+            return super()._module(call, module, path, (), arguments.named)
+        record = super()._module
+        return joined([record(call, module, path, (), half.named) for half in arguments.halves()])
+
+    def _as_recorded(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a fake tensor for a real one, a timestep say: the model must not see its value."""
+        if id(tensor) in self._recorded:
+            return tensor
+        return self._stand_in(tensor, self._tensor(tensor))
+
+
+def _record(
+    pipe: Any,
+    model: nn.Module,
+    inputs: PipelineInputs,
+    rows: Mapping[str, Rows],
+    samples: int,
+    asked: Asked,
+    calls: tuple[str, ...],
+    granularity: Granularity,
+) -> tuple[LoopRecorder, Any]:
+    """Return the recorder of a pipeline's run with so many samples, and the scheduler that it used."""
+    recorder = _PipelineRecorder(
+        model, find_blocks(model, granularity), granularity != "stage", calls, samples
+    )
+    given = inputs.by_sample(rows)
+    sample, conditioning = recorder.inputs(GUARD, given.pop("sample"), given, 1)
+    final: list[torch.Tensor] = []
+    arguments = asked(samples)  # now: what somebody's Python makes of the number is no part of the loop
+    with as_found(pipe) as state:
+        scheduler = state["scheduler"]
+        own_step, index = scheduler.step, 0
+
+        @functools.wraps(own_step)  # pipelines read its signature
+        def step(*args: Any, **kwargs: Any) -> Any:
+            nonlocal index
+            if index == 0:
+                recorder.mark_sample(0, stepped_sample(own_step, args, kwargs))
+            result = own_step(*args, **kwargs)
+            index += 1
+            if index == len(scheduler.timesteps):
+                final.append(result[0])
+                raise Enough
+            recorder.start_step(index, result[0])
+            return result
+
+        scheduler.step = step
+        state |= watched(pipe, _stand_ins(inputs, {**conditioning, "sample": sample}, rows))
+        with ForwardSlot(model).bare(), until_enough(), recorder.recording():
+            pipe(**arguments)
+    if not final:
+        raise TraceError(
+            f"the loop of {type(pipe).__name__} ended before its scheduler's last step: search with a "
+            "strength of 1, at a lower one the plan starts at a later step by itself"
+        )
+    recorder.mark_sample(len(scheduler.timesteps), final[0])
+    recorder.output(final[0])
+    return recorder, scheduler
+
+
+def _stand_ins(
+    inputs: PipelineInputs, fakes: Mapping[str, torch.Tensor], rows: Mapping[str, Rows]
+) -> Callable[[str, Callable[[], Any]], Any]:
+    """Return what gives a pipeline the inputs of the graph where its own methods would make them anew."""
+    names = iter(inputs.leaves)
+    results = []
+    for method, result in inputs.results:
+        leaves = [next(names) for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        results.append((method, result, leaves))
+    coming = iter(results)
+
+    def handle(method: str, run: Callable[[], Any]) -> Any:
+        noted, result, leaves = next(coming, (method, None, []))
+        if noted != method:
+            raise TraceError(
+                f"the pipeline calls {method} where it called {noted} for {inputs.samples} samples"
+            )
+        if not any(name in rows for name in leaves):
+            return run()
+        left = iter(leaves)
+
+        def given(tensor: torch.Tensor) -> torch.Tensor:
+            name = next(left)
+            return rows[name].as_made(fakes[name]) if name in rows else tensor
+
+        return pytree.tree_map_only(torch.Tensor, given, result)
+
+    return handle
+
+
+def _calls(inputs: PipelineInputs, split: bool) -> tuple[str, ...]:
+    """Return the names of the model's calls in a step, in order."""
+    if inputs.calls == 2:  # stock pipelines make the conditional call first
+        return "", "unconditional"
+    if inputs.calls != 1:
+        raise TraceError(
+            f"the pipeline calls its model {inputs.calls} times a step; one or two can be recorded"
+        )
+    return ("unconditional", "") if split and inputs.rows == 2 * inputs.samples else ("",)
+
+
+def _guidance(pipe: Any, call: Mapping[str, Any], inputs: PipelineInputs, calls: tuple[str, ...]) -> Guidance:
+    if len(calls) == 1 and inputs.rows == inputs.samples:
+        return Guidance()
+    # Where a model has a guidance of its own, the pipeline's is the "true" one.
+    scales = (_argument(pipe, call, name) for name in ("true_cfg_scale", "guidance_scale"))
+    scale = next((scale for scale in scales if scale is not None), None)
+    if scale is None:
+        raise TraceError(f"{type(pipe).__name__} guides its model, but takes no guidance_scale")
+    return Guidance(float(scale), split=len(calls) == 2)
+
+
+def _argument(pipe: Any, call: Mapping[str, Any], name: str) -> Any:
+    """Return an argument of a pipeline's call, its default if it is not given, `None` if there is none."""
+    parameters = inspect.signature(type(pipe).__call__).parameters
+    return call.get(name, parameters[name].default if name in parameters else None)
