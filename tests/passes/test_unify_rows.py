@@ -18,9 +18,9 @@ GUARD = "guard"
 Body = Callable[[torch.Tensor, int], torch.Tensor]
 
 
-def recorded(body: Body, rows: int) -> LoopRecorder:
+def recorded(body: Body, rows: int, model: nn.Module) -> LoopRecorder:
     """Return the recording of Python that knows the number of rows as a number."""
-    recorder = LoopRecorder(nn.Identity(), (), rows=rows)
+    recorder = LoopRecorder(model, (), rows=rows)
     x, _ = recorder.inputs(GUARD, torch.zeros(1, 3), {}, 1)
     with recorder.recording():
         result = body(x, rows)
@@ -28,13 +28,12 @@ def recorded(body: Body, rows: int) -> LoopRecorder:
     return recorder
 
 
-def unified(body: Body) -> fx.GraphModule:
+def unified(body: Body, model: nn.Module | None = None) -> fx.GraphModule:
     """Return the one graph of two recordings."""
-    first, second = (recorded(body, rows) for rows in ROWS)
+    model = model or nn.Identity()
+    first, second = (recorded(body, rows, model) for rows in ROWS)
     constants = unify_rows(first, second)
-    return fx.GraphModule(
-        parts_of(first.graph, nn.Identity(), {GUARD: nn.Identity(), **constants}), first.graph
-    )
+    return fx.GraphModule(parts_of(first.graph, model, {GUARD: nn.Identity(), **constants}), first.graph)
 
 
 def doubled(x: torch.Tensor, rows: int) -> torch.Tensor:
@@ -51,6 +50,24 @@ def test_any_number_of_rows(rows: int) -> None:
     """Also those that were not recorded with."""
     x = torch.randn(rows, 3, generator=torch.Generator().manual_seed(rows))
     assert torch.equal(unified(doubled)(x), doubled(x, rows))
+
+
+class Counting(nn.Module):
+    """Adds what a list says that a pipeline hands over, sizes of images say."""
+
+    def forward(self, x: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+        """Return `x` with the number and the sum of the sizes added."""
+        return x + len(sizes) + sum(sizes)
+
+
+@given(rows=st.integers(1, 40))
+def test_a_list_with_an_entry_a_row(rows: int) -> None:
+    """Its length follows the rows; entries that differ cannot be those of other rows."""
+    model = nn.ModuleDict({"sizes": Counting()})
+    graph = unified(lambda x, rows: model["sizes"](x, [4] * (2 * rows)), model)
+    assert torch.equal(graph(torch.ones(rows, 3)), torch.full((rows, 3), 1.0 + 10 * rows))
+    with pytest.raises(TraceError, match="may not depend on the batch size"):
+        unified(lambda x, rows: model["sizes"](x, [*range(rows)]), model)
 
 
 def test_specs_are_those_of_one_sample() -> None:

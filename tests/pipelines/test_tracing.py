@@ -1,0 +1,75 @@
+"""The loop of a pipeline as one graph, for any number of samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.coverage import checks
+from benchmarks.coverage.subject import Subject
+from dipgo_fx.passes import TraceError
+from dipgo_fx.pipelines.capturing import asking
+from dipgo_fx.pipelines.denoiser import only_denoiser
+from dipgo_fx.pipelines.tracing import check_first_step, trace_pipeline
+
+# Two calls a step, lists with an entry a sample, rows of two conditions, rows in the second dimension.
+FAST = ("flux", "sd3", "qwenimage", "wan")
+LONG = ("sd-controlnet", "sd-inpaint", "lcm", "kandinsky3", "stable-audio", "sdxl-pag", "flux-img2img")
+
+
+@pytest.mark.parametrize("key", [*FAST, *(pytest.param(key, marks=pytest.mark.long) for key in LONG)])
+def test_a_recorded_loop_ends_with_the_pipelines_own_latents(key: str) -> None:
+    """Bit for bit, for a number of samples that it was not recorded with."""
+    checks.searchable(Subject.of(key))
+
+
+def _traced(key: str, **changes: Any) -> Any:
+    subject = Subject.of(key)
+    pipe, inputs = subject.build(), subject.arguments
+    assert inputs is not None
+    fixed = {**(subject.fixed or {}), **changes}
+    return pipe, inputs, fixed
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("dit", "DiTPipeline has no prepare_latents, where its loop starts"),
+        ("cosmos", "the scheduler is stepped twice for one call of the model"),
+        ("sd-img2img", "ended before its scheduler's last step: search with a strength of 1"),
+        ("lumina2", "its Python depends on the values of a tensor"),
+    ],
+)
+def test_what_cannot_be_one_graph_is_refused(key: str, said: str) -> None:
+    """An error says why."""
+    pipe, inputs, fixed = _traced(key)
+    with pytest.raises(TraceError, match=said):
+        trace_pipeline(pipe, only_denoiser(pipe), asking(inputs, fixed))
+
+
+def test_a_loop_of_another_pipeline_is_found_out() -> None:
+    """One step of the recorded loop is compared with the pipeline's own."""
+    pipe, inputs, fixed = _traced("sd-text", guidance_scale=5.0)
+    model = only_denoiser(pipe)
+    loop = trace_pipeline(pipe, model, asking(inputs, fixed))
+
+    def asked(scale: float) -> Any:
+        return lambda noise: asking(inputs, {**fixed, "guidance_scale": scale, "generator": noise})
+
+    check_first_step(pipe, model, loop, asked(5.0))
+    with pytest.raises(TraceError, match="makes other samples than the pipeline"):
+        check_first_step(pipe, model, loop, asked(9.0))
+
+
+def test_what_makes_the_arguments_is_no_part_of_the_loop() -> None:
+    """Somebody's function may draw random images: no noise of the loop comes of that."""
+    pipe, inputs, fixed = _traced("flux")
+
+    def drawn(samples: int) -> dict[str, Any]:
+        given = dict(inputs(samples))
+        return {**given, "prompt_embeds": torch.randn_like(given["prompt_embeds"])}
+
+    loop = trace_pipeline(pipe, only_denoiser(pipe), asking(drawn, fixed))
+    assert not [node for node in loop.graph.nodes if "randn" in str(node.target)]
