@@ -12,6 +12,7 @@ SCRIPTS = (
     "step_counts",
     "macs",
     "coverage",
+    "enabled",
     "speed",
     "report",
     "train_digits",

@@ -25,6 +25,7 @@ WRITTEN = {
     "step_counts": {"step_counts.md", "step_counts-digits-dit.csv"},
     "macs": {"macs.md", "macs-paper.csv"},
     "coverage": {"coverage.md", "coverage.csv", "coverage-counts.csv"},
+    "enabled": {"enabled.md", "enabled-overhead.csv", "enabled-held.csv"},
     "speed": {"speed.md", "speed-trace.csv", "speed-wall-unet.csv", "speed-guidance-dit.csv"},
     "report": {"README.md", "benchmarks"},
     "train_digits": {"README.md", "training.json", "digits-classifier.safetensors", "digits-dit"},

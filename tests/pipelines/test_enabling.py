@@ -221,6 +221,17 @@ def test_batch_size_and_image_size_may_change(pipe: Any) -> None:
             assert torch.equal(run("sd", pipe, batch), reference)
 
 
+def test_a_model_that_never_ran_keeps_nothing_of_its_recording() -> None:
+    """QwenImage caches tables of its first call: the first call is a real one."""
+    plan = plan_of("qwenimage")
+    expected = run("qwenimage", pipelines.PIPELINES["qwenimage"].build())
+    pipe = pipelines.PIPELINES["qwenimage"].build()
+    with dipgo_fx.enabled(pipe, plan) as forward:
+        run("qwenimage", pipe)
+        assert forward.graphs.num_steps
+    assert torch.equal(run("qwenimage", pipe), expected)
+
+
 def test_a_mask_whose_values_the_model_looks_at_may_change() -> None:
     """Lumina 2 cuts its text to the lengths of its mask: what is recorded for one prompt serves no other."""
     key, pipe = "lumina2", pipelines.PIPELINES["lumina2"].build()
