@@ -47,7 +47,7 @@ def counts(rows: Sequence[Row]) -> Table:
     for kind, (_, name_of) in KINDS.items():
         own = of_kind(rows, kind)
         found = {check: sum(holds(own, name_of, check).values()) for check in ("built", *CHECKS)}
-        lines.append({"": kind, "classes": len({name_of(row) for row in own}), **found})
+        lines.append({"kind": kind, "classes": len({name_of(row) for row in own}), **found})
     return Table("Counts", lines, "`built`: there is a tiny pipeline with it.", "counts")
 
 
@@ -55,7 +55,8 @@ def of_classes(rows: Sequence[Row], kind: str) -> list[Table]:
     """Return a table of the classes that were built, and one of the others."""
     title, name_of = KINDS[kind]
     groups = grouped(of_kind(rows, kind), name_of)
-    built = {name: own for name, own in groups.items() if any(row.case for row in own)}
+    is_built = holds(of_kind(rows, kind), name_of, "built")
+    built = {name: own for name, own in groups.items() if is_built[name]}
     absent = {name: own for name, own in groups.items() if name not in built}
     tables = [Table(f"{kind.capitalize()}", [_line(title, name, own) for name, own in sorted(built.items())])]
     if absent:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from benchmarks.tables import RESULTS
 
-from . import ablations, costs, limits, quality, trials
+from . import ablations, costs, coverage, limits, quality, trials
 from .words import listed
 
 ROOT = RESULTS.parents[1]
@@ -26,6 +26,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "held": quality.held,
     "recognised": limits.recognised,
     "searching": costs.searching,
+    "coverage": coverage.coverage,
     "ablations": ablations.ablations,
     "choices": ablations.choices,
     "ways": ablations.ways,

@@ -18,9 +18,10 @@ from ..passes import TraceError
 from .denoiser import ForwardSlot
 from .lanes import CallArguments
 
-SOURCES = ("encode_", "prepare_")
+SOURCES = ("encode_", "prepare_", "_encode_", "_prepare_")
 """How the methods of a pipeline begin whose results are inputs of its loop."""
-LATENTS = "prepare_latents"
+LATENTS = ("prepare_latents", "prepare_intermediate_images")
+"""The methods that draw the sample that a loop starts with."""
 Asked = Callable[[int], Mapping[str, Any]]
 """The arguments of a pipeline's call for so many samples."""
 
@@ -87,12 +88,12 @@ class PipelineInputs:
 
     @property
     def leaves(self) -> dict[str, torch.Tensor]:
-        """All tensors among the results by name; the first one of `prepare_latents` is the `sample`."""
+        """All tensors among the results by name; the first one of `LATENTS` is the `sample`."""
         named: dict[str, torch.Tensor] = {}
         for index, (method, result) in enumerate(self.results):
             tensors = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
             for number, tensor in enumerate(tensors):
-                is_sample = method == LATENTS and "sample" not in named
+                is_sample = method in LATENTS and "sample" not in named
                 named["sample" if is_sample else f"{method}_{index}_{number}"] = tensor
         return named
 
@@ -155,9 +156,9 @@ def capture(
         state["scheduler"].step = step
         with until_enough():
             pipe(**asked(samples))
-    if not any(name == LATENTS for name, _ in results):
+    if not any(name in LATENTS for name, _ in results):
         raise TraceError(
-            f"{type(pipe).__name__} has no {LATENTS}, where its loop starts: search a plan with "
+            f"{type(pipe).__name__} has no {LATENTS[0]}, where its loop starts: search a plan with "
             "dipgo_fx.prune(model, scheduler, ...) instead"
         )
     return PipelineInputs(tuple(results), samples, rows[0], len(rows))
