@@ -72,6 +72,7 @@ def record_call(
     granularity: Granularity,
     arguments: Mapping[str, Any],
     changing: Container[str] = (),
+    parts: Container[str] | None = None,
 ) -> CallGraph:
     """Return the graph of `model(**arguments)`; the model is not computed.
 
@@ -80,10 +81,15 @@ def record_call(
 
     Args:
         changing: names of the arguments that differ at every step, whose values must not be looked at.
+        parts: names of the model's children that hold blocks, all if omitted; what an adapter has added
+            beside them always runs.
 
     Raises `TraceError` for Python that cannot be recorded; names the module.
     """
-    recorder = LoopRecorder(model, find_blocks(model, granularity), granularity != "stage")
+    blocks = find_blocks(model, granularity)
+    if parts is not None:
+        blocks = tuple(block for block in blocks if block.partition(".")[0] in parts)
+    recorder = LoopRecorder(model, blocks, granularity != "stage")
     given: dict[str, Any] = {}
     inputs: dict[fx.Node, torch.Tensor] = {}
     known: dict[fx.Node, torch.Tensor] = {}
@@ -98,10 +104,10 @@ def record_call(
     recorder.output(tuple(leaves))
     module = fx.GraphModule(parts_of(recorder.graph, model, recorder.constants), recorder.graph)
     module.training = model.training
-    blocks = tuple(recorder.called_blocks)
-    number = {block: n for n, block in enumerate(blocks)}
+    called = tuple(recorder.called_blocks)
+    number = {block: n for n, block in enumerate(called)}
     outputs = {n: number[tag(n, "block")] for n in module.graph.nodes if is_block_output(n)}
     places = {node: place for place, node in enumerate(inputs)}
     values = {places[node]: inputs[node].clone() for node in recorder.known.read}
     shown = pytree.tree_map_only(torch.Tensor, lambda _: TENSOR, result)
-    return CallGraph(module, blocks, outputs, shown, values)
+    return CallGraph(module, called, outputs, shown, values)

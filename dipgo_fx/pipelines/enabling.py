@@ -77,7 +77,7 @@ def enable(
     slot = ForwardSlot(denoiser_of(pipe, plan.facts.model))
     _check_scheduler(pipe, plan)
     options = None if compile is False else {"fullgraph": True, **({} if compile is True else compile)}
-    graphs = Graphs(slot.module, plan.facts.granularity, options)
+    graphs = Graphs(slot.module, plan.facts, options)
     if isinstance(slot.current, PrunedForward):
         slot.current.leave_scheduler()
         graphs = slot.current.graphs if slot.current.graphs.is_like(graphs) else graphs

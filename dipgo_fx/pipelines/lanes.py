@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from ..errors import PlanError
 from ..loop import LoopFacts
-from ..passes import Granularity, TraceError
+from ..passes import TraceError
 from ..passes.blocks import path_of
 from ..passes.call_recorder import CallGraph, record_call
 from ..passes.step_graphs import Step, StepKind, step_graph
@@ -97,19 +97,20 @@ class Graphs:
 
     Args:
         model: the denoiser.
-        granularity: which of its modules are blocks.
+        facts: of the plan, which say which of its modules are blocks.
         options: of `torch.compile`; `None` runs the graphs as they are.
     """
 
-    def __init__(self, model: nn.Module, granularity: Granularity, options: Mapping[str, Any] | None) -> None:
-        self.model, self.granularity, self.options = model, granularity, options
+    def __init__(self, model: nn.Module, facts: LoopFacts, options: Mapping[str, Any] | None) -> None:
+        self.model, self.granularity, self.options = model, facts.granularity, options
+        self.parts = frozenset(block.partition(".")[0] for block in map(path_of, facts.blocks))
         self._calls: dict[tuple[Any, ...], list[CallGraph]] = {}
         self._steps: dict[tuple[CallGraph, StepKind], Callable[..., Any]] = {}
 
     def is_like(self, other: Graphs) -> bool:
         """Tell whether these graphs serve where others are asked for."""
-        asked = other.model, other.granularity, other.options
-        return (self.model, self.granularity, self.options) == asked
+        asked = other.model, other.granularity, other.parts, other.options
+        return (self.model, self.granularity, self.parts, self.options) == asked
 
     def call(self, arguments: CallArguments) -> CallGraph:
         """Return the graph of the model's call with such arguments."""
@@ -120,7 +121,7 @@ class Graphs:
                 # First for real: what a model keeps of its first call must not be what a recording sees.
                 expected = self.model(**arguments.named)
                 changing = (next(iter(arguments.named)), *TIMESTEP)
-                found = record_call(self.model, self.granularity, arguments.named, changing)
+                found = record_call(self.model, self.granularity, arguments.named, changing, self.parts)
                 _check_recording(found, arguments, expected)
             calls.append(found)
             while len(calls) > MOST_CALLS:

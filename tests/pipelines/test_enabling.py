@@ -15,6 +15,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.models.embeddings import ImageProjection
 from torch import nn
 
 import dipgo_fx
@@ -550,6 +551,57 @@ def test_adapters_come_and_go(pipe: Any) -> None:
         pipe.unet.delete_adapters("first")
     with dipgo_fx.enabled(pipe, plan):
         assert torch.allclose(run("sd", pipe), reference, rtol=1e-3, atol=1e-3)
+
+
+def _ip_adapter(unet: Any, width: int, tokens: int) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the weights of an IP-Adapter for a U-Net, as its file holds them."""
+    dim = unet.config.cross_attention_dim
+    projection = ImageProjection(width, dim, tokens).state_dict()
+    names = {"proj": "image_embeds", "norm": "norm"}
+    ends = [(name, end) for name in names for end in ("weight", "bias")]
+    layers: dict[str, torch.Tensor] = {}
+    crossing = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+    for number, name in enumerate(crossing):
+        hidden = unet.get_submodule(name.removesuffix(".processor")).to_q.in_features
+        for part in ("k", "v"):
+            layers[f"{2 * number + 1}.to_{part}_ip.weight"] = torch.randn(hidden, dim)
+    image = {f"{name}.{end}": projection[f"{names[name]}.{end}"] for name, end in ends}
+    return {"image_proj": image, "ip_adapter": layers}
+
+
+def test_an_ip_adapter_loads_scales_and_unloads(pipe: Any) -> None:
+    """Its processors replace those of the attentions, before a plan is enabled or while one is."""
+    plan = plan_of("sd")
+    plain = skipped("sd", pipe, plan)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        weights = _ip_adapter(pipe.unet, 16, 4)
+        options = {"ip_adapter_image_embeds": [torch.randn(4, 1, 16)]}  # of both conditions, two images each
+    with dipgo_fx.enabled(pipe, plan):
+        assert torch.equal(run("sd", pipe), plain)
+        pipe.load_ip_adapter(weights, subfolder=None, weight_name=None, image_encoder_folder=None)
+        seen = run("sd", pipe, **options)
+        pipe.set_ip_adapter_scale(0.2)
+        faint = run("sd", pipe, **options)
+    assert torch.equal(faint, skipped("sd", pipe, plan, **options))
+    pipe.set_ip_adapter_scale(1.0)
+    assert torch.equal(seen, skipped("sd", pipe, plan, **options))
+    assert not torch.equal(seen, faint)
+    with dipgo_fx.enabled(pipe, plan):
+        pipe.unload_ip_adapter()
+        assert torch.equal(run("sd", pipe), plain)
+
+
+@pytest.mark.parametrize("key", ["sd", "flux"])
+def test_int8_weights(key: str) -> None:
+    """Of torchao, for those who have it: as the quantised model whose blocks are skipped by hand."""
+    quantization = pytest.importorskip("torchao.quantization")
+    pipe = pipelines.PIPELINES[key].build()
+    quantization.quantize_(only_denoiser(pipe), quantization.Int8WeightOnlyConfig())
+    plan = plan_of(key)
+    reference = skipped(key, pipe, plan)
+    with dipgo_fx.enabled(pipe, plan):
+        assert torch.equal(run(key, pipe), reference)
 
 
 @pytest.mark.parametrize("first", ["enable", "offload"])
