@@ -54,8 +54,15 @@ class StepClock:
         """
         value, tolerance = _value(timestep)
         if scheduler.timesteps is not self._timesteps:
+            levels = tuple(float(t) for t in scheduler.timesteps.tolist())
+            if levels == self.levels and self._goes_on(value, tolerance):
+                lost = self._lost(
+                    value, "with timesteps set anew (if the run before was cancelled, call again)"
+                )
+                self._timesteps, self.levels = None, ()
+                raise lost
             self._timesteps = scheduler.timesteps
-            self.levels = tuple(float(t) for t in scheduler.timesteps.tolist())
+            self.levels = levels
             self._begin(scheduler, value, tolerance)
             return True
         if not self._told:
@@ -95,6 +102,11 @@ class StepClock:
             raise self._lost(value, "where the end of the run was expected")
         self.step, self.call, self._last = self.step + 1, 0, value
         return False
+
+    def _goes_on(self, value: float, tolerance: float) -> bool:
+        """Tell whether a value is the next of a run, which a new one would hardly begin with."""
+        steps = [self.step + 1, *([self.step] if self.step > self.start else [])]
+        return any(self._fitting(step, value, tolerance) for step in steps)
 
     def _call_again(self, value: float) -> None:
         self.call += 1

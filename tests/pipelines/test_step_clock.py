@@ -109,3 +109,19 @@ def test_a_loop_that_stands_still_is_refused() -> None:
         clock.tick(own, torch.tensor(900.0))
     with pytest.raises(RuntimeError, match=r"timestep 900 after step 0 of 3, for the 7th time.*disable"):
         clock.tick(own, torch.tensor(900.0))
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_timesteps_that_are_set_anew_at_every_step_are_refused(calls: int) -> None:
+    """Each step would be the first of a run, and nothing ever skipped; the next run begins afresh."""
+    levels, clock = [900.0, 700.0, 500.0], StepClock()
+    clock.tick(scheduler(levels), torch.tensor(900.0))
+    own = scheduler(levels)
+    if calls == 2:
+        clock.tick(own, torch.tensor(900.0))
+    with pytest.raises(
+        RuntimeError, match=r"timestep 700 after step 0 of 3, with timesteps set anew.*call again"
+    ):
+        clock.tick(scheduler(levels), torch.tensor(700.0))
+    assert clock.tick(own, torch.tensor(900.0))
+    assert (clock.start, clock.step) == (0, 0)
