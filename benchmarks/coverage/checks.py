@@ -28,7 +28,7 @@ def traced(subject: Subject) -> None:
     call, _ = recorded(pipe, subject.run)
     arguments = calls_of(pipe, subject.run)[0]
     with torch.no_grad():
-        expected = pytree.tree_leaves(only_denoiser(pipe)(**arguments.named))
+        expected = pytree.tree_leaves(only_denoiser(pipe)(**arguments.fresh()))
         found = call.module(*arguments.tensors)
     wanted = [leaf for leaf in expected if isinstance(leaf, torch.Tensor)]
     _require(all(map(torch.equal, found, wanted)), "the graph returns other values than the denoiser")

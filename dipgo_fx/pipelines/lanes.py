@@ -41,7 +41,11 @@ class CallArguments:
             if name in TIMESTEP and isinstance(value, (int, float)):
                 dtype = torch.float64 if isinstance(value, float) else torch.int64
                 named[name] = torch.tensor(value, dtype=dtype)
-        return cls(named)
+        return cls(_copied(named))
+
+    def fresh(self) -> dict[str, Any]:
+        """Return the arguments for one call of the model: some take lists apart that they are given."""
+        return _copied(self.named)
 
     @property
     def timestep(self) -> torch.Tensor:
@@ -119,7 +123,7 @@ class Graphs:
         if found is None:
             with ForwardSlot(self.model).bare():
                 # First for real: what a model keeps of its first call must not be what a recording sees.
-                expected = self.model(**arguments.named)
+                expected = self.model(**arguments.fresh())
                 changing = (next(iter(arguments.named)), *TIMESTEP)
                 found = record_call(self.model, self.granularity, arguments.named, changing, self.parts)
                 _check_recording(found, arguments, expected)
@@ -217,6 +221,12 @@ def _check_recording(call: CallGraph, arguments: CallArguments, expected: Any) -
                 "the recorded graph of this model gives other values than the model: its Python edits "
                 "tensors in a way that was not seen, so it cannot follow a plan"
             )
+
+
+def _copied(named: dict[str, Any]) -> dict[str, Any]:
+    """Return nested arguments with lists and mappings of their own."""
+    copied: dict[str, Any] = pytree.tree_map(lambda leaf: leaf, named)
+    return copied
 
 
 def _half(leaf: Any, rows: int, index: int) -> Any:
