@@ -13,18 +13,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from .arguments import check
+from .arguments import check, checked_model
 from .errors import PlanError
 from .loop import Loop
-from .passes import HISTORY
+from .passes import HISTORY, find_blocks
 from .passes.graph_writer import MODEL
+from .pipelines.denoiser import ForwardSlot
 from .plan import Plan
 
-__all__ = ["deepcache", "smoothcache", "step_mask", "taylorseer", "tgate"]
+__all__ = ["deepcache", "observed", "smoothcache", "step_mask", "taylorseer", "tgate"]
 
 LAYERS = 3  # a DeepCache branch is 3 * level + layer
 CROSS_ATTENTION = "attn2"  # its name in diffusers' transformer blocks
@@ -129,6 +131,48 @@ def step_mask(loop: Loop, mask: Sequence[int], *, first_blocks: int = 0, last_bl
     if not mask[0]:
         raise PlanError("mask[0] must be 1: step 0 has no earlier value to repeat")
     return _plan(loop, lambda t, n: bool(mask[t]) or n < first_blocks or n >= count - last_blocks)
+
+
+def observed(model: nn.Module, run: Callable[[], object], block: str | None = None) -> list[int]:
+    """Return for each call of a model in a run whether a block was computed: 1, or 0 where a cache did not.
+
+    So the decisions of caches that decide while they run (MagCache, TeaCache, First Block Cache, cache-dit)
+    become a static schedule: `step_mask(loop, observed(pipe.transformer, lambda: pipe("a fox")))`. Where
+    guidance is two calls a step, every second entry is of the same condition.
+
+    Args:
+        model: the denoiser, with the other cache enabled.
+        run: calls it, as a pipeline does.
+        block: path of the block to watch; that in the middle of the model if omitted.
+
+    Raises:
+        ValueError: a path that is no module of the model, or a run that does not call the model.
+    """
+    model = checked_model(model)
+    check("run", run, Callable, "a function without arguments that runs the model")
+    check("block", block, (str, type(None)), "the path of a block, or None")
+    stages = find_blocks(model, "stage")
+    path = stages[len(stages) // 2] if block is None else block
+    if path not in dict(model.named_modules()):
+        raise ValueError(f"block must be the path of a module such as {stages[0]!r}, got {block!r}")
+    found: list[int] = []
+
+    def of_model(*args: Any, **kwargs: Any) -> Any:
+        found.append(0)
+        return own_model(*args, **kwargs)
+
+    def of_block(*args: Any, **kwargs: Any) -> Any:
+        if found:
+            found[-1] = 1
+        return own_block(*args, **kwargs)
+
+    slots = ForwardSlot(model), ForwardSlot(model.get_submodule(path))
+    own_model, own_block = (slot.current for slot in slots)
+    with slots[0].replaced(of_model), slots[1].replaced(of_block):
+        run()
+    if not found:
+        raise ValueError(f"run must call the {type(model).__name__}, which was not called")
+    return found
 
 
 def tgate(loop: Loop, gate_step: int) -> Plan:

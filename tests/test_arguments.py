@@ -116,6 +116,8 @@ KINDS: dict[str, Callable[[object], bool]] = {
     "cost": is_a(LoopCost, type(None)),
     "origin": is_a(dict),
     "schedule": is_a(Mapping, str, Path),
+    "run": callable,
+    "block": is_a(str, type(None)),
     **dict.fromkeys(WHOLE_NUMBERS, is_whole),
     **dict.fromkeys(NUMBERS, is_number),
     **dict.fromkeys(("mac_weights", "checkpoint"), is_a(bool)),
@@ -149,7 +151,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "PaperConfig": PaperConfig,
     **{
         f"importers.{name}": getattr(importers, name)
-        for name in ("deepcache", "smoothcache", "step_mask", "tgate", "taylorseer")
+        for name in ("deepcache", "observed", "smoothcache", "step_mask", "tgate", "taylorseer")
     },
 }
 
@@ -175,6 +177,7 @@ def right(name: str) -> dict[str, object]:
         "Plan.push_to_hub": {"self": plan(), "repo_id": "user/name"},
         "importers.deepcache": {"loop": loop("unet"), "cache_interval": 2},
         "importers.smoothcache": {"loop": loop("dit"), "schedule": {}},
+        "importers.observed": {"model": zoo.model("dit"), "run": zoo.sample},
         "importers.step_mask": {"loop": loop("dit"), "mask": [1] * STEPS},
         "importers.tgate": {"loop": loop("dit"), "gate_step": 1},
         "importers.taylorseer": {"loop": loop("dit"), "cache_interval": 2},

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import zoo
+from benchmarks.coverage.subject import Subject
 from benchmarks.peers import DEEPCACHE, NOTHING, SMOOTHCACHE, SUBSET, TAYLORSEER, PeerSampler, Setting, Task
 from benchmarks.peers.diffusers_caches import patterns
 from dipgo_fx import importers
@@ -416,3 +417,53 @@ def test_schedules_of_other_methods_refuse_split_guidance() -> None:
     for make in makers:
         with pytest.raises(PlanError, match="without split_guidance"):
             make()
+
+
+# -- caches that decide while they run
+
+
+def _cached(config: Any) -> tuple[Any, Subject]:
+    """Return a tiny Flux pipeline with a cache of diffusers, and how it is run."""
+    subject = Subject.of("flux", 8)
+    pipe: Any = subject.build()
+    pipe.transformer.enable_cache(config)
+    return pipe, subject
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        d.FirstBlockCacheConfig(threshold=0.9),
+        d.MagCacheConfig(mag_ratios=torch.linspace(1.0, 0.9, 8), num_inference_steps=8, threshold=0.3),
+    ],
+    ids=["first block cache", "mag cache"],
+)
+def test_what_a_cache_does_in_a_run_becomes_a_schedule(config: Any) -> None:
+    """The steps that it skipped are those that the plan skips; the pipeline and its cache are left alone."""
+    pipe, subject = _cached(config)
+    expected = subject.run(pipe)
+    pipe.transformer._reset_stateful_cache()
+    results: list[torch.Tensor] = []
+    mask = importers.observed(pipe.transformer, lambda: results.append(subject.run(pipe)))
+    assert torch.equal(results[0], expected)
+    assert len(mask) == 8
+    assert mask[0] == 1
+    assert 0 < sum(mask) < 8
+    pipe.transformer._reset_stateful_cache()
+    assert torch.equal(subject.run(pipe), expected)
+    pipe.transformer.disable_cache()
+    assert importers.observed(pipe.transformer, lambda: subject.run(pipe)) == [1] * 8
+    plain = traced(TRANSFORMERS[0])
+    schedule = mask[: plain.num_steps]
+    plan = importers.step_mask(plain, schedule)
+    assert plan.keep.all(1).tolist() == [bool(entry) for entry in schedule]
+
+
+def test_what_cannot_be_observed_is_refused() -> None:
+    """A module that is not there, and a run that does not run the model."""
+    model = zoo.model("dit")
+    with pytest.raises(ValueError, match=r"block must be .* such as 'transformer_blocks\.0', got 'nothing'"):
+        importers.observed(model, lambda: None, "nothing")
+    with pytest.raises(ValueError, match="run must call the DiTTransformer2DModel, which was not called"):
+        importers.observed(model, lambda: None)
+    assert "forward" not in vars(model)

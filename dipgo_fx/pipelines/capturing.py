@@ -151,7 +151,7 @@ def capture(
     def step(*args: Any, **kwargs: Any) -> Any:
         raise Enough
 
-    with as_found(pipe) as state, _forward_of(model, forward), torch.random.fork_rng(devices=[]):
+    with as_found(pipe) as state, ForwardSlot(model).replaced(forward), torch.random.fork_rng(devices=[]):
         state |= watched(pipe, note)
         state["scheduler"].step = step
         with until_enough():
@@ -233,16 +233,3 @@ def until_enough() -> Iterator[None]:
     """Run a pipeline without gradients until `Enough` is raised."""
     with torch.no_grad(), suppress(Enough):
         yield
-
-
-@contextmanager
-def _forward_of(model: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    slot = ForwardSlot(model)
-    before = slot.current
-    slot.put(forward)
-    try:
-        yield
-    finally:
-        slot.restore()
-        if slot.current != before:
-            slot.put(before)

@@ -101,6 +101,20 @@ class ForwardSlot:
             setattr(owner, name, self._own())
 
     @contextmanager
+    def replaced(self, forward: Callable[..., Any]) -> Iterator[None]:
+        """Let `forward` run in place of what runs innermost; afterwards it is as found."""
+        owner, name = self._place()
+        had, before = name in vars(owner), getattr(owner, name)
+        setattr(owner, name, forward)
+        try:
+            yield
+        finally:
+            if had:
+                setattr(owner, name, before)
+            else:
+                delattr(owner, name)
+
+    @contextmanager
     def unpruned(self) -> Iterator[None]:
         """Let calls of the module go past a plan that runs it; hooks of others stay."""
         current = self.current

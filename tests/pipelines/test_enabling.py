@@ -569,6 +569,7 @@ def _ip_adapter(unet: Any, width: int, tokens: int) -> dict[str, dict[str, torch
     return {"image_proj": image, "ip_adapter": layers}
 
 
+@pytest.mark.long
 def test_an_ip_adapter_loads_scales_and_unloads(pipe: Any) -> None:
     """Its processors replace those of the attentions, before a plan is enabled or while one is."""
     plan = plan_of("sd")
@@ -731,6 +732,7 @@ def test_inputs_that_cannot_be_are_refused() -> None:
         dipgo_fx.prune_pipeline(pipe, inputs=lambda count: [], config=QUICK, progress=False)  # type: ignore[arg-type, return-value]
 
 
+@pytest.mark.long
 def test_numbers_of_numpy_are_steps_too(tmp_path: Any) -> None:
     """The plan of a search can be saved whatever kind of number was given."""
     pipe = pipelines.PIPELINES["flux-text"].build()

@@ -15,8 +15,18 @@ from dipgo_fx.pipelines.denoiser import only_denoiser
 from dipgo_fx.pipelines.tracing import check_first_step, trace_pipeline
 
 # Two calls a step, lists with an entry a sample, rows of two conditions, rows in the second dimension.
-FAST = ("flux", "sd3", "qwenimage", "wan")
-LONG = ("sd-controlnet", "sd-inpaint", "lcm", "kandinsky3", "stable-audio", "sdxl-pag", "flux-img2img")
+FAST = ("flux", "qwenimage")
+LONG = (
+    "sd3",
+    "wan",
+    "sd-controlnet",
+    "sd-inpaint",
+    "lcm",
+    "kandinsky3",
+    "stable-audio",
+    "sdxl-pag",
+    "flux-img2img",
+)
 
 
 @pytest.mark.parametrize("key", [*FAST, *(pytest.param(key, marks=pytest.mark.long) for key in LONG)])
