@@ -433,7 +433,7 @@ def _cached(config: Any) -> tuple[Any, Subject]:
 @pytest.mark.parametrize(
     "config",
     [
-        d.FirstBlockCacheConfig(threshold=0.9),
+        pytest.param(d.FirstBlockCacheConfig(threshold=0.9), marks=pytest.mark.long),
         d.MagCacheConfig(mag_ratios=torch.linspace(1.0, 0.9, 8), num_inference_steps=8, threshold=0.3),
     ],
     ids=["first block cache", "mag cache"],

@@ -708,6 +708,7 @@ def test_a_model_that_runs_by_a_plan_is_traced_unpruned(pipe: Any) -> None:
 QUICK = dipgo_fx.PruneConfig(samples=2, full_runs=3)
 
 
+@pytest.mark.long
 def test_a_search_takes_what_a_pipeline_takes() -> None:
     """Embeddings and masks instead of prompts: the plan names their source and runs."""
     tiny = pipelines.PIPELINES["pixart-sigma"]

@@ -47,7 +47,9 @@ def _traced(key: str, **changes: Any) -> Any:
     ("key", "said"),
     [
         ("dit", "DiTPipeline has no prepare_latents, where its loop starts"),
-        ("cosmos", "the scheduler is stepped twice for one call of the model"),
+        pytest.param(
+            "cosmos", "the scheduler is stepped twice for one call of the model", marks=pytest.mark.long
+        ),
         ("sd-img2img", "ended before its scheduler's last step: search with a strength of 1"),
         ("lumina2", "its Python depends on the values of a tensor"),
     ],
