@@ -73,6 +73,7 @@ class LoopRecorder(Recorder):
         self._stack: list[str] = []
         self._calls = calls
         self._called_so_far = 0  # in this step
+        self._edits: list[tuple[fx.Node, fx.Node]] = []  # leaves and the copies that they edit
         self._call: _Call | None = None
 
     @property
@@ -116,6 +117,17 @@ class LoopRecorder(Recorder):
                 raise TraceError(self._explain(error)) from error
         self.refuse_fixed_batch()
 
+    def output(self, value: Any) -> None:
+        """Close the graph. Raises `TraceError` for a leaf that edits what is read, but returns nothing."""
+        super().output(value)
+        left = {*self.graph.nodes}
+        for leaf, copy in self._edits:
+            if leaf not in left and copy in left:
+                raise TraceError(
+                    f"{_path(leaf)} edits its input in place and nothing reads what it returns: "
+                    "let it return what it makes"
+                )
+
     def _explain(self, error: Exception) -> str:
         module = ".".join(filter(None, (type(self.model).__name__, *self._stack[-1:])))
         module = module if self._stack else "the scheduler"
@@ -143,14 +155,17 @@ class LoopRecorder(Recorder):
         return result
 
     def _leaf(self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
+        edited: list[int] = []
         try:
-            result = self._run_leaf(call, module, args, kwargs)
+            result, edited = self._run_leaf(call, module, args, kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException):
             if self.known is None:
                 raise
             if path not in self._blocks:
                 return call(module, *args, **kwargs)  # entered, its Python can be given values
             result = self._run_on_zeros(call, module, args, kwargs)
+        given = _tensors((args, kwargs))
+        copies = [self._copied(given[place]) for place in edited]
         block = self._new_block(path) if path in self._blocks else None
         node = self._emit(
             "call_module",
@@ -159,6 +174,7 @@ class LoopRecorder(Recorder):
             path,
         )
         self._bind(result, node, block)
+        self._edits += [(node, copy) for copy in copies if copy is not None]
         return result
 
     def _new_block(self, path: str) -> str | None:
@@ -174,13 +190,39 @@ class LoopRecorder(Recorder):
                 node.meta["custom"]["block"] = None
         return None
 
-    def _run_leaf(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Return the leaf's fake result; leaves of equal structure and input shapes run once."""
+    def _copied(self, tensor: torch.Tensor) -> fx.Node | None:
+        """Let a leaf edit a copy, which stands for the tensor from now on: later steps may read the tensor.
+
+        What dies with its step may be edited as it is, together with what is a view of it.
+        """
+        if id(tensor) not in self._recorded:
+            return None
+        aliases = self._living_aliases(tensor)
+        if any(node.op == "placeholder" or node.meta["custom"]["block"] for node in aliases):
+            raise TraceError("it edits a tensor in place that other tensors of the loop are views of")
+        if aliases:
+            return None
+        node = self._emit("call_method", "clone", (self._tensor(tensor),))
+        self._bind(tensor, node)
+        return node
+
+    def _run_leaf(
+        self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any
+    ) -> tuple[Any, list[int]]:
+        """Return the leaf's fake result, and the places of the tensors that it edits.
+
+        Leaves of equal structure and input shapes run once.
+        """
         key = call_signature(module, args, kwargs)
         if key not in self._results:
+            given = _tensors((args, kwargs))
+            before = [tensor._version for tensor in given]
             with self.paused():
-                self._results[key] = call(module, *args, **kwargs)
-        return pytree.tree_map_only(torch.Tensor, self._renew, self._results[key])
+                result = call(module, *args, **kwargs)
+            edited = [n for n, tensor in enumerate(given) if tensor._version != before[n]]
+            self._results[key] = result, edited
+        result, edited = self._results[key]
+        return pytree.tree_map_only(torch.Tensor, self._renew, result), edited
 
     def _run_on_zeros(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Return the fake result of a block whose Python looks at values: experts that are chosen by row."""
@@ -213,8 +255,7 @@ class LoopRecorder(Recorder):
         body = [node for node in self.graph.nodes if node.meta["custom"]["in_model"]]
         if self.gate_head:
             self._tag_head(model, body)
-        tensors = [t for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor)]
-        nodes = {id(t): self._tensor(t) for t in tensors}
+        nodes = {id(t): self._tensor(t) for t in _tensors(result)}
         paths = {block_name(path, self._calls[0]): path for path in self._called}
         of_body = [paths.get(node.meta["custom"]["block"]) for node in body]
         self._call = _Call(inputs, body, of_body, result, nodes)
@@ -255,8 +296,7 @@ class LoopRecorder(Recorder):
         return pytree.tree_map(renew, first.result)
 
     def _inputs(self, arguments: Any) -> list[fx.Node]:
-        leaves = pytree.tree_leaves(arguments)
-        return [self._tensor(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        return [self._tensor(tensor) for tensor in _tensors(arguments)]
 
 
 @contextmanager
@@ -268,6 +308,11 @@ def _module_calls(handler: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         nn.Module.__call__ = original  # type: ignore[method-assign]
+
+
+def _tensors(arguments: Any) -> list[torch.Tensor]:
+    """Return the tensors in nested arguments, in order."""
+    return [leaf for leaf in pytree.tree_leaves(arguments) if isinstance(leaf, torch.Tensor)]
 
 
 def _path(call: fx.Node) -> str:

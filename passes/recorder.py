@@ -81,6 +81,8 @@ class Recorder(GraphWriter, TorchFunctionMode):
             return self._assign(*args)
         if name in READERS and self.known is not None:
             return func(self.known.of(self._tensor(args[0])), *args[1:], **kwargs)
+        given = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        versions = [tensor._version for tensor in given]
         try:
             result = self._evaluate(func, name, args, kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException):
@@ -92,6 +94,8 @@ class Recorder(GraphWriter, TorchFunctionMode):
             result = self._evaluate(func, name, args, kwargs)
         if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(result)):
             return result
+        if not _is_in_place(name) and versions != [tensor._version for tensor in given]:
+            kwargs = self._out_of_place(name, args, kwargs)
         self._bind(result, self._function(func, name, args, kwargs))
         return result
 
@@ -150,7 +154,7 @@ class Recorder(GraphWriter, TorchFunctionMode):
     def _function(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
         if name == "__get__":
             return self._emit("call_function", getattr, (self._argument(args[0]), func.__self__.__name__))
-        in_place = name.endswith("_") and not name.endswith("__")
+        in_place = _is_in_place(name)
         if in_place:
             self._refuse_aliased(args[0], name)
             name = name[:-1]
@@ -203,13 +207,25 @@ class Recorder(GraphWriter, TorchFunctionMode):
         self._bind(noise, self._emit("call_function", randn_tensor, (self._arguments(shape),), options))
         return noise
 
+    def _living_aliases(self, tensor: torch.Tensor) -> list[fx.Node]:
+        """Return the nodes of other tensors in the same storage that Python still holds."""
+        others = [self._recorded[key] for key in self._storages.get(storage(tensor), set()) - {id(tensor)}]
+        counts = _reference_counts([other for other, _ in others])
+        return [node for (_, node), count in zip(others, counts, strict=True) if count > OWN_REFERENCES]
+
     def _refuse_aliased(self, tensor: torch.Tensor, name: str) -> None:
-        keys = self._storages.get(storage(tensor), set()) - {id(tensor)}
-        if any(count > OWN_REFERENCES for count in _reference_counts([self._recorded[k][0] for k in keys])):
+        if self._living_aliases(tensor):
             raise TraceError(
                 f"{name} edits a tensor in place that other tensors of the loop are views of; "
                 "write the arithmetic out of place"
             )
+
+    def _out_of_place(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments by name of a function that edits its first one, as relu may."""
+        if not kwargs.get("inplace"):
+            raise TraceError(f"{name} edits a tensor in place; write the arithmetic out of place")
+        self._refuse_aliased(args[0], name)
+        return {**kwargs, "inplace": False}
 
     def _numbers(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         wide = any(
@@ -224,6 +240,10 @@ class Recorder(GraphWriter, TorchFunctionMode):
         if constant and value.dim() == 0 and id(value) not in self._owned and not value.is_meta:
             return value.item()
         return value
+
+
+def _is_in_place(name: str) -> bool:
+    return name.endswith("_") and not name.endswith("__")
 
 
 def _reference_counts(held: list[Any]) -> list[int]:

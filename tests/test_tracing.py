@@ -130,6 +130,7 @@ ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "slices": lambda p, x: x[..., :2].repeat(1, 2)[:, -3:],
     "where": lambda p, x: torch.where(x > 0, x, p).clamp(-1, 1),
     "in place": lambda p, x: p.mul_(2).add_(x),
+    "in place by an option": lambda p, x: x - nn.functional.relu(p, inplace=True) - p,
     "dtypes": lambda p, x: x.to(torch.float64).cumsum(1).to(x.dtype),
     "rows": lambda p, x: torch.stack([x, p]).unbind()[1] + x.shape[0],
 }
@@ -406,6 +407,63 @@ def test_an_edit_of_an_aliased_tensor_is_refused() -> None:
 
     with pytest.raises(TraceError, match=r"add_ edits a tensor in place"):
         toy.loop(2, toy.Step(rule))
+
+
+class Rectified(toy.Stack):
+    """Edits what its first block returns in a leaf that is no block."""
+
+    def __init__(self, *blocks: nn.Module) -> None:
+        super().__init__(*blocks)
+        self.rectify = nn.ReLU(inplace=True)
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        made = self.layers[0](sample)
+        before = made + 1
+        made = self.rectify(made)
+        return self.layers[1](made) + before
+
+
+def test_a_leaf_that_edits_its_input_edits_a_copy() -> None:
+    """A later step reads what a block returned, not what was made of it; nor does an input change."""
+    model = Rectified(nn.Linear(3, 3), nn.Linear(3, 3))
+    loop = _trace_toy(model)
+    keep = torch.tensor([[True, True], [False, True]])
+    pruned = build(loop, Plan.from_keep(loop, keep))
+    with torch.no_grad():
+        sample = toy.sample()
+        expected = denoise(model, prepared(toy.Step(), 2), sample, {})
+        assert torch.equal(run(loop, toy.sample(), {}), expected)
+        made = model.layers[0](sample)
+        after = sample - model(sample, None)
+        again = model.layers[1](made.relu()) + (made + 1)
+        assert torch.equal(run(pruned, toy.sample(), {}), after - again)
+
+
+def test_a_leaf_that_edits_a_view_of_a_blocks_output_is_refused() -> None:
+    """What a later step may read cannot be copied where another tensor shares its memory."""
+
+    class Viewed(Rectified):
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            made = self.layers[0](sample)
+            self.rectify(made[:, 1:])
+            return self.layers[1](made)
+
+    with pytest.raises(TraceError, match=r"rectify, step 0: it edits a tensor in place"):
+        _trace_toy(Viewed(nn.Linear(3, 3), nn.Linear(3, 3)))
+
+
+def test_a_leaf_that_only_edits_is_refused() -> None:
+    """Nothing in a graph says that a call without readers must stay."""
+
+    class Silent(Rectified):
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            made = self.layers[0](sample)
+            self.rectify(made)
+            return self.layers[1](made)
+
+    with pytest.raises(TraceError, match=r"rectify edits its input in place and nothing reads"):
+        _trace_toy(Silent(nn.Linear(3, 3), nn.Linear(3, 3)))
 
 
 def test_tracing_leaves_nothing_patched_behind_an_error() -> None:

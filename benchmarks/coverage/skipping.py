@@ -105,7 +105,8 @@ class _Skipped:
         self.count += 1
         fresh = self.own(*args, **kwargs)
         if step == 0 or self.table.keep_rows[step][self.block]:
-            self.computed[step, call] = fresh
+            # A copy: ControlNet-XS edits what its blocks return.
+            self.computed[step, call] = pytree.tree_map_only(torch.Tensor, torch.clone, fresh)
             return fresh
         used = terms(self.table.weight_rows[step][self.block], 3)
         values = [(self.computed[self.past[step][self.block][k], call], weight) for k, weight in used]
@@ -116,7 +117,7 @@ class _Skipped:
 
 def _forecast(values: tuple[Any, ...], weights: list[float]) -> Any:
     if not isinstance(values[0], torch.Tensor) or (len(values) == 1 and weights[0] == 1):
-        return values[0]
+        return values[0].clone() if isinstance(values[0], torch.Tensor) else values[0]
     result = torch.mul(values[0], weights[0])
     for value, weight in zip(values[1:], weights[1:], strict=True):
         result = torch.add(result, value, alpha=weight)
