@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +57,7 @@ def apply(
     num_inference_steps: int | None = None,
     sample: torch.Tensor | None = None,
     conditioning: Mapping[str, Any] | None = None,
+    shared: Collection[str] | None = None,
     fold: bool = False,
 ) -> PrunedLoop:
     """Return the pruned loop of a plan at hand: no search, no calibration.
@@ -70,6 +71,7 @@ def apply(
         num_inference_steps: another step count, likewise; its own if omitted.
         sample: example of the initial noise, for another image size than `model.config` gives.
         conditioning: examples of the other arguments, likewise.
+        shared: names of the tensors in `conditioning` that all samples share; told by tracing if omitted.
         fold: compute time embeddings now instead of at every run; see `FoldConstants` for what changes
             in the last bit.
 
@@ -81,7 +83,7 @@ def apply(
     check("plan", plan, Plan, "a dipgo_fx.Plan, as Plan.load() returns it")
     model, steps = checked_model(model), num_inference_steps
     steps = plan.facts.num_inference_steps if steps is None else steps
-    check_loop_arguments(model, scheduler, steps, sample, conditioning)
+    check_loop_arguments(model, scheduler, steps, sample, conditioning, shared=shared)
     check("fold", fold, bool, "True or False")
     if ratio is not None:
         check_ratio(ratio)
@@ -95,7 +97,8 @@ def apply(
         conditioning=conditioning,
         guidance_scale=plan.facts.guidance.scale,
         split_guidance=plan.facts.guidance.split and not is_off,  # in two calls a step rounds otherwise
-        granularity=plan.facts.granularity,
+        granularity=plan.facts.chosen,
+        shared=shared,
     )
     cost = LoopCost.of(loop)
     if is_off:

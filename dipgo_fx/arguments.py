@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral, Number, Real
 from typing import Any
 
@@ -47,6 +47,7 @@ def check_loop_arguments(
     conditioning: object,
     guidance_scale: object = None,
     split_guidance: object = False,
+    shared: object = None,
 ) -> None:
     """Raise `TypeError` or `ValueError` for a wrong argument of those that `trace` takes."""
     methods = [getattr(scheduler, name, None) for name in ("set_timesteps", "step")]
@@ -74,6 +75,9 @@ def check_loop_arguments(
         _check_conditioning("conditioning", conditioning, model)
     check_guidance_scale(guidance_scale)
     check("split_guidance", split_guidance, bool, "True or False")
+    check("shared", shared, (list, tuple, set, frozenset, type(None)), "a list of names of tensors, or None")
+    for name in shared or ():  # type: ignore[attr-defined]
+        check("each of shared", name, str, "the name of a tensor in conditioning")
 
 
 def check_steps(num_inference_steps: Any) -> None:
@@ -124,10 +128,15 @@ def _check_conditioning(name: str, given: object, model: nn.Module) -> None:
         raise ValueError(f"{name} has {list(given)}, but {type(model).__name__}.forward also needs {missing}")
     for key, value in given.items():
         for leaf in pytree.tree_leaves(value):
-            if isinstance(leaf, torch.Tensor) and leaf.dim() == 0:
-                raise ValueError(f"{name}[{key!r}] must have a row a sample, got a tensor without dimensions")
             kinds = (torch.Tensor, Number, str, type(None))
             check(f"{name}[{key!r}]", leaf, kinds, "a tensor, a number, a text, None, or nested ones")
+
+
+def check_shared_names(shared: Collection[str], given: Collection[str]) -> None:
+    """Raise `ValueError` unless these are names of tensors that are given."""
+    unknown = [name for name in shared if name not in given]
+    if unknown:
+        raise ValueError(f"shared names {unknown}, but the tensors in conditioning are {list(given)}")
 
 
 def check_ratio(ratio: object) -> None:

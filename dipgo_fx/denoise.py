@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ def denoise(
     conditioning: Mapping[str, Any],
     guidance: Guidance = NO_GUIDANCE,
     *,
+    shared: Container[str] = (),
     generator: torch.Generator | None = None,
     on_step: Callable[[int, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
@@ -29,12 +30,13 @@ def denoise(
         sample: `(batch, ...)`, already scaled by `scheduler.init_noise_sigma`.
         conditioning: keyword arguments of `model.forward`; 2 * batch rows, unconditional first, under
             guidance, else batch rows.
+        shared: names of those that all samples share.
         on_step: called before each step with its index and the sample it starts from.
     """
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     noise = {"generator": generator} if takes_generator else {}
     channels = sample.shape[1]
-    conditions = guidance.conditions(conditioning, sample.shape[0])
+    conditions = guidance.conditions(conditioning, sample.shape[0], shared)
     for index, t in enumerate(scheduler.timesteps):
         if on_step is not None:
             on_step(index, sample)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
+
+from .conditioning import map_rows
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,20 @@ class Guidance:
         """Return what a call of the model gets for `sample`: its rows twice if both conditions share it."""
         return torch.cat([sample, sample]) if self.scale is not None and not self.split else sample
 
-    def conditions(self, conditioning: Mapping[str, Any], batch: int) -> list[Mapping[str, Any]]:
-        """Return the conditioning of each call of the model for `batch` samples."""
+    def conditions(
+        self, conditioning: Mapping[str, Any], batch: int, shared: Container[str] = ()
+    ) -> list[Mapping[str, Any]]:
+        """Return the conditioning of each call of the model for `batch` samples.
+
+        Tensors that all samples share, by name, go to each call.
+        """
         if not self.split:
             return [conditioning]
-        return [_condition(conditioning, batch, index) for index in range(2)]
+
+        def half(index: int) -> Mapping[str, Any]:
+            return map_rows(lambda t: t.reshape(2, batch, *t.shape[1:])[index], conditioning, shared)
+
+        return [half(0), half(1)]
 
     def combine(self, predictions: list[torch.Tensor], channels: int) -> torch.Tensor:
         """Return the guided prediction; of a predicted variance, beyond `channels`, the conditional one's."""
@@ -61,13 +71,3 @@ class Guidance:
 
 
 NO_GUIDANCE = Guidance()
-
-
-def _condition(conditioning: Mapping[str, Any], rows: int, index: int) -> Mapping[str, Any]:
-    """Return the first (unconditional) or second `rows` rows of every tensor."""
-
-    def part(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.reshape(2, rows, *tensor.shape[1:])[index]
-
-    taken: Mapping[str, Any] = pytree.tree_map_only(torch.Tensor, part, dict(conditioning))
-    return taken

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from .conditioning import leaves, map_named, tensors
 from .denoise import forward_parameters
 
 # Text lengths of the pipelines that use these conditionings; the model's config does not hold them.
@@ -98,47 +99,78 @@ def _added_widths(model: nn.Module) -> dict[str, int]:
     return {}
 
 
-def tensors(inputs: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield `(dotted name, tensor)` for every tensor in nested inputs."""
-    for key, value in inputs.items():
-        if isinstance(value, torch.Tensor):
-            yield f"{prefix}{key}", value
-        elif isinstance(value, Mapping):
-            yield from tensors(value, f"{prefix}{key}.")
-
-
 class InputGuard(nn.Module):
     """Lets a sample through if every input has the shape it was traced with, up to the batch size.
 
-    The graph bakes image sizes into its reshapes; without the guard another size could give a wrong
-    answer instead of an error.
+    The graph bakes image sizes into its reshapes, and whatever is no tensor into itself; without the guard
+    another size could give a wrong answer instead of an error.
+
+    Args:
+        sample: the example of the initial noise.
+        conditioning: the other examples.
+        rows: rows of conditioning a sample.
+        shared: names of the tensors that all samples share, which have no such rows.
+
+    Attributes:
+        shapes: of the tensors with rows, without the rows.
+        fixed: what has no rows: shared tensors, of which other values may come, and what is no tensor.
+        example: the conditioning, `None` in place of tensors with rows.
     """
 
-    def __init__(self, sample: torch.Tensor, conditioning: Mapping[str, Any], rows: int) -> None:
+    def __init__(
+        self,
+        sample: torch.Tensor,
+        conditioning: Mapping[str, Any],
+        rows: int,
+        shared: Collection[str] = (),
+    ) -> None:
         super().__init__()
+        given = leaves(conditioning)
         self.rows = rows
         self.sample_shape = tuple(sample.shape[1:])
-        self.shapes = {name: tuple(t.shape[1:]) for name, t in tensors(conditioning)}
+        self.shapes = {
+            name: tuple(t.shape[1:]) for name, t in tensors(conditioning).items() if name not in shared
+        }
+        self.fixed = {name: leaf for name, leaf in given.items() if name not in self.shapes}
+        self.example = map_named(lambda name, leaf: self.fixed.get(name), conditioning)
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """Names of the tensors that all samples share."""
+        return frozenset(name for name, leaf in self.fixed.items() if isinstance(leaf, torch.Tensor))
 
     def forward(self, sample: torch.Tensor, **conditioning: Any) -> torch.Tensor:
         """Return `sample`. Raises `ValueError` naming the input whose shape differs."""
         batch = sample.shape[0]
         if tuple(sample.shape[1:]) != self.sample_shape:
-            raise ValueError(self._message("sample", "batch", self.sample_shape, sample))
-        given = dict(tensors(conditioning))
+            raise ValueError(self._message("sample", ("batch", *self.sample_shape), sample))
+        given = leaves(conditioning)
+        rows = "batch" if self.rows == 1 else f"{self.rows} * batch"
         for name, shape in self.shapes.items():
-            tensor = given.get(name)
-            if tensor is None:
-                raise ValueError(f"{name} is missing: expected a tensor of shape (rows, *{shape})")
+            tensor = self._tensor(given, name, (rows, *shape))
             if tuple(tensor.shape[1:]) != shape or tensor.shape[0] != self.rows * batch:
-                rows = "batch" if self.rows == 1 else f"{self.rows} * batch"
-                raise ValueError(self._message(name, rows, shape, tensor))
+                raise ValueError(self._message(name, (rows, *shape), tensor))
+        for name, value in self.fixed.items():
+            if isinstance(value, torch.Tensor):
+                tensor = self._tensor(given, name, tuple(value.shape))
+                if tensor.shape != value.shape:
+                    raise ValueError(self._message(name, tuple(value.shape), tensor))
+            elif given.get(name) != value:
+                raise ValueError(
+                    f"{name} is {given.get(name)!r:.60}, but this loop was traced for {value!r:.60}, "
+                    "which is part of its graph: apply the plan again with this value"
+                )
         return sample
 
-    def _message(self, name: str, rows: str, shape: tuple[int, ...], got: torch.Tensor) -> str:
-        expected = ", ".join([rows, *map(str, shape)])
+    def _tensor(self, given: Mapping[str, Any], name: str, shape: tuple[Any, ...]) -> torch.Tensor:
+        tensor = given.get(name)
+        if isinstance(tensor, torch.Tensor):
+            return tensor
+        raise ValueError(f"{name} is missing: expected a tensor of shape ({', '.join(map(str, shape))})")
+
+    def _message(self, name: str, expected: tuple[Any, ...], got: torch.Tensor) -> str:
         return (
-            f"{name} has shape {tuple(got.shape)}, but this loop was traced for ({expected}). For another "
-            "size apply the plan again: dipgo_fx.apply(model, scheduler, plan, sample=..., "
-            "conditioning=...)"
+            f"{name} has shape {tuple(got.shape)}, but this loop was traced for "
+            f"({', '.join(map(str, expected))}). For another size apply the plan again: "
+            "dipgo_fx.apply(model, scheduler, plan, sample=..., conditioning=...)"
         )

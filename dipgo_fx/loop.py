@@ -13,8 +13,9 @@ from torch import fx
 
 from .errors import PlanError
 from .guidance import NO_GUIDANCE, Guidance
-from .passes import Granularity
+from .passes import Blocks, Granularity
 from .passes.base import written_class
+from .passes.blocks import path_of
 from .passes.graph_state import GraphState, graph_of, state_of
 
 
@@ -30,7 +31,7 @@ class LoopFacts:
         blocks: names of the N blocks, in the order in which the model calls them: their paths in the
             model. Where guidance is split those of the unconditional call come first, with
             `@unconditional` at their end.
-        granularity: which modules are blocks.
+        granularity: which modules are blocks, `own` for those of a caller's function.
         guidance: how a step calls the model.
     """
 
@@ -58,6 +59,13 @@ class LoopFacts:
                 raise PlanError(f"{name} of facts cannot be {getattr(self, name)!r:.200}")
         if len({*self.blocks}) != len(self.blocks):
             raise PlanError(f"blocks of facts must have names of their own, got {self.blocks!r:.200}")
+
+    @property
+    def chosen(self) -> Blocks:
+        """Which modules of a model are the blocks: a kind of them, or their paths where a caller chose."""
+        return (
+            self.granularity if self.granularity != "own" else tuple(dict.fromkeys(map(path_of, self.blocks)))
+        )
 
 
 def _is_number(value: object) -> bool:

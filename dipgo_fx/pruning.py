@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from .applying import PrunedLoop, build
 from .arguments import check_loop_arguments, checked_calibration, checked_model
 from .budget import kept_of
 from .cost import LoopCost
-from .passes import Granularity
+from .passes import Blocks
 from .search.calibration import Conditioning, calibrate
 from .search.config import Config, PruneConfig, check_search_arguments
 from .search.recipe import search
@@ -29,9 +29,10 @@ def prune(
     calibration: Conditioning | None = None,
     guidance_scale: float | None = None,
     split_guidance: bool | None = None,
-    granularity: Granularity = "block",
+    granularity: Blocks = "block",
     sample: torch.Tensor | None = None,
     conditioning: Mapping[str, Any] | None = None,
+    shared: Collection[str] | None = None,
     config: Config | None = None,
     generator: torch.Generator | None = None,
     progress: bool = True,
@@ -51,9 +52,10 @@ def prune(
         split_guidance: let the two conditions of guidance run at steps of their own, see `trace`; by
             default where guidance is given, something is to be removed and the recipe is the default one,
             but not for stages.
-        granularity: which modules are blocks.
+        granularity: which modules are blocks, as for `trace`.
         sample: example of the initial noise where `model.config` does not give its shape.
         conditioning: examples of the other arguments, likewise.
+        shared: names of the tensors in `conditioning` that all samples share; told by tracing if omitted.
         config: how to search: `PruneConfig()`, the default, or `PaperConfig()`, the paper's recipe.
         generator: source of all randomness; the same seed gives the same plan.
         progress: show a progress bar.
@@ -74,7 +76,7 @@ def prune(
     if split_guidance is None:
         split_guidance = guidance_scale is not None and gains_by_split(ratio, config, granularity)
     check_loop_arguments(
-        model, scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance
+        model, scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance, shared
     )
     calibration = checked_calibration(calibration, model)
     with frozen(model), torch.enable_grad():
@@ -87,6 +89,7 @@ def prune(
             guidance_scale=guidance_scale,
             split_guidance=split_guidance,
             granularity=granularity,
+            shared=shared,
         )
         kept = kept_of(ratio, LoopCost.of(loop))
         scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
@@ -95,7 +98,7 @@ def prune(
     return build(loop, plan)
 
 
-def gains_by_split(ratio: float, config: Config, granularity: Granularity) -> bool:
+def gains_by_split(ratio: float, config: Config, granularity: Blocks) -> bool:
     """Tell whether the two conditions of guidance are calls of their own unless somebody says otherwise."""
     return ratio > 0 and isinstance(config, PruneConfig) and granularity != "stage"
 

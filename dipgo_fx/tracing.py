@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import itertools
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from .arguments import check_loop_arguments, checked_model
+from .arguments import check_loop_arguments, check_shared_names, checked_model
+from .conditioning import tensors
 from .denoise import denoise, prepared
 from .guidance import Guidance
 from .inputs import InputGuard, example_conditioning, example_sample
 from .loop import Loop, LoopFacts
-from .passes import Granularity, LoopRecorder, find_blocks
+from .passes import Blocks, LoopRecorder, TraceError, find_blocks, granularity_of
 from .passes.graph_writer import parts_of
 from .passes.uncompiled import refuse_wrapped_parts
 from .pipelines.denoiser import ForwardSlot
@@ -30,7 +33,8 @@ def trace(
     conditioning: Mapping[str, Any] | None = None,
     guidance_scale: float | None = None,
     split_guidance: bool = False,
-    granularity: Granularity = "block",
+    granularity: Blocks = "block",
+    shared: Collection[str] | None = None,
 ) -> Loop:
     """Return the unpruned loop as a graph; its output equals the eager loop's bit for bit.
 
@@ -40,11 +44,17 @@ def trace(
         num_inference_steps: steps as the scheduler counts them, at least 1.
         sample: example of the initial noise, `(any batch, ...)`; made from `model.config` if omitted.
         conditioning: examples of the other arguments of `model.forward`, any number of rows; made from
-            `model.config` if omitted.
+            `model.config` if omitted. What is no tensor (`None`, numbers, texts) becomes part of the graph.
         guidance_scale: if given, conditioning has 2 * batch rows, unconditional first.
         split_guidance: call the model once for the unconditional rows and once for the conditional
             ones, so that a plan can skip either. The same numbers up to rounding.
-        granularity: which modules are blocks, see `dipgo_fx.passes.find_blocks`.
+        granularity: which modules are blocks, a word or a function `(path, module) -> bool`; see
+            `dipgo_fx.passes.find_blocks`.
+        shared: names of the tensors in `conditioning` that all samples share, position ids say, dotted where
+            they are nested; if omitted they are told by tracing: as few as the model can run with.
+
+    The model gets the scheduler's timesteps as they are. Where a pipeline hands on others (that of Flux
+    divides them by 1000), wrap the model, or search with `prune_pipeline`, which records that loop.
 
     A compiled model is traced as it was written; modules compiled in place (`block.compile()`) stay compiled
     in the loop; parts that `torch.compile(part)` wrapped are refused.
@@ -53,38 +63,72 @@ def trace(
         TraceError: the model's or scheduler's Python cannot be recorded; names the module.
         TypeError: an argument of another kind, by name.
         ValueError: shapes that neither the arguments nor `model.config` give; `split_guidance` without
-            guidance.
+            guidance; `shared` names of no tensor.
     """
     model = checked_model(model)
     check_loop_arguments(
-        model, scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance
+        model, scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance, shared
     )
     refuse_wrapped_parts(model)
     num_inference_steps = int(num_inference_steps)
     guidance = Guidance(None if guidance_scale is None else float(guidance_scale), split_guidance)
-    own = prepared(scheduler, num_inference_steps)
     sample = example_sample(model) if sample is None else sample
     conditioning = example_conditioning(model) if conditioning is None else dict(conditioning)
+    own = prepared(scheduler, num_inference_steps)
 
-    # The paper's stages leave the output head alone.
-    recorder = LoopRecorder(model, find_blocks(model, granularity), granularity != "stage", guidance.calls)
-    x, inputs = recorder.inputs(GUARD, sample, conditioning, guidance.rows)
-    with ForwardSlot(model).unpruned(), recorder.recording():
-        result = denoise(model, own, x, inputs, guidance, on_step=recorder.start_step)
-    recorder.mark_sample(len(own.timesteps), result)
-    recorder.output(result)
+    def record(shared: frozenset[str]) -> LoopRecorder:
+        # The paper's stages leave the output head alone.
+        recorder = LoopRecorder(
+            model, find_blocks(model, granularity), granularity != "stage", guidance.calls
+        )
+        x, inputs = recorder.inputs(GUARD, sample, conditioning, guidance.rows, shared)
+        stepped = copy.deepcopy(own)
+        with ForwardSlot(model).unpruned(), recorder.recording():
+            result = denoise(model, stepped, x, inputs, guidance, shared=shared, on_step=recorder.start_step)
+        recorder.mark_sample(len(own.timesteps), result)
+        recorder.output(result)
+        return recorder
 
+    without_rows, recorder = _recorded(record, conditioning, shared)
     facts = LoopFacts(
         model=type(model).__name__,
         scheduler=type(scheduler).__name__,
         num_inference_steps=num_inference_steps,
         timesteps=tuple(t.item() for t in own.timesteps),
         blocks=tuple(recorder.called_blocks),
-        granularity=granularity,
+        granularity=granularity_of(granularity),
         guidance=guidance,
     )
-    guard = InputGuard(sample, conditioning, guidance.rows)
+    guard = InputGuard(sample, conditioning, guidance.rows, without_rows)
     return assemble(model, recorder.graph, recorder.constants, guard, facts)
+
+
+def _recorded(
+    record: Callable[[frozenset[str]], LoopRecorder],
+    conditioning: Mapping[str, Any],
+    shared: Collection[str] | None,
+) -> tuple[frozenset[str], LoopRecorder]:
+    """Return which tensors all samples share, and the recording that takes them so.
+
+    A tensor without rows meets others of fixed size in the model, one with rows others of the batch size:
+    the wrong guess fails at the first call of the model.
+    """
+    given = tensors(conditioning)
+    always = frozenset(name for name, tensor in given.items() if tensor.dim() == 0)
+    if shared is not None:
+        check_shared_names(shared, given)
+        names = always.union(shared)
+        return names, record(names)
+    maybe = [name for name in given if name not in always]
+    failed: TraceError | None = None
+    for count in range(len(maybe) + 1):
+        for chosen in itertools.combinations(maybe, count):
+            try:
+                return always.union(chosen), record(always.union(chosen))
+            except TraceError as error:
+                failed = failed or error
+    assert failed is not None
+    raise failed
 
 
 def assemble(

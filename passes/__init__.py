@@ -18,7 +18,7 @@ if __name__ != "dipgo_fx.passes":
 
 from .base import GraphPass, PassRecord, PassResult, Pipeline
 from .bind_gates import BindGates
-from .blocks import Granularity, find_blocks
+from .blocks import Blocks, Granularity, find_blocks, granularity_of
 from .drop_dead_blocks import DropDeadBlocks
 from .errors import InvariantError, PassError, TraceError
 from .fold_constants import FoldConstants
@@ -32,6 +32,7 @@ __all__ = [
     "HISTORY",
     "Backup",
     "BindGates",
+    "Blocks",
     "DropDeadBlocks",
     "FoldConstants",
     "GateTable",
@@ -48,5 +49,6 @@ __all__ = [
     "find_blocks",
     "forecast",
     "gate",
+    "granularity_of",
     "split_steps",
 ]

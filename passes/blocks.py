@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, get_args
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 from diffusers.models.attention import AttentionModuleMixin, FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-Granularity = Literal["stage", "block", "branch"]
+Granularity = Literal["stage", "block", "branch", "own"]
+"""What a plan says of its blocks: of which kind they are; `own` ones were chosen by the caller."""
+Blocks = Literal["stage", "block", "branch"] | Callable[[str, nn.Module], bool] | tuple[str, ...]
+"""Which modules are blocks: a kind of them, a function of a path and the module there, or their paths."""
 
 
-def find_blocks(model: nn.Module, granularity: Granularity) -> tuple[str, ...]:
+def find_blocks(model: nn.Module, blocks: Blocks) -> tuple[str, ...]:
     """Return the paths of the modules whose output may be gated, in the order of the module tree.
 
     * `stage`: entries of the model's own module lists, and children that hold module lists (a
@@ -20,21 +23,36 @@ def find_blocks(model: nn.Module, granularity: Granularity) -> tuple[str, ...]:
     * `block`: entries of the module lists inside a stage (resnets, attentions, samplers); a stage
       without such lists is one block (a whole transformer block).
     * `branch`: the attentions and feed-forwards inside a block; a block without any is one branch.
+    * A function `(path, module) -> bool`: the outermost modules for which it is true.
+    * Paths: the modules there, as a plan names them.
 
-    Tracing with `block` or `branch` adds the output head (`conv_out`, `proj_out_2`, ...).
+    Tracing adds the output head (`conv_out`, `proj_out_2`, ...) unless blocks are stages.
 
-    Raises `ValueError` for an unknown granularity or a model without blocks.
+    Raises `ValueError` for another word, a path that leads nowhere, or a model without blocks.
     """
-    if granularity not in get_args(Granularity):
-        raise ValueError(f"granularity must be one of {get_args(Granularity)}, got {granularity!r}")
-    split = {"stage": _itself, "block": _listed, "branch": _branches}[granularity]
-    paths = [path for stage in _stages(model) for path in split(model, stage)]
+    if isinstance(blocks, tuple) and blocks:
+        return _at(model, blocks)
+    if callable(blocks):
+        paths = list(_outermost(model, blocks))
+        expected = "a module for which the function that was given is true"
+    elif isinstance(blocks, str) and blocks in KINDS:
+        paths = [path for stage in _stages(model) for path in KINDS[blocks](model, stage)]
+        expected = "module lists among its children (down_blocks, transformer_blocks, ...)"
+    else:
+        raise ValueError(
+            f"granularity must be one of {tuple(KINDS)} or a function of a path and a module, got {blocks!r}"
+        )
     if not paths:
         raise ValueError(
-            f"{type(model).__name__} has no blocks: expected module lists among its children "
-            f"(down_blocks, transformer_blocks, ...), found {[n for n, _ in model.named_children()]}"
+            f"{type(model).__name__} has no blocks: expected {expected}, found "
+            f"{[n for n, _ in model.named_children()]}; granularity may be a function (path, module) -> bool"
         )
     return tuple(paths)
+
+
+def granularity_of(blocks: Blocks) -> Granularity:
+    """Return the word for blocks that a plan keeps."""
+    return blocks if isinstance(blocks, str) else "own"
 
 
 def block_name(path: str, call: str) -> str:
@@ -79,18 +97,30 @@ def _branches(model: nn.Module, stage: str) -> list[str]:
     """Outermost attentions and feed-forwards of each block of a stage, or the block itself."""
     found: list[str] = []
     for block in _listed(model, stage):
-        inner = list(_outermost_branches(model.get_submodule(block), block))
+        inner = list(_outermost(model.get_submodule(block), _is_branch, block))
         found += inner or [block]
     return found
 
 
-def _outermost_branches(module: nn.Module, path: str) -> Iterator[str]:
-    if _is_branch(module):
+KINDS = {"stage": _itself, "block": _listed, "branch": _branches}
+
+
+def _outermost(module: nn.Module, is_one: Callable[[str, nn.Module], bool], path: str = "") -> Iterator[str]:
+    """Yield the paths of the modules that are one, but not of those inside another."""
+    if path and is_one(path, module):
         yield path
         return
     for name, child in module.named_children():
-        yield from _outermost_branches(child, f"{path}.{name}")
+        yield from _outermost(child, is_one, f"{path}.{name}" if path else name)
 
 
-def _is_branch(module: nn.Module) -> bool:
+def _is_branch(path: str, module: nn.Module) -> bool:
     return isinstance(module, (Attention, AttentionModuleMixin, FeedForward))
+
+
+def _at(model: nn.Module, paths: tuple[str, ...]) -> tuple[str, ...]:
+    modules = dict(model.named_modules())
+    missing = [path for path in paths if path not in modules]
+    if missing:
+        raise ValueError(f"{type(model).__name__} has no modules {missing}, which a plan names as its blocks")
+    return paths

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from .blocks import Granularity, find_blocks
+from .blocks import Blocks, find_blocks
 from .graph_writer import MODEL, attribute, parts_of
 from .known_values import KnownValues
 from .loop_recorder import LoopRecorder
@@ -69,7 +69,7 @@ TENSOR = object()
 
 def record_call(
     model: nn.Module,
-    granularity: Granularity,
+    blocks: Blocks,
     arguments: Mapping[str, Any],
     changing: Container[str] = (),
     parts: Container[str] | None = None,
@@ -80,16 +80,17 @@ def record_call(
     the model's Python looks at, such as the lengths behind a mask.
 
     Args:
+        blocks: which modules are blocks.
         changing: names of the arguments that differ at every step, whose values must not be looked at.
         parts: names of the model's children that hold blocks, all if omitted; what an adapter has added
             beside them always runs.
 
     Raises `TraceError` for Python that cannot be recorded; names the module.
     """
-    blocks = find_blocks(model, granularity)
+    paths = find_blocks(model, blocks)
     if parts is not None:
-        blocks = tuple(block for block in blocks if block.partition(".")[0] in parts)
-    recorder = LoopRecorder(model, blocks, granularity != "stage")
+        paths = tuple(path for path in paths if path.partition(".")[0] in parts)
+    recorder = LoopRecorder(model, paths, blocks != "stage")
     given: dict[str, Any] = {}
     inputs: dict[fx.Node, torch.Tensor] = {}
     known: dict[fx.Node, torch.Tensor] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,7 +70,12 @@ class GraphWriter:
     # -- inputs and output
 
     def inputs(
-        self, guard: str, sample: torch.Tensor, conditioning: Mapping[str, Any], rows: int
+        self,
+        guard: str,
+        sample: torch.Tensor,
+        conditioning: Mapping[str, Any],
+        rows: int,
+        shared: Container[str] = (),
     ) -> tuple[torch.Tensor, dict[str, Any]]:
         """Add the loop's inputs and return their fake values.
 
@@ -78,8 +83,9 @@ class GraphWriter:
             guard: target of a module that is called with all inputs first and returns the sample.
             sample: its first dimension becomes the batch size.
             conditioning: tensors, or nested mappings and sequences of tensors; the first dimension of
-                each becomes `rows` times the batch size.
+                each becomes `rows` times the batch size. Anything else becomes part of the graph.
             rows: 2 under guidance, else 1.
+            shared: dotted names of the tensors that keep their shape.
 
         The last input is `generator`, `None` by default, which all recorded noise is drawn from.
         """
@@ -98,9 +104,20 @@ class GraphWriter:
             self._shared[self.batch.node.expr] = size
         self._shared[sample.device] = device
         self._shared[sample.dtype] = dtype
-        given.meta["val"] = x = self._fake(checked, sample, 1)
+        given.meta["val"] = x = self._rows(checked, sample, 1)
+
+        def fake(node: fx.Node, example: Any, name: str) -> Any:
+            if isinstance(example, torch.Tensor):
+                shares = name in shared
+                return self._stand_in(example, node) if shares else self._rows(node, example, rows)
+            if isinstance(example, Mapping):
+                return {k: fake(self._item(node, k), v, f"{name}.{k}") for k, v in example.items()}
+            if isinstance(example, (list, tuple)):
+                return [fake(self._item(node, i), v, f"{name}.{i}") for i, v in enumerate(example)]
+            return example
+
         for name, node in named.items():
-            node.meta["val"] = self._fake(node, conditioning[name], rows)
+            node.meta["val"] = fake(node, conditioning[name], name)
         return x, {name: node.meta["val"] for name, node in named.items()}
 
     def placeholders(self, arguments: Any) -> tuple[Any, dict[fx.Node, torch.Tensor]]:
@@ -210,18 +227,13 @@ class GraphWriter:
         example = torch.empty(TRACED_ROWS)
         return self.fake_mode.from_tensor(example, symbolic_context=context).shape[0]
 
-    def _fake(self, node: fx.Node, example: Any, rows: int) -> Any:
-        if isinstance(example, torch.Tensor):
-            with self.paused():
-                shape = (rows * self.batch, *example.shape[1:])
-                fake = torch.empty(shape, dtype=example.dtype, device=example.device)
-            self._remember(fake, node)
-            return fake
-        if isinstance(example, Mapping):
-            return {k: self._fake(self._item(node, k), v, rows) for k, v in example.items()}
-        if isinstance(example, (list, tuple)):
-            return [self._fake(self._item(node, i), v, rows) for i, v in enumerate(example)]
-        return example
+    def _rows(self, node: fx.Node, example: torch.Tensor, rows: int) -> torch.Tensor:
+        """Return a fake tensor like a real one, with `rows` times the batch size rows, for a node."""
+        with self.paused():
+            shape = (rows * self.batch, *example.shape[1:])
+            fake = torch.empty(shape, dtype=example.dtype, device=example.device)
+        self._remember(fake, node)
+        return fake
 
     def _stand_in(self, tensor: torch.Tensor, node: fx.Node) -> torch.Tensor:
         """Return a fake tensor in place of a real one, of the very shape, that `node` stands for."""

@@ -38,6 +38,20 @@ def test_a_plan_gives_the_loop_it_came_with() -> None:
     assert torch.equal(run(again, x, c), run(searched(), x, c))
 
 
+def test_a_plan_of_chosen_blocks_is_read_back(tmp_path: Path) -> None:
+    """What a function chose stands in the plan by name, and the head beside it."""
+    model, scheduler = zoo.model("dit"), zoo.SCHEDULERS["ddim"]()
+    made = dipgo_fx.trace(model, scheduler, 4, granularity=lambda path, module: path.endswith("attn1"))
+    assert {block.rpartition(".")[2] for block in made.blocks} == {"attn1", "proj_out_2"}
+    keep = torch.ones(4, len(made.blocks), dtype=torch.bool)
+    keep[1::2, 0] = False
+    Plan.from_keep(made, keep).save(tmp_path / "plan.json")
+    plan = Plan.load(tmp_path / "plan.json")
+    assert plan.facts.granularity == "own"
+    x, c = inputs("dit", 2)
+    assert torch.equal(run(applied(plan), x, c), run(build(made, plan), x, c))
+
+
 def test_only_a_pruned_loop_has_a_plan() -> None:
     """A traced loop has neither plan nor report, and says so as Python does."""
     graph = loop(*PLAIN)

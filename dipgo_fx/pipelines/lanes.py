@@ -106,15 +106,15 @@ class Graphs:
     """
 
     def __init__(self, model: nn.Module, facts: LoopFacts, options: Mapping[str, Any] | None) -> None:
-        self.model, self.granularity, self.options = model, facts.granularity, options
+        self.model, self.blocks, self.options = model, facts.chosen, options
         self.parts = frozenset(block.partition(".")[0] for block in map(path_of, facts.blocks))
         self._calls: dict[tuple[Any, ...], list[CallGraph]] = {}
         self._steps: dict[tuple[CallGraph, StepKind], Callable[..., Any]] = {}
 
     def is_like(self, other: Graphs) -> bool:
         """Tell whether these graphs serve where others are asked for."""
-        asked = other.model, other.granularity, other.parts, other.options
-        return (self.model, self.granularity, self.parts, self.options) == asked
+        asked = other.model, other.blocks, other.parts, other.options
+        return (self.model, self.blocks, self.parts, self.options) == asked
 
     def call(self, arguments: CallArguments) -> CallGraph:
         """Return the graph of the model's call with such arguments."""
@@ -125,7 +125,7 @@ class Graphs:
                 # First for real: what a model keeps of its first call must not be what a recording sees.
                 expected = self.model(**arguments.fresh())
                 changing = (next(iter(arguments.named)), *TIMESTEP)
-                found = record_call(self.model, self.granularity, arguments.named, changing, self.parts)
+                found = record_call(self.model, self.blocks, arguments.named, changing, self.parts)
                 _check_recording(found, arguments, expected)
             calls.append(found)
             while len(calls) > MOST_CALLS:

@@ -17,7 +17,7 @@ from ..arguments import check, check_guidance_scale, check_steps, checked_prompt
 from ..budget import kept_of
 from ..cost import LoopCost
 from ..loop import Loop
-from ..passes import Granularity, find_blocks
+from ..passes import Blocks, find_blocks
 from ..plan import Plan
 from ..pruning import frozen, gains_by_split
 from ..search.batch import Batch
@@ -39,7 +39,7 @@ def prune_pipeline(
     prompts: Iterable[str] | None = None,
     inputs: Asked | None = None,
     split_guidance: bool | None = None,
-    granularity: Granularity = "block",
+    granularity: Blocks = "block",
     config: Config | None = None,
     generator: torch.Generator | None = None,
     progress: bool = True,
@@ -61,7 +61,7 @@ def prune_pipeline(
             say, for 2 and 3, for up to 19 while the loop is recorded, and for `config.samples`.
         split_guidance: let the two conditions of guidance run at steps of their own; by default as for
             `prune`.
-        granularity: which modules are blocks.
+        granularity: which modules are blocks, as for `trace`.
         config: how to search, as for `prune`.
         generator: source of all randomness; the same seed gives the same plan.
         progress: show a progress bar.

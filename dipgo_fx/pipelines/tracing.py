@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from ..guidance import Guidance
 from ..inputs import InputGuard
 from ..loop import Loop, LoopFacts
-from ..passes import Granularity, LoopRecorder, TraceError, find_blocks
+from ..passes import Blocks, LoopRecorder, TraceError, find_blocks, granularity_of
 from ..passes.blocks import call_of
 from ..passes.drop_dead_blocks import erase_dead_nodes
 from ..passes.tags import tag
@@ -32,7 +32,7 @@ def trace_pipeline(
     asked: Asked,
     *,
     split_guidance: bool = True,
-    granularity: Granularity = "block",
+    granularity: Blocks = "block",
 ) -> Loop:
     """Return the loop of `pipe(**asked(n))` for any n; `inputs_of` gives what it takes.
 
@@ -53,7 +53,7 @@ def trace_pipeline(
         num_inference_steps=int(_argument(pipe, asked(2), "num_inference_steps")),
         timesteps=tuple(scheduler.timesteps.tolist()),
         blocks=tuple(sorted(recorder.called_blocks, key=call_of, reverse=True)),  # unconditional ones first
-        granularity=granularity,
+        granularity=granularity_of(granularity),
         guidance=_guidance(pipe, asked(2), two, calls),
     )
     conditioning = two.by_sample(rows)
@@ -142,7 +142,7 @@ def _record(
     samples: int,
     asked: Asked,
     calls: tuple[str, ...],
-    granularity: Granularity,
+    granularity: Blocks,
 ) -> tuple[LoopRecorder, Any]:
     """Return the recorder of a pipeline's run with so many samples, and the scheduler that it used."""
     recorder = _PipelineRecorder(

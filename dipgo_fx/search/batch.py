@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
+
+from ..conditioning import map_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,8 +16,8 @@ class Batch:
     """Inputs of the loop and its unpruned samples, n each.
 
     `path` holds the samples after each step, `(T, n, ...)`; the last are the `target`. `conditioning` has
-    `rows` rows a sample, unconditional ones first if `rows` is 2. `seed` gives the noise that a stochastic
-    scheduler draws, the same in every run of the batch.
+    `rows` rows a sample, unconditional ones first if `rows` is 2; its tensors named in `shared` have none.
+    `seed` gives the noise that a stochastic scheduler draws, the same in every run of the batch.
     """
 
     sample: torch.Tensor
@@ -24,6 +25,7 @@ class Batch:
     path: torch.Tensor
     rows: int
     seed: int
+    shared: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -51,12 +53,11 @@ class Batch:
         """Return the samples at `indices` as a batch."""
         count = len(self.sample)
         rows = torch.cat([indices + i * count for i in range(self.rows)])
-        return Batch(
-            self.sample[indices],
-            pytree.tree_map_only(torch.Tensor, lambda t: t[rows.to(t.device)], self.conditioning),
-            self.path[:, indices],
-            self.rows,
-            self.seed,
+        return replace(
+            self,
+            sample=self.sample[indices],
+            conditioning=map_rows(lambda t: t[rows.to(t.device)], self.conditioning, self.shared),
+            path=self.path[:, indices],
         )
 
     def chunks(self, size: int) -> list[Batch]:

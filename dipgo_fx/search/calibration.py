@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ..inputs import InputGuard, num_classes, tensors
+from ..conditioning import leaves, map_named, map_rows
+from ..inputs import InputGuard, num_classes
 from ..loop import Loop
 from ..passes import split_steps
 from ..tracing import GUARD
@@ -36,7 +37,8 @@ def calibrate(
     Args:
         loop: the unpruned loop.
         conditioning: rows for `model.forward`'s arguments, or an iterable of such mappings; repeated
-            if there are fewer than `samples`; made up if `None`: random classes, random embeddings.
+            if there are fewer than `samples`; made up if `None`: random classes, random embeddings, and
+            what all samples share as in the examples of `trace`.
         samples: number of samples, at least 1.
         noise_scale: `scheduler.init_noise_sigma`.
         generator: source of all randomness.
@@ -50,15 +52,18 @@ def calibrate(
     shape = (samples, *guard.sample_shape)
     noise = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
     sample = noise.to(first.device, first.dtype) * noise_scale
-    given = _invented(guard, model, samples, generator) if conditioning is None else conditioning
-    rows = _repeated(guard, _joined(given), samples)
+    if conditioning is None:
+        given = _invented(guard, model, samples, generator)
+    else:
+        given = _joined(conditioning, guard)
+    rows = _repeated(guard, given, samples)
     rows = pytree.tree_map_only(
         torch.Tensor,
         lambda t: t.to(first.device, first.dtype if t.is_floating_point() else None),
         rows,
     )
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    return with_path(loop, Batch(sample, rows, sample[None], guard.rows, seed), chunk)
+    return with_path(loop, Batch(sample, rows, sample[None], guard.rows, seed, guard.shared), chunk)
 
 
 def with_path(loop: Loop, batch: Batch, chunk: int = 8) -> Batch:
@@ -77,10 +82,18 @@ def with_path(loop: Loop, batch: Batch, chunk: int = 8) -> Batch:
     return replace(batch, path=path)
 
 
-def _joined(given: Conditioning) -> dict[str, Any]:
-    """Join an iterable of mappings row by row."""
+def _joined(given: Conditioning, guard: InputGuard) -> dict[str, Any]:
+    """Join an iterable of mappings row by row; what has no rows must be the same in all."""
     if isinstance(given, Mapping):
         return dict(given)
+
+    def join(name: str, *values: Any) -> Any:
+        if name in guard.shapes:
+            return torch.cat(values)
+        if not all(_equal(values[0], value) for value in values):
+            raise ValueError(f"{name} has no row a sample and must be the same in all")
+        return values[0]
+
     items = [dict(item) for item in given]
     for item in items:
         if set(item) != set(items[0]):
@@ -88,31 +101,35 @@ def _joined(given: Conditioning) -> dict[str, Any]:
                 f"items of calibration must hold the same names, got {sorted(items[0])} and {sorted(item)}"
             )
     try:
-        return {name: _concatenate([item[name] for item in items]) for name in items[0]}
-    except (TypeError, RuntimeError, KeyError) as error:
+        return map_named(join, *items)
+    except (TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"items of calibration must be alike but for their rows: {error}") from error
 
 
-def _concatenate(values: list[Any]) -> Any:
-    if isinstance(values[0], Mapping):
-        return {key: _concatenate([value[key] for value in values]) for key in values[0]}
-    return torch.cat(values)
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return torch.equal(one, other)
+    return type(one) is type(other) and bool(one == other)
 
 
 def _repeated(guard: InputGuard, given: dict[str, Any], samples: int) -> dict[str, Any]:
     """Check the given rows and repeat them up to `samples` samples."""
-    flat = dict(tensors(given))
-    if set(flat) != set(guard.shapes):
-        raise ValueError(f"calibration must hold {sorted(guard.shapes) or 'nothing'}, got {sorted(flat)}")
-    counts = {name: len(tensor) for name, tensor in flat.items()}
-    for name, tensor in flat.items():
-        if tuple(tensor.shape[1:]) != guard.shapes[name]:
+    flat = leaves(given)
+    wanted = {*guard.shapes, *guard.fixed}
+    if set(flat) != wanted:
+        raise ValueError(f"calibration must hold {sorted(wanted) or 'nothing'}, got {sorted(flat)}")
+    counts = {name: len(flat[name]) for name in guard.shapes}
+    for name, shape in guard.shapes.items():
+        if tuple(flat[name].shape[1:]) != shape:
             raise ValueError(
-                f"calibration {name!r} must have shape (n, {', '.join(map(str, guard.shapes[name]))}), "
-                f"got {tuple(tensor.shape)}"
+                f"calibration {name!r} must have shape (n, {', '.join(map(str, shape))}), "
+                f"got {tuple(flat[name].shape)}"
             )
     if len(set(counts.values())) > 1:
-        raise ValueError(f"calibration tensors must have equally many rows, got {counts}")
+        raise ValueError(
+            f"calibration tensors must have equally many rows, got {counts}; name in shared= those "
+            "that all samples share"
+        )
     rows = next(iter(counts.values()), guard.rows)
     if rows < guard.rows or rows % guard.rows:
         raise ValueError(
@@ -122,19 +139,20 @@ def _repeated(guard: InputGuard, given: dict[str, Any], samples: int) -> dict[st
     each = rows // guard.rows
     index = torch.arange(samples) % max(each, 1)
     take = torch.cat([index + i * each for i in range(guard.rows)])
-    return pytree.tree_map_only(torch.Tensor, lambda t: t[take.to(t.device)], given)  # type: ignore[no-any-return]
+    return map_rows(lambda t: t[take.to(t.device)], given, guard.shared)
 
 
 def _invented(
     guard: InputGuard, model: nn.Module, samples: int, generator: torch.Generator
 ) -> dict[str, Any]:
     """Make conditioning up: random classes are as good as real ones, random embeddings are not."""
-    made: dict[str, Any] = {}
-    for name, shape in guard.shapes.items():
-        owner, _, key = name.rpartition(".")
-        target = made.setdefault(owner, {}) if owner else made
-        target[key] = torch.cat(list(_rows(name, shape, guard, model, samples, generator)))
-    return made
+
+    def made(name: str, example: Any) -> Any:
+        if name not in guard.shapes:
+            return example
+        return torch.cat(list(_rows(name, guard.shapes[name], guard, model, samples, generator)))
+
+    return map_named(made, guard.example)
 
 
 def _rows(

@@ -35,9 +35,21 @@ def test_blocks_of_every_granularity() -> None:
     assert found["pixart", "branch"] == branches
 
 
+def test_a_caller_chooses_blocks() -> None:
+    """By a function, of which the outermost modules count, or by their paths."""
+    model = zoo.model("pixart")
+    chosen = find_blocks(model, lambda path, module: path.endswith(("attn2", "attn2.to_q")))
+    assert chosen == ("transformer_blocks.0.attn2", "transformer_blocks.1.attn2")
+    assert find_blocks(model, chosen) == chosen
+    with pytest.raises(ValueError, match=r"has no blocks: expected a module for which the function"):
+        find_blocks(model, lambda path, module: False)
+    with pytest.raises(ValueError, match=r"has no modules \['nowhere'\]"):
+        find_blocks(model, ("nowhere",))
+
+
 def test_an_unknown_granularity_is_refused() -> None:
     """The error lists the granularities there are."""
-    with pytest.raises(ValueError, match=r"\('stage', 'block', 'branch'\), got 'layer'"):
+    with pytest.raises(ValueError, match=r"\('stage', 'block', 'branch'\) .* got 'layer'"):
         find_blocks(zoo.model("dit"), cast(Any, "layer"))
 
 

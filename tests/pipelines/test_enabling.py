@@ -28,7 +28,7 @@ from dipgo_fx.applying import build
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.frontier import Point, whole_steps_table
 from dipgo_fx.guidance import Guidance
-from dipgo_fx.passes import GateTable
+from dipgo_fx.passes import GateTable, granularity_of
 from dipgo_fx.passes.call_recorder import record_call
 from dipgo_fx.pipelines.capturing import Asked, asking, capture
 from dipgo_fx.pipelines.denoiser import only_denoiser
@@ -307,16 +307,19 @@ def test_a_model_that_another_cache_has_is_refused(pipe: Any) -> None:
         dipgo_fx.enable(flux, plan_of("flux"))
 
 
-def test_plans_of_different_granularities_share_no_graph(pipe: Any) -> None:
-    """Enabling one after the other runs each."""
+@pytest.mark.parametrize(
+    "chosen", ["stage", lambda path, module: path.endswith("attn2")], ids=["stages", "own"]
+)
+def test_plans_of_different_granularities_share_no_graph(pipe: Any, chosen: Any) -> None:
+    """Enabling one after the other runs each, blocks that a caller chose too."""
     facts = facts_of("sd")
     model = only_denoiser(pipe)
-    stages = record_call(model, "stage", calls_of(pipe, lambda p: run("sd", p))[0].named).blocks
-    coarse = random_plan(replace(facts, blocks=stages, granularity="stage"), 0.6, 1)
-    fine, reference = plan_of("sd"), skipped("sd", pipe, coarse)
+    blocks = record_call(model, chosen, calls_of(pipe, lambda p: run("sd", p))[0].named).blocks
+    other = random_plan(replace(facts, blocks=blocks, granularity=granularity_of(chosen)), 0.6, 1)
+    fine, reference = plan_of("sd"), skipped("sd", pipe, other)
     dipgo_fx.enable(pipe, fine)
     run("sd", pipe)
-    dipgo_fx.enable(pipe, coarse)
+    dipgo_fx.enable(pipe, other)
     assert torch.equal(run("sd", pipe), reference)
 
 
