@@ -222,6 +222,35 @@ def test_batch_size_and_image_size_may_change(pipe: Any) -> None:
             assert torch.equal(run("sd", pipe, batch), reference)
 
 
+def _of_length(key: str, tokens: int) -> dict[str, torch.Tensor]:
+    """Return the embeddings of a pipeline's prompts, and masks, cut or repeated to another length."""
+    given = pipelines.PIPELINES[key].inputs(2)
+    return {name: t.repeat_interleave(2, 1)[:, :tokens] for name, t in given.items() if t.dim() > 1}
+
+
+OTHER_SIZES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
+    "frames": ("wan", lambda: {"num_frames": 17}),
+    "frames and size": ("ltx", lambda: {"num_frames": 17, "height": 64, "width": 96}),
+    "size": ("flux", lambda: {"height": 32, "width": 96}),
+    "longer prompt": ("sd", lambda: _of_length("sd", 11)),
+    "shorter prompt": ("pixart-sigma", lambda: _of_length("pixart-sigma", 5)),
+    "longer prompt, ids": ("flux", lambda: {"prompt_embeds": _of_length("flux", 11)["prompt_embeds"]}),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_SIZES)
+def test_frames_size_and_prompt_length_may_change(name: str) -> None:
+    """In the middle of other runs of one enabled pipeline, and back."""
+    key, make = OTHER_SIZES[name]
+    pipe, plan, options = pipelines.PIPELINES[key].build(), plan_of(key), make()
+    references = [skipped(key, pipe, plan), skipped(key, pipe, plan, **options)]
+    assert references[0].shape != references[1].shape or not torch.equal(*references)
+    with dipgo_fx.enabled(pipe, plan):
+        for place in (0, 1, 0):
+            run_options = options if place else {}
+            assert torch.equal(run(key, pipe, **run_options), references[place])
+
+
 def test_a_model_that_never_ran_keeps_nothing_of_its_recording() -> None:
     """QwenImage caches tables of its first call: the first call is a real one."""
     plan = plan_of("qwenimage")
