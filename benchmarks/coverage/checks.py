@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 import dipgo_fx
 from dipgo_fx.pipelines.capturing import as_found, asking, capture
-from dipgo_fx.pipelines.denoiser import only_denoiser
+from dipgo_fx.pipelines.denoiser import denoisers, only_denoiser
 from dipgo_fx.pipelines.tracing import inputs_of, trace_pipeline
 
 from .skipping import calls_of, recorded
@@ -28,7 +28,7 @@ def traced(subject: Subject) -> None:
     call, _ = recorded(pipe, subject.run)
     arguments = calls_of(pipe, subject.run)[0]
     with torch.no_grad():
-        expected = pytree.tree_leaves(only_denoiser(pipe)(**arguments.fresh()))
+        expected = pytree.tree_leaves(denoisers(pipe)[0](**arguments.fresh()))
         found = call.module(*arguments.tensors)
     wanted = [leaf for leaf in expected if isinstance(leaf, torch.Tensor)]
     _require(all(map(torch.equal, found, wanted)), "the graph returns other values than the denoiser")
@@ -41,7 +41,9 @@ def enabled(subject: Subject) -> None:
     """
     pipe = subject.build()
     expected = subject.run(pipe)
-    before = dict(vars(only_denoiser(pipe)))  # after a run: some pipelines leave hooks of their own
+    before = [
+        dict(vars(model)) for model in denoisers(pipe)
+    ]  # after a run: some pipelines leave hooks of their own
     with dipgo_fx.enabled(pipe, subject.plan(open_share=1.1)):
         _require(torch.equal(subject.run(pipe), expected), "a plan that keeps all changes what comes out")
     plan = subject.plan()
@@ -50,7 +52,9 @@ def enabled(subject: Subject) -> None:
         for _ in range(2):
             _require(torch.equal(subject.run(pipe), reference), "a run differs from one skipped by hand")
     _require(torch.equal(subject.run(pipe), expected), "a disabled pipeline gives something else")
-    _require(dict(vars(only_denoiser(pipe))) == before, "disable leaves traces on the denoiser")
+    _require(
+        [dict(vars(model)) for model in denoisers(pipe)] == before, "disable leaves traces on the denoiser"
+    )
 
 
 def compiled(subject: Subject) -> None:

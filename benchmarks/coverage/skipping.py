@@ -17,15 +17,15 @@ from dipgo_fx.passes import GateTable
 from dipgo_fx.passes.blocks import path_of
 from dipgo_fx.passes.call_recorder import CallGraph, record_call
 from dipgo_fx.passes.gate_table import last_kept, terms
-from dipgo_fx.pipelines.denoiser import ForwardSlot, only_denoiser
+from dipgo_fx.pipelines.denoiser import ForwardSlot, denoisers
 from dipgo_fx.pipelines.lanes import CallArguments
 
 Run = Callable[[DiffusionPipeline], torch.Tensor]
 
 
-def calls_of(pipe: DiffusionPipeline, run: Run) -> list[CallArguments]:
-    """Return the arguments of all calls of a pipeline's denoiser in a run."""
-    model = only_denoiser(pipe)
+def calls_of(pipe: DiffusionPipeline, run: Run, model: nn.Module | None = None) -> list[CallArguments]:
+    """Return the arguments of all calls of a denoiser, the first if `None`, in a run of its pipeline."""
+    model = denoisers(pipe)[0] if model is None else model
     slot, own, calls = ForwardSlot(model), type(model).forward, list[CallArguments]()
 
     def noting(*args: Any, **kwargs: Any) -> Any:
@@ -42,7 +42,7 @@ def calls_of(pipe: DiffusionPipeline, run: Run) -> list[CallArguments]:
 
 def recorded(pipe: DiffusionPipeline, run: Run) -> tuple[CallGraph, LoopFacts]:
     """Return the graph of a pipeline's first call of its denoiser, and facts that a plan for it has."""
-    model, first = only_denoiser(pipe), calls_of(pipe, run)[0]
+    model, first = denoisers(pipe)[0], calls_of(pipe, run)[0]
     with torch.no_grad():
         call = record_call(model, "block", first.named)
     facts = LoopFacts(

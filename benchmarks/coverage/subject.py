@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from torch import nn
 
 from dipgo_fx import Plan
-from dipgo_fx.pipelines.denoiser import only_denoiser, parts
+from dipgo_fx.pipelines.denoiser import denoisers, parts
 from dipgo_fx.pipelines.step_clock import StepClock
 
 from .inventory import denoiser_classes
@@ -62,9 +65,19 @@ class Subject:
 
     def skipped(self, pipe: DiffusionPipeline, plan: Plan) -> torch.Tensor:
         """Run it with the blocks that a plan skips replaced by hand, the reference for `enable`."""
-        calls, clock = calls_of(pipe, self.run), StepClock()
-        clock.tick(pipe.scheduler, calls[0].timestep)
-        # Some loops leave out the last of their scheduler's timesteps.
-        a_step = max(1, round(len(calls) / (len(plan.timesteps) - clock.start)))
-        with skipping(only_denoiser(pipe), plan, a_step, clock.start):
+        by_hand = [self._skipping(pipe, model, plan) for model in denoisers(pipe)]
+        with ExitStack() as stack:
+            for skips in by_hand:
+                stack.enter_context(skips)
             return self.run(pipe)
+
+    def _skipping(
+        self, pipe: DiffusionPipeline, model: nn.Module, plan: Plan
+    ) -> AbstractContextManager[None]:
+        """Return what lets one of a pipeline's denoisers skip blocks, from its own first step on."""
+        calls, clock = calls_of(pipe, self.run, model), StepClock()
+        clock.tick(pipe.scheduler, calls[0].timestep)
+        # Schedulers have a timestep twice, but not the first.
+        told = [float(call.timestep.max()) for call in calls]
+        a_step = sum(1 for _ in takewhile(lambda value: value == told[0], told))
+        return skipping(model, plan, a_step, clock.start)

@@ -22,10 +22,10 @@ def parts(pipe: Any) -> dict[str, nn.Module]:
     return {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
 
 
-def denoiser_of(pipe: Any, wanted: str) -> nn.Module:
-    """Return the component of a pipeline whose class is called `wanted`.
+def denoisers_of(pipe: Any, wanted: str) -> list[nn.Module]:
+    """Return the components of a pipeline whose class is called `wanted`: Wan 2.2 has two that take turns.
 
-    Raises `PlanError` if there is none or more than one, `ValueError` if it is compiled as a whole.
+    Raises `PlanError` if there is none, `ValueError` if one is compiled as a whole.
     """
     modules = parts(pipe)
     for name, part in modules.items():
@@ -35,12 +35,29 @@ def denoiser_of(pipe: Any, wanted: str) -> nn.Module:
                 "enable the plain module and compile=True, or compile its blocks (compile_repeated_blocks)"
             )
     found = [part for part in modules.values() if type(part).__name__ == wanted]
-    if len(found) != 1:
+    if not found:
         classes = {name: type(part).__name__ for name, part in modules.items()}
-        raise PlanError(
-            f"this plan is for one {wanted}, {type(pipe).__name__} has {len(found)} of them among {classes}"
+        raise PlanError(f"this plan is for a {wanted}, {type(pipe).__name__} has none among {classes}")
+    return [*dict.fromkeys(found)]
+
+
+def denoisers(pipe: Any) -> list[nn.Module]:
+    """Return the components of a pipeline that are called with a timestep, ControlNets aside.
+
+    Raises `ValueError` if there is none, or some of different classes.
+    """
+    found = {
+        name: part
+        for name, part in parts(pipe).items()
+        if {*TIMESTEP} & {*parameters_of(part)} and not name.startswith("controlnet")
+    }
+    classes = {type(part) for part in found.values()}
+    if len(classes) != 1:
+        raise ValueError(
+            f"a plan is for the components of one class that take a timestep, {type(pipe).__name__} has "
+            f"{len(found)} of {len(classes)} classes: {sorted(found)} among {sorted(parts(pipe))}"
         )
-    return found[0]
+    return [*dict.fromkeys(found.values())]
 
 
 def only_denoiser(pipe: Any) -> nn.Module:
@@ -48,17 +65,13 @@ def only_denoiser(pipe: Any) -> nn.Module:
 
     Raises `ValueError` if there is none or more than one.
     """
-    found = {
-        name: part
-        for name, part in parts(pipe).items()
-        if {*TIMESTEP} & {*parameters_of(part)} and not name.startswith("controlnet")
-    }
+    found = denoisers(pipe)
     if len(found) != 1:
         raise ValueError(
-            f"a plan is for the one component that takes a timestep, {type(pipe).__name__} has {len(found)} "
-            f"of them: {sorted(found)} among {sorted(parts(pipe))}"
+            f"{type(pipe).__name__} has {len(found)} denoisers, {type(found[0]).__name__}, and a search is "
+            "for one: search a plan with dipgo_fx.prune(model, scheduler, ...), which can be enabled for all"
         )
-    return next(iter(found.values()))
+    return found[0]
 
 
 def parameters_of(module: nn.Module) -> list[str]:

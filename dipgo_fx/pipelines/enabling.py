@@ -9,7 +9,7 @@ import threading
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from ..errors import PlanError
 from ..passes import GateTable
 from ..passes.step_graphs import Step, StepKind, steps_of
 from ..plan import Plan
-from .denoiser import ForwardSlot, StandIn, denoiser_of, parts
+from .denoiser import ForwardSlot, StandIn, denoisers_of, parts
 from .lanes import CallArguments, Graphs, Lane, Values, check_blocks, joined
 from .step_clock import StepClock, stepped_sample
 
@@ -43,10 +43,11 @@ def enable(
     scheduler's `step` watched once a run), so callbacks, guidance, adapters, offloading and precision stay
     the pipeline's own. Enabling again takes another plan or ratio; what both need is traced
     and compiled once. Another number of steps follows the plan's frontier, as in `apply`; a strength below 1
-    starts the plan at a later step, which then runs whole.
+    starts the plan at a later step, which then runs whole. Where two denoisers of the plan's class take turns
+    (Wan 2.2), the first step of each runs whole.
 
     Args:
-        pipe: has a denoiser of the plan's class and a scheduler of the plan's class.
+        pipe: has a denoiser of the plan's class, or more, and a scheduler of the plan's class.
         plan: as `prune` found it, `Plan.load` read it or `Plan.from_keep` wrote it.
         ratio: another share of MACs to remove, in [0, 1), from the plan's frontier; its own if omitted.
         compile: compile each distinct step once with `torch.compile(fullgraph=True)`; a mapping holds further
@@ -74,21 +75,25 @@ def enable(
     if ratio is not None:
         check_ratio(ratio)
         plan = _at_ratio(plan, float(ratio))
-    slot = ForwardSlot(denoiser_of(pipe, plan.facts.model))
-    _check_scheduler(pipe, plan)
     options = None if compile is False else {"fullgraph": True, **({} if compile is True else compile)}
-    graphs = Graphs(slot.module, plan.facts, options)
-    if isinstance(slot.current, PrunedForward):
-        slot.current.leave_scheduler()
-        graphs = slot.current.graphs if slot.current.graphs.is_like(graphs) else graphs
-    elif not slot.is_own or getattr(slot.module, "is_cache_enabled", False):
-        raise ValueError(
-            f"the forward of {plan.facts.model} belongs to another cache already ({slot.current}): disable "
-            "that one first"
-        )
-    forward = PrunedForward(pipe, slot.module, plan, graphs)
-    slot.put(forward)
-    return forward
+    slots = [ForwardSlot(module) for module in denoisers_of(pipe, plan.facts.model)]
+    _check_scheduler(pipe, plan)
+    for slot in slots:
+        is_ours = slot.is_own or isinstance(slot.current, PrunedForward)
+        if not is_ours or getattr(slot.module, "is_cache_enabled", False):
+            raise ValueError(
+                f"the forward of {plan.facts.model} belongs to another cache already ({slot.current}): "
+                "disable that one first"
+            )
+    run = _Run(pipe)
+    for slot in slots:
+        graphs = Graphs(slot.module, plan.facts, options)
+        if isinstance(slot.current, PrunedForward):
+            slot.current.leave_scheduler()
+            graphs = slot.current.graphs if slot.current.graphs.is_like(graphs) else graphs
+        run.forwards.append(PrunedForward(run, slot.module, plan, graphs))
+        slot.put(run.forwards[-1])
+    return run.forwards[0]
 
 
 def disable(pipe: DiffusionPipeline) -> None:
@@ -110,21 +115,26 @@ def enabled(
     compile: bool | Mapping[str, Any] = False,
 ) -> Iterator[PrunedForward]:
     """`enable` for a `with` block; at its end the pipeline is as before, whatever happens inside."""
-    before = _enabled_forward(pipe)
+    check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
+    slots = [ForwardSlot(module) for module in parts(pipe).values()]
+    before = [(slot, slot.current) for slot in slots if isinstance(slot.current, PrunedForward)]
     forward = enable(pipe, plan, ratio=ratio, compile=compile)
     try:
         yield forward
     finally:
         disable(pipe)
-        if before is not None:
-            ForwardSlot(before.graphs.model).put(before)
+        for slot, earlier in before:
+            slot.put(earlier)
 
 
-def _enabled_forward(pipe: Any) -> PrunedForward | None:
-    """Return what stands in for the forward of a pipeline's denoiser, `None` if nothing does."""
-    check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
-    current = (ForwardSlot(module).current for module in parts(pipe).values())
-    return next((forward for forward in current if isinstance(forward, PrunedForward)), None)
+@dataclass
+class _Run:
+    """What the denoisers of an enabled pipeline share: where its run is, and whose."""
+
+    pipe: Any
+    clock: StepClock = field(default_factory=StepClock)
+    forwards: list[PrunedForward] = field(default_factory=list)
+    thread: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,14 +154,15 @@ class PrunedForward(StandIn):
         graphs: what was traced and compiled so far.
     """
 
-    def __init__(self, pipe: Any, model: nn.Module, plan: Plan, graphs: Graphs) -> None:
+    def __init__(self, run: _Run, model: nn.Module, plan: Plan, graphs: Graphs) -> None:
         self.plan, self.graphs = plan, graphs
-        self._pipe, self._enabled = pipe, plan
-        self._clock = StepClock()
+        self._run, self._enabled = run, plan
+        self._start = self._step = self._call = self._number = 0
+        self._has_turn = False
         self._placed: dict[tuple[float, ...], Plan] = {}
         self._firsts: list[_FirstCall] = []
         self._lanes: list[Lane] = []
-        self._sample_rows = self._thread = 0
+        self._sample_rows = 0
         self._watched: tuple[Any, Any] | None = None
         # Pipelines may read the signature of `forward`.
         functools.update_wrapper(self, types.MethodType(type(model).forward, model))
@@ -159,14 +170,19 @@ class PrunedForward(StandIn):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the model returns, computed as far as the plan says."""
         arguments = CallArguments.of(self.graphs.model, args, kwargs)
-        if self._clock.is_within_run(self._pipe.scheduler) and self._thread != threading.get_ident():
+        clock, scheduler = self._run.clock, self._run.pipe.scheduler
+        if clock.is_within_run(scheduler) and self._run.thread != threading.get_ident():
             raise RuntimeError(
                 "another thread calls the model in the middle of a run: one run at a time is served"
             )
         with torch.no_grad():
-            if self._clock.tick(self._pipe.scheduler, arguments.timestep):
-                self._begin_run(arguments)
-            if self._clock.step == self._clock.start:
+            if clock.tick(scheduler, arguments.timestep):
+                self._run.thread = threading.get_ident()
+            if self._number != clock.runs or not self._has_turn:
+                self._begin(clock)
+            self._call = self._call + 1 if self._step == clock.step else 0
+            self._step = clock.step
+            if self._step == self._start:
                 return self._run_first(arguments)
             if bool(self.plan.keep.all()):
                 return self.graphs.run(arguments, StepKind((), ()), (), ())[0]
@@ -174,27 +190,44 @@ class PrunedForward(StandIn):
 
     def bytes_held(self) -> list[int]:
         """Return for each step of the last run how many bytes of earlier steps were held after it."""
-        return [sum(held) for held in zip(*(lane.bytes_held for lane in self._lanes), strict=False)]
+        held = [0] * (len(self._run.clock.levels) - self._run.clock.start)
+        of_run = (forward for forward in self._run.forwards if forward._number == self._run.clock.runs)
+        for forward in of_run:
+            for lane in forward._lanes:
+                for step, count in enumerate(lane.bytes_held, forward._start - self._run.clock.start):
+                    held[step] += count
+        return held
 
     # -- one run
 
-    def _begin_run(self, arguments: CallArguments) -> None:
+    def _begin(self, clock: StepClock) -> None:
         """Forget the run before, and choose the plan of this one by its number of steps."""
+        self._number, self._start, self._step = clock.runs, clock.step, -1
         self._lanes, self._firsts = [], []
-        self._thread = threading.get_ident()
+        if clock.step > clock.start:  # this denoiser takes the place of another
+            for forward in self._run.forwards:
+                forward._end_turn(clock)
+        self._has_turn = True
         self.graphs.forget_replaced_parts()
-        _check_scheduler(self._pipe, self._enabled)
-        levels = self._clock.levels
+        _check_scheduler(self._run.pipe, self._enabled)
+        levels = clock.levels
         if levels not in self._placed:
             self._placed[levels] = _for_levels(self._enabled, levels)
         self.plan = self._placed[levels]
         if self.plan.facts.guidance.split:
             self._watch_sample_rows()
 
+    def _end_turn(self, clock: StepClock) -> None:
+        """Hold nothing for later steps unless they began this very step; called again, it begins anew."""
+        if self._step < clock.step and self._number == clock.runs:
+            self._has_turn, self._firsts = False, []
+            for lane in self._lanes:
+                lane.let_go()
+
     def _watch_sample_rows(self) -> None:
         """Note the rows of the sample that the scheduler steps: guidance may give the model twice as many."""
         self.leave_scheduler()  # a run that was cancelled at its first step
-        scheduler = self._pipe.scheduler
+        scheduler = self._run.pipe.scheduler
         step = scheduler.step
 
         @functools.wraps(step)
@@ -219,7 +252,7 @@ class PrunedForward(StandIn):
         """Run all of the model, at the first step."""
         call = self.graphs.call(arguments)
         check_blocks(call, self.plan.facts)
-        tables = [_from_step(table, self._clock.start) for table in _table_of_each_call(self.plan)]
+        tables = [_from_step(table, self._start) for table in _table_of_each_call(self.plan)]
         steps = [steps_of(call, table) for table in tables]
         saved = sorted({output for of_table in steps for output in of_table[0].kind.saved})
         result, values = self.graphs.run(arguments, StepKind((), tuple(saved)), (), ())
@@ -227,26 +260,25 @@ class PrunedForward(StandIn):
         return result
 
     def _run_step(self, arguments: CallArguments) -> Any:
-        clock = self._clock
         if not self._lanes:
             self._lanes = self._opened()
-        if clock.call >= len(self._lanes):
+        if self._call >= len(self._lanes):
             raise RuntimeError(
-                f"the model is called {clock.call + 1} times at step {clock.step}, {len(self._firsts)} times "
+                f"the model is called {self._call + 1} times at step {self._step}, {len(self._firsts)} times "
                 "at the first: guidance that begins later than the first step cannot follow a plan"
             )
-        index, rows = clock.step - clock.start, self._firsts[min(clock.call, len(self._firsts) - 1)].rows
+        index, rows = self._step - self._start, self._firsts[min(self._call, len(self._firsts) - 1)].rows
         if self._is_batched and arguments.rows == rows:
             halves = zip(self._lanes, arguments.halves(), strict=True)
             return joined([lane.run(index, half) for lane, half in halves])
         if arguments.rows != rows and not self._is_batched:
             raise RuntimeError(
                 f"the model got {rows} rows at the first step and {arguments.rows} at step "
-                f"{clock.step}: guidance that is switched off during a run needs a plan with split_guidance"
+                f"{self._step}: guidance that is switched off during a run needs a plan with split_guidance"
             )
         # Where guidance is two calls, stock pipelines make the conditional one first.
         order = [*reversed(self._lanes)] if self._is_batched else self._lanes
-        return order[clock.call].run(index, arguments)
+        return order[self._call].run(index, arguments)
 
     @property
     def _is_batched(self) -> bool:

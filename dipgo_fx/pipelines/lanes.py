@@ -195,6 +195,10 @@ class Lane:
         self.bytes_held.append(self._bytes())
         return result
 
+    def let_go(self) -> None:
+        """Hold nothing any more: no step will follow."""
+        self._held.clear()
+
     def _bytes(self) -> int:
         return sum(value.nbytes for value in self._held.values())
 

@@ -32,6 +32,7 @@ class StepClock:
         start: index of the first step that runs; above 0 where a strength leaves steps out.
         step: index of the step at hand.
         call: index of the model's call within it.
+        runs: how many runs have begun.
     """
 
     levels: tuple[float, ...] = ()
@@ -39,6 +40,7 @@ class StepClock:
     step: int = -1
     call: int = 0
     calls_at_start: int = 1
+    runs: int = 0
     _timesteps: torch.Tensor | None = None
     _told: list[list[float]] = field(default_factory=list)  # by each way that fits the run so far
     _last: float = 0.0
@@ -83,6 +85,7 @@ class StepClock:
         raise self._lost(value, f"where {rest[0] if rest else 'the end of the run'} was expected")
 
     def _begin(self, scheduler: Any, value: float, tolerance: float) -> None:
+        self.runs += 1
         total = float(getattr(scheduler.config, "num_train_timesteps", 1000))
         ways = [[told(level, total) for level in self.levels] for told in TOLD]
         starts = [_place(way, value, tolerance) for way in ways]

@@ -61,6 +61,13 @@ def _wan() -> DiffusionPipeline:
     return d.WanPipeline(**no_text(transformer=wan_transformer(), scheduler=scheduler))
 
 
+@tiny("wan22", inputs=embeddings(16), **VIDEO)
+def _wan22() -> DiffusionPipeline:
+    scheduler = flow_solver(d.UniPCMultistepScheduler, 3.0)
+    experts = {"transformer": wan_transformer(), "transformer_2": wan_transformer(ffn_dim=48)}
+    return d.WanPipeline(**no_text(**experts, scheduler=scheduler), boundary_ratio=0.85)
+
+
 @tiny("wan-i2v", inputs=together(embeddings(16), lambda batch: {"image": images(1, 32)}), **VIDEO)
 def _wan_i2v() -> DiffusionPipeline:
     transformer = wan_transformer(in_channels=12, image_dim=16, added_kv_proj_dim=24)
