@@ -21,7 +21,7 @@ def denoise(
     guidance: Guidance = NO_GUIDANCE,
     *,
     shared: Container[str] = (),
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
     on_step: Callable[[int, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Run the loop of a stock pipeline over `scheduler.timesteps` and return the final sample.
@@ -31,6 +31,7 @@ def denoise(
         conditioning: keyword arguments of `model.forward`; 2 * batch rows, unconditional first, under
             guidance, else batch rows.
         shared: names of those that all samples share.
+        generator: source of the noise that the scheduler draws, or one a sample.
         on_step: called before each step with its index and the sample it starts from.
     """
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters

@@ -93,7 +93,7 @@ def prune(
         )
         kept = kept_of(ratio, LoopCost.of(loop))
         scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
-        batch = calibrate(loop, model, calibration, config.samples, scale, generator)
+        batch = calibrate(loop, model, calibration, config.samples, scale, generator, config.chunk)
         plan = search(loop, batch, config, kept, generator, progress)
     return build(loop, plan)
 

@@ -98,7 +98,7 @@ def prune_pipeline(
         check_first_step(pipe, model, loop, lambda noise: asking(full, {**call, "generator": noise}))
         kept = kept_of(ratio, LoopCost.of(loop))
         asked = asking(full, {**call, "generator": generator})
-        batch = _calibrated(loop, capture(pipe, model, asked, config.samples), generator)
+        batch = _calibrated(loop, capture(pipe, model, asked, config.samples), generator, config.chunk)
         plan = search(loop, batch, config, kept, generator, progress)
     if given is None and inputs is None:
         logger.info("searched on %d prompts that come with dipgo_fx", config.samples)
@@ -107,12 +107,12 @@ def prune_pipeline(
     return replace(plan, origin={**plan.origin, **notes})
 
 
-def _calibrated(loop: Loop, inputs: PipelineInputs, generator: torch.Generator) -> Batch:
+def _calibrated(loop: Loop, inputs: PipelineInputs, generator: torch.Generator, chunk: int) -> Batch:
     """Return what a pipeline made of prompts, with what its unpruned loop makes of that."""
     leaves = inputs_of(loop, inputs)
     sample = leaves.pop("sample")
-    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    return with_path(loop, Batch(sample, leaves, sample[None], 1, seed))
+    seeds = Batch.drawn_seeds(len(sample), generator)
+    return with_path(loop, Batch(sample, leaves, sample[None], 1, seeds), chunk)
 
 
 def _check_call(pipe: DiffusionPipeline, call: Mapping[str, Any], has_inputs: bool) -> None:

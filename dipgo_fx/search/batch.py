@@ -17,14 +17,15 @@ class Batch:
 
     `path` holds the samples after each step, `(T, n, ...)`; the last are the `target`. `conditioning` has
     `rows` rows a sample, unconditional ones first if `rows` is 2; its tensors named in `shared` have none.
-    `seed` gives the noise that a stochastic scheduler draws, the same in every run of the batch.
+    `seeds`, one a sample, give the noise that a stochastic scheduler draws: the same in every run of a
+    sample, whichever others run with it.
     """
 
     sample: torch.Tensor
     conditioning: dict[str, Any]
     path: torch.Tensor
     rows: int
-    seed: int
+    seeds: tuple[int, ...]
     shared: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
@@ -36,13 +37,13 @@ class Batch:
         """The unpruned result."""
         return self.path[-1]
 
-    def generator(self) -> torch.Generator:
-        """Return the source of the noise that a run of the batch draws."""
-        return torch.Generator().manual_seed(self.seed)
+    def generators(self) -> list[torch.Generator]:
+        """Return the sources of the noise that a run of the batch draws, one a sample."""
+        return [torch.Generator().manual_seed(seed) for seed in self.seeds]
 
     def run(self, loop: nn.Module, **tables: Any) -> torch.Tensor:
         """Run a loop on the batch."""
-        result: torch.Tensor = loop(self.sample, **self.conditioning, generator=self.generator(), **tables)
+        result: torch.Tensor = loop(self.sample, **self.conditioning, generator=self.generators(), **tables)
         return result
 
     def first(self, count: int) -> Batch:
@@ -58,7 +59,14 @@ class Batch:
             sample=self.sample[indices],
             conditioning=map_rows(lambda t: t[rows.to(t.device)], self.conditioning, self.shared),
             path=self.path[:, indices],
+            seeds=tuple(self.seeds[index] for index in indices.tolist()),
         )
+
+    @staticmethod
+    def drawn_seeds(samples: int, generator: torch.Generator) -> tuple[int, ...]:
+        """Return a seed for each sample."""
+        first = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+        return tuple(range(first, first + samples))
 
     def chunks(self, size: int) -> list[Batch]:
         """Return batches of at most `size` samples that are this one together."""

@@ -17,6 +17,7 @@ from ..loop import Loop
 from ..passes import split_steps
 from ..tracing import GUARD
 from .batch import Batch
+from .chunks import Chunks
 from .stepwise import sample_path
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def calibrate(
     samples: int,
     noise_scale: float,
     generator: torch.Generator,
-    chunk: int = 8,
+    chunk: int = 16,
 ) -> Batch:
     """Draw the noise of `samples` samples, repeat the conditioning for them and run the loop once.
 
@@ -42,7 +43,7 @@ def calibrate(
         samples: number of samples, at least 1.
         noise_scale: `scheduler.init_noise_sigma`.
         generator: source of all randomness.
-        chunk: samples that run through the loop together.
+        chunk: samples that are in the model at once, at most.
 
     Raises:
         ValueError: wrong names, shapes or too few rows, naming the argument.
@@ -62,18 +63,18 @@ def calibrate(
         lambda t: t.to(first.device, first.dtype if t.is_floating_point() else None),
         rows,
     )
-    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    return with_path(loop, Batch(sample, rows, sample[None], guard.rows, seed, guard.shared), chunk)
+    seeds = Batch.drawn_seeds(samples, generator)
+    return with_path(loop, Batch(sample, rows, sample[None], guard.rows, seeds, guard.shared), chunk)
 
 
-def with_path(loop: Loop, batch: Batch, chunk: int = 8) -> Batch:
-    """Return a batch with the path of the unpruned loop, of which `chunk` samples run together.
+def with_path(loop: Loop, batch: Batch, chunk: int) -> Batch:
+    """Return a batch with the path of the unpruned loop, of which `chunk` samples run together at most.
 
     Raises `ValueError` if that is not finite.
     """
     with torch.no_grad():
         split = split_steps(loop)
-        path = torch.cat([sample_path(split, part) for part in batch.chunks(chunk)], dim=1)
+        path = torch.cat(Chunks(chunk).map(lambda part: sample_path(split, part), batch), dim=1)
     if not bool(torch.isfinite(path).all()):
         raise ValueError(
             "the unpruned loop returns values that are not finite on the calibration inputs: check the "

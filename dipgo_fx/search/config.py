@@ -25,7 +25,7 @@ class PruneConfig:
 
     Attributes:
         samples: calibration samples, at least 2.
-        chunk: samples of a Gauss-Newton step that run together, at least 1.
+        chunk: samples that are in the model at once, at most; at least 1. Halved where memory runs out.
         full_runs: what the search may spend, in unpruned runs of the calibration samples, above 0. A
             plan and a frontier that go by few samples take 5 to 10 anyway.
         loss: distance of a pruned result to the unpruned one.
@@ -87,6 +87,11 @@ class PaperConfig:
     encoder: Encoder = "attention"
     width: int = 512
     checkpoint: bool = True
+
+    @property
+    def chunk(self) -> int:
+        """Samples that are in the model at once: those of a gradient step."""
+        return self.batch_size
 
     def __post_init__(self) -> None:
         """Check kinds and ranges."""

@@ -8,6 +8,7 @@ import torch
 
 from ..passes import GateTable, split_steps
 from ..passes.insert_gates import WEIGHTS
+from .batch import Batch
 from .candidate import Candidate
 from .evaluator import Evaluator
 from .stepwise import Resumable
@@ -36,17 +37,23 @@ def damp_tail(evaluator: Evaluator, candidate: Candidate, most: float = math.inf
     first = cost.reads.liveness(table).last_running_step + 1
     if first == cost.num_steps or batch.target.dim() != 4:  # SSIM is for images
         return candidate
-    device = batch.target.device
-    run = Resumable(split_steps(evaluator.learnable(candidate)), batch)
-    run.run_on(batch, {WEIGHTS: table.weights.to(device, torch.float32)})
-    run.remember()
-    evaluator.charge(cost.kept(table), batch)
     repeats = GateTable.of(table.keep, "reuse").weights
-    mixtures = []
-    for share in MIXTURES:
-        weights = table.weights.clone()
+    mixed = [table.weights.clone() for _ in MIXTURES]
+    for weights, share in zip(mixed, MIXTURES, strict=True):
         weights[first:] = torch.lerp(weights[first:], repeats[first:], share)
-        result = run.again(first, weights.to(device, torch.float32))
+    split = split_steps(evaluator.learnable(candidate))
+
+    def results(part: Batch) -> list[torch.Tensor]:
+        tables = [weights.to(part.sample.device, torch.float32) for weights in mixed]
+        run = Resumable(split, part)
+        run.run_with({WEIGHTS: tables[0]})
+        run.remember()
+        return [run.again(first, each) for each in tables]
+
+    made = [torch.cat(parts) for parts in zip(*evaluator.chunks.map(results, batch), strict=True)]
+    evaluator.charge(cost.kept(table), batch)
+    mixtures = []
+    for weights, share, result in zip(mixed, MIXTURES, made, strict=True):
         damped = evaluator.with_loss(candidate.with_weights(weights), result, batch)
         if damped.loss <= min(most, SLACK * candidate.loss) or share == 0:
             mixtures.append(damped)

@@ -14,7 +14,8 @@ from ..loop import Loop
 from ..passes import BindGates, DropDeadBlocks, GateTable, InsertGates, Pipeline
 from .batch import Batch
 from .candidate import Candidate
-from .config import Config, PruneConfig
+from .chunks import Chunks
+from .config import Config
 from .losses import consistency_loss, ssim
 from .run_budget import RunBudget
 
@@ -27,7 +28,7 @@ class Evaluator:
         cost: its costs.
         batch: all calibration samples.
         config: says which loss compares what.
-        chunk: samples that run together where many runs are compared.
+        chunks: how many samples are in the model at once.
         budget: compute so far. A gradient step costs three runs of its own batch, four with recomputation.
         curve: `(full runs spent, loss)` of every evaluation on the whole batch.
     """
@@ -36,7 +37,7 @@ class Evaluator:
         self, loop: Loop, cost: LoopCost, batch: Batch, config: Config, limit: float = math.inf
     ) -> None:
         self.loop, self.cost, self.batch, self.config = loop, cost, batch, config
-        self.chunk = config.chunk if isinstance(config, PruneConfig) else len(batch)
+        self.chunks = Chunks(config.chunk)
         self.budget = RunBudget(limit)
         self.budget.charge(1.0)  # the unpruned run that made the targets
         self.curve: list[tuple[float, float]] = []
@@ -67,8 +68,9 @@ class Evaluator:
     @torch.no_grad()
     def evaluate(self, candidate: Candidate, batch: Batch | None = None) -> Candidate:
         """Return the candidate with its loss on a batch, all calibration samples if omitted."""
-        chosen = batch or self.batch
-        return self.score(candidate, chosen.run(self.subnet(candidate.table)), chosen)
+        chosen, subnet = batch or self.batch, self.subnet(candidate.table)
+        result = torch.cat(self.chunks.map(lambda part: part.run(subnet), chosen))
+        return self.score(candidate, result, chosen)
 
     def score(self, candidate: Candidate, result: torch.Tensor, batch: Batch) -> Candidate:
         """Return the candidate with the loss of the samples that its run gave, and charge for the run."""
@@ -92,10 +94,14 @@ class Evaluator:
         return self._distance(self._seen(result), self._seen(batch.target))
 
     def _seen(self, samples: torch.Tensor) -> torch.Tensor:
-        """Return samples as the loss sees them: decoded if the config says so."""
-        seen = samples if self.config.decode is None else self.config.decode(samples)
-        check("what decode returns", seen, torch.Tensor, "a tensor")
-        return seen.float()
+        """Return samples as the loss sees them: decoded if the config says so, a chunk at a time."""
+        decode = self.config.decode
+        if decode is None:
+            return samples.float()
+        seen = self.chunks.retried(lambda size: [decode(part) for part in torch.split(samples, size)])
+        for part in seen:
+            check("what decode returns", part, torch.Tensor, "a tensor")
+        return torch.cat(seen).float()
 
     def charge(self, runs: float, batch: Batch) -> None:
         """Note `runs` unpruned runs of a batch."""

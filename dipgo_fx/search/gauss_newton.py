@@ -45,7 +45,9 @@ def gauss_newton(evaluator: Evaluator, candidate: Candidate, most: float = math.
         return candidate
     few = batch.first(count)
     split = split_steps(evaluator.learnable(candidate))
-    weights = newton_step(split, candidate.table.weights, unknowns, few, evaluator.chunk)
+    weights = evaluator.chunks.retried(
+        lambda chunk: newton_step(split, candidate.table.weights, unknowns, few, chunk)
+    )
     evaluator.charge(price, few)
     return min(candidate, evaluator.evaluate(candidate.with_weights(weights)), key=lambda c: c.loss)
 
@@ -107,7 +109,7 @@ def newton_step(
     curvature, slope = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
     for part in batch.chunks(chunk):
         run = Resumable(split, part)
-        result = run.run_on(part, {WEIGHTS: table})
+        result = run.run_with({WEIGHTS: table})
         run.remember()
         effects = torch.stack(
             [
@@ -116,7 +118,7 @@ def newton_step(
             ]
         )
         curvature += (effects @ effects.T).cpu()
-        slope += (effects @ (part.target - result).flatten().double()).cpu()
+        slope += (effects @ (part.target.to(result.device) - result).flatten().double()).cpu()
     scale = curvature.diagonal()
     damped = curvature + torch.diag(DAMPING * scale + 1e-6 * scale.mean() + 1e-30)
     change = torch.linalg.solve(damped, slope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from ..passes.insert_gates import WEIGHTS
 from .batch import Batch
 from .candidate import Candidate
 from .evaluator import Evaluator
-from .stepwise import Stepwise, sample_after, starts
+from .stepwise import Lockstep, sample_after, starts
 
 RIDGE = 1e-5
 """Pull of a fitted weight towards where it started, relative to the size of the values."""
@@ -25,7 +26,8 @@ def fit_stepwise(evaluator: Evaluator, candidate: Candidate, batch: Batch | None
     Where a prediction is a backup, the next sample is affine in its weights (all but, if the scheduler
     clips). Going through the loop once, each such step gets the weights that bring its sample closest
     to the unpruned one of that step, from wherever the pruned run is by then: errors so far are
-    corrected, not repeated. A step at which that brings it no closer keeps its weights.
+    corrected, not repeated. A step at which that brings it no closer keeps its weights. Chunks go through the
+    loop side by side, and each step's normal equations are summed over them.
 
     Args:
         evaluator: charged with the run.
@@ -35,9 +37,13 @@ def fit_stepwise(evaluator: Evaluator, candidate: Candidate, batch: Batch | None
     chosen = batch or evaluator.batch
     split = split_steps(evaluator.learnable(candidate))
     gates = forecast_heads(evaluator, candidate.table)
-    steps = _Fitting(split, chosen, candidate.table, gates)
-    result = steps.run_on(chosen, {WEIGHTS: steps.weights})
-    return evaluator.score(candidate.with_weights(steps.weights.double().cpu()), result, chosen)
+
+    def fit(chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
+        steps = _Fitting(split, chosen.chunks(chunk), candidate.table, gates)
+        return steps.run_with({WEIGHTS: steps.weights}), steps.weights
+
+    result, weights = evaluator.chunks.retried(fit)
+    return evaluator.score(candidate.with_weights(weights.double().cpu()), result, chosen)
 
 
 def forecast_heads(evaluator: Evaluator, table: GateTable) -> dict[int, list[int]]:
@@ -51,47 +57,79 @@ def forecast_heads(evaluator: Evaluator, table: GateTable) -> dict[int, list[int
     return {step: heads for step, heads in found.items() if heads}
 
 
-class _Fitting(Stepwise):
+class _Fitting(Lockstep):
     """Fits the weights of a step's predictions before it runs; the table `weights` is edited in place.
 
     `gates` are for each step the closed gates that the prediction reads directly.
     """
 
     def __init__(
-        self, split: fx.GraphModule, batch: Batch, table: GateTable, gates: dict[int, list[int]]
+        self, split: fx.GraphModule, chunks: Sequence[Batch], table: GateTable, gates: dict[int, list[int]]
     ) -> None:
-        super().__init__(split, batch)
-        self.weights = table.weights.to(batch.sample.device, torch.float32, copy=True)
-        self.path, self.gates, self.keep = batch.path, gates, table.keep
+        super().__init__(split, chunks)
+        self.weights = table.weights.to(chunks[0].sample.device, torch.float32, copy=True)
+        self.gates, self.keep = gates, table.keep
 
-    def call_step(self, index: int, step: fx.GraphModule, args: Any) -> Any:
+    def call_step(self, index: int, step: Any, args: Sequence[Any]) -> list[Any]:
         # Where nothing runs at the next step either, a Runge-Kutta scheduler's sample may have no reader.
         if index in self.gates and index + 1 in starts(step):
             return self._fitted(index, step, args)
-        return step(*args)
+        return super().call_step(index, step, args)
 
-    def _fitted(self, index: int, step: fx.GraphModule, args: Any) -> Any:
+    def _fitted(self, index: int, step: fx.GraphModule, args: Sequence[Any]) -> list[Any]:
         """Fit the weights of step `index` and return what it then hands on."""
-        row, run = self.weights[index], _Rerun(step, args, self.weights)
+        row = self.weights[index]
         entries = [
             (n, k) for n in self.gates[index] for k in range(min(int(self.keep[:index, n].sum()), HISTORY))
         ]
         start = torch.stack([row[entry] for entry in entries]).double()
-
-        def result(weights: torch.Tensor) -> Any:
-            for entry, weight in zip(entries, weights, strict=True):
-                row[entry] = weight
-            return run.again()
-
-        def sample(weights: torch.Tensor) -> torch.Tensor:
-            return sample_after(index, step, result(weights)).flatten().double()
-
-        base, wanted = sample(torch.zeros_like(start)), self.path[index].flatten().double()
-        columns = [sample(unit) - base for unit in torch.eye(len(entries)).to(start)]
-        fitted = _ridge(torch.stack(columns, 1), wanted - base, start)
+        chunks = [
+            _Affine(index, step, each, self.weights, entries, run.batch)
+            for run, each in zip(self.runs, args, strict=True)
+        ]
+        gram, slope = (
+            torch.stack(sums).sum(0) for sums in zip(*(c.normal(start) for c in chunks), strict=True)
+        )
+        fitted = start + _ridge(gram, slope)
         # Clipping is not affine: what was fitted may then be farther off than where the fit started.
-        closer = bool((sample(fitted) - wanted).norm() < (sample(start) - wanted).norm())
-        return result(fitted if closer else start)
+        closer = sum(chunk.error(fitted) for chunk in chunks) < sum(chunk.error(start) for chunk in chunks)
+        return [chunk.result(fitted if closer else start) for chunk in chunks]
+
+
+class _Affine:
+    """A step of one chunk: the sample that it hands on, affine in the weights of its predictions."""
+
+    def __init__(
+        self,
+        index: int,
+        step: fx.GraphModule,
+        args: Any,
+        weights: torch.Tensor,
+        entries: list[tuple[int, int]],
+        batch: Batch,
+    ) -> None:
+        self.index, self.step, self.row, self.entries = index, step, weights[index], entries
+        self.wanted = batch.path[index].to(batch.sample.device).flatten().double()
+        self.run = _Rerun(step, args, weights)
+
+    def result(self, weights: torch.Tensor) -> Any:
+        """Return what the step hands on with these weights."""
+        for entry, weight in zip(self.entries, weights, strict=True):
+            self.row[entry] = weight
+        return self.run.again()
+
+    def normal(self, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the normal equations of what must be added to `start`."""
+        base = self._sample(torch.zeros_like(start))
+        columns = torch.stack([self._sample(unit) - base for unit in torch.eye(len(start)).to(start)], 1)
+        return columns.T @ columns, columns.T @ (self.wanted - base - columns @ start)
+
+    def error(self, weights: torch.Tensor) -> float:
+        """Return how far the sample is from the unpruned one, squared."""
+        return float((self._sample(weights) - self.wanted).square().sum())
+
+    def _sample(self, weights: torch.Tensor) -> torch.Tensor:
+        return sample_after(self.index, self.step, self.result(weights)).flatten().double()
 
 
 class _Rerun(fx.Interpreter):
@@ -125,11 +163,10 @@ class _Rerun(fx.Interpreter):
         return self.run(initial_env=dict(self.known))
 
 
-def _ridge(columns: torch.Tensor, wanted: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-    """Return the least-squares weights, drawn to `start` where the columns hardly differ."""
-    gram = columns.T @ columns
+def _ridge(gram: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+    """Return what least squares adds to the weights, next to nothing where the columns hardly differ."""
     pull = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     if not bool(gram.any()):  # the scheduler does not read the model at this step
-        return start
-    change: torch.Tensor = torch.linalg.solve(gram + pull, columns.T @ (wanted - columns @ start))
-    return start + change
+        return torch.zeros_like(slope)
+    change: torch.Tensor = torch.linalg.solve(gram + pull, slope)
+    return change

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from .batch import Batch
 def sample_path(split: fx.GraphModule, batch: Batch) -> torch.Tensor:
     """Return the samples after each step, `(T, n, ...)`, of a loop that `split_steps` split."""
     steps = _Recorded(split, batch)
-    steps.run_on(batch, {})
+    steps.run_with({})
     return torch.stack(steps.path)
 
 
@@ -25,7 +26,7 @@ def run_checkpointed(split: fx.GraphModule, batch: Batch, tables: dict[str, torc
 
     Memory then grows with T only by what steps hand to each other: samples and block outputs.
     """
-    return _Checkpointed(split, batch).run_on(batch, tables)
+    return _Checkpointed(split, batch).run_with(tables)
 
 
 class Stepwise(fx.Interpreter):
@@ -33,16 +34,20 @@ class Stepwise(fx.Interpreter):
 
     def __init__(self, split: fx.GraphModule, batch: Batch, **options: Any) -> None:
         super().__init__(split, **options)
-        self.split = split
-        self.generator = batch.generator()
+        self.split, self.batch = split, batch
+        self.generators = batch.generators()
 
-    def run_on(self, batch: Batch, tables: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Run all steps on a batch."""
-        given = {"sample": batch.sample, **batch.conditioning, "generator": self.generator, **tables}
-        names = [str(node.target) for node in self.split.graph.nodes if node.op == "placeholder"]
-        inputs = [given.get(name) for name in names]
-        result: torch.Tensor = self.run(*inputs)
+    def run_with(self, tables: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Run all steps on the batch."""
+        result: torch.Tensor = self.run(*self.inputs(tables))
         return result
+
+    def inputs(self, tables: dict[str, torch.Tensor]) -> list[Any]:
+        """Return the inputs of the split net in order."""
+        batch = self.batch
+        given = {"sample": batch.sample, **batch.conditioning, "generator": self.generators, **tables}
+        names = [str(node.target) for node in self.split.graph.nodes if node.op == "placeholder"]
+        return [given.get(name) for name in names]
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Call the step of one submodule."""
@@ -64,13 +69,13 @@ class _Checkpointed(Stepwise):
 
     def call_step(self, index: int, step: fx.GraphModule, args: Any) -> Any:
         """Run a step so that its inner values are made anew when they are needed."""
-        state: list[torch.Tensor] = []
+        states: list[torch.Tensor] = []
 
         def run(*inputs: Any) -> Any:
-            if state:
-                self.generator.set_state(state[0])
+            if states:
+                _set_states(self.generators, states)
             else:
-                state.append(self.generator.get_state())
+                states.extend(_states(self.generators))
             return step(*inputs)
 
         return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False)
@@ -94,11 +99,11 @@ class Resumable(Stepwise):
 
     def __init__(self, split: fx.GraphModule, batch: Batch) -> None:
         super().__init__(split, batch, garbage_collect_values=False)
-        self.noise: dict[int, torch.Tensor] = {}
+        self.noise: dict[int, list[torch.Tensor]] = {}
 
     def call_step(self, index: int, step: fx.GraphModule, args: Any) -> Any:
         """Run a step; the first time note where the noise it draws begins."""
-        self.noise.setdefault(index, self.generator.get_state())
+        self.noise.setdefault(index, _states(self.generators))
         return step(*args)
 
     def remember(self) -> None:
@@ -109,7 +114,7 @@ class Resumable(Stepwise):
         """Return the final samples with other weights from step `first` on."""
         known = {node: value for node, value in self.known.items() if self._made_at(node) < first}
         known |= {node: weights for node in known if node.op == "placeholder" and node.target == WEIGHTS}
-        self.generator.set_state(self.noise[min(step for step in self.noise if step >= first)])
+        _set_states(self.generators, self.noise[min(step for step in self.noise if step >= first)])
         result: torch.Tensor = self.run(initial_env=known)
         return result
 
@@ -118,6 +123,49 @@ class Resumable(Stepwise):
         if node.op == "call_module":
             return self.step_of(str(node.target))
         return max((self._made_at(read) for read in node.all_input_nodes), default=-1)
+
+
+class Lockstep:
+    """Runs a split net on the chunks of a batch together, each step on one after the other.
+
+    What a step makes of all samples is then known before the next begins, and no more than a chunk is in the
+    model at once. Between steps a chunk keeps what steps hand on: samples and block outputs.
+    """
+
+    def __init__(self, split: fx.GraphModule, chunks: Sequence[Batch]) -> None:
+        self.split, self.runs = split, [Stepwise(split, chunk) for chunk in chunks]
+
+    def run_with(self, tables: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Run all steps, and return the final samples."""
+        for run in self.runs:
+            run.env, run.args_iter = {}, iter(run.inputs(tables))
+        values: list[Any] = []
+        for node in self.split.graph.nodes:
+            if node.op == "call_module":
+                index, step = self.runs[0].step_of(node.target), self.split.get_submodule(node.target)
+                values = self.call_step(
+                    index, step, [run.map_nodes_to_values(node.args, node) for run in self.runs]
+                )
+            else:
+                values = [run.run_node(node) for run in self.runs]
+            for run, value in zip(self.runs, values, strict=True):
+                run.env[node] = value
+                for gone in run.user_to_last_uses.get(node, []):
+                    del run.env[gone]
+        return torch.cat(values)
+
+    def call_step(self, index: int, step: Any, args: Sequence[Any]) -> list[Any]:
+        """Run step `index` on what earlier steps hand to it for each chunk."""
+        return [step(*each) for each in args]
+
+
+def _states(generators: Sequence[torch.Generator]) -> list[torch.Tensor]:
+    return [generator.get_state() for generator in generators]
+
+
+def _set_states(generators: Sequence[torch.Generator], states: Sequence[torch.Tensor]) -> None:
+    for generator, state in zip(generators, states, strict=True):
+        generator.set_state(state)
 
 
 def sample_after(index: int, step: fx.GraphModule, result: Any) -> torch.Tensor:

@@ -102,7 +102,8 @@ def test_the_same_seed_gives_the_same_samples() -> None:
     one, other = _calibrated(None), _calibrated(None)
     assert torch.equal(one.sample, other.sample)
     assert torch.equal(one.path, other.path)
-    assert one.seed == other.seed
+    assert one.seeds == other.seeds
+    assert len({*one.seeds}) == len(one)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -118,7 +119,7 @@ def test_a_batch_is_its_parts() -> None:
     assert torch.equal(part.target, batch.path[-1, [2, 0]])
     labels = batch.conditioning["class_labels"]
     assert torch.equal(part.conditioning["class_labels"], labels[[2, 0, 5, 3]])
-    assert (part.rows, part.seed, len(part)) == (batch.rows, batch.seed, 2)
+    assert (part.rows, part.seeds, len(part)) == (batch.rows, (batch.seeds[2], batch.seeds[0]), 2)
 
 
 def test_chunks_are_a_batch_together() -> None:

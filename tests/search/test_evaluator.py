@@ -88,7 +88,7 @@ def test_learned_weights_are_the_subnets() -> None:
         assert torch.equal(result, judge.batch.run(judge.subnet(found.table)))
 
 
-@pytest.mark.parametrize(("config", "chunk"), [(PruneConfig(chunk=2), 2), (PaperConfig(), 3)])
+@pytest.mark.parametrize(("config", "chunk"), [(PruneConfig(chunk=2), 2), (PaperConfig(batch_size=3), 3)])
 def test_chunks_are_those_of_the_config(config: Config, chunk: int) -> None:
-    """The paper's recipe has no chunks: all samples run together."""
-    assert _evaluator(config).chunk == chunk
+    """In the paper's recipe they are as large as the samples of a gradient step."""
+    assert _evaluator(config).chunks.size == chunk

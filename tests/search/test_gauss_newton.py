@@ -123,7 +123,7 @@ def test_nothing_is_fitted_where_everything_runs() -> None:
 def test_samples_run_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No more samples run together than the config's chunk says."""
     judge = evaluator_of(("dit", "ddim", "block", None, 3), FEWEST)
-    judge.chunk = 3
+    judge.chunks.size = 3
     sizes: list[int] = []
     real = type(judge.batch).chunks
     monkeypatch.setattr(
@@ -132,4 +132,4 @@ def test_samples_run_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda self, size: [sizes.append(len(part)) or part for part in real(self, size)],
     )
     gauss_newton(judge, fit_stepwise(judge, candidate(judge.loop, (0, 1))))
-    assert sizes == [3, 3, 2]
+    assert sizes == 3 * [3, 3, 2]  # the fit, the step, and what judges it

@@ -108,12 +108,12 @@ def test_a_resumed_run_is_the_whole_run(scheduler: str, guidance_scale: float | 
     net, start = split_steps(judge.learnable(found)), found.table.weights.float()
     first = Resumable(net, batch)
     with torch.no_grad():
-        first.run_on(batch, {WEIGHTS: start})
+        first.run_with({WEIGHTS: start})
         first.remember()
         steps = sorted(forecast_heads(judge, found.table))
         assert steps
         for step in steps:
             changed = start.clone()
             changed[step:, :, 0] += 0.25
-            again = Resumable(net, batch).run_on(batch, {WEIGHTS: changed})
+            again = Resumable(net, batch).run_with({WEIGHTS: changed})
             assert torch.equal(first.again(step, changed), again)

@@ -160,7 +160,7 @@ def eager_path(model: nn.Module, noise: Any, graph: Loop, batch: Batch, plan: Pl
             batch.sample,
             batch.conditioning,
             graph.facts.guidance,
-            generator=zoo.generator(batch.seed),
+            generator=batch.generators(),
             on_step=on_step,
         )
     return torch.stack([*samples[1:], result])

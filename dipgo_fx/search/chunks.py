@@ -1,0 +1,52 @@
+"""How many samples are in the model at once, and what happens when that is too many."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from .batch import Batch
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Chunks:
+    """Splits work on a batch; halved, with a warning, whenever memory runs out.
+
+    Attributes:
+        size: samples that run together, at most.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def map(self, function: Callable[[Batch], T], batch: Batch) -> list[T]:
+        """Return what `function` makes of each chunk of a batch."""
+        return self.retried(lambda size: [function(part) for part in batch.chunks(size)])
+
+    def retried(self, work: Callable[[int], T]) -> T:
+        """Return `work(size)`, which begins anew with half the size where memory runs out.
+
+        Raises the error itself where a single sample is too much.
+        """
+        while True:
+            try:
+                return work(self.size)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error) or self.size == 1:
+                    raise
+                logger.warning(
+                    "out of memory with %d samples at once: going on with %d", self.size, self.size // 2
+                )
+            # Out here, where the error no longer holds on to what it was raised among.
+            self.size //= 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
