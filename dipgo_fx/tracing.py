@@ -89,7 +89,7 @@ def trace(
         recorder.output(result)
         return recorder
 
-    without_rows, recorder = _recorded(record, conditioning, shared)
+    without_rows, recorder = _recorded(record, conditioning, shared, guidance.rows * len(sample))
     facts = LoopFacts(
         model=type(model).__name__,
         scheduler=type(scheduler).__name__,
@@ -107,11 +107,13 @@ def _recorded(
     record: Callable[[frozenset[str]], LoopRecorder],
     conditioning: Mapping[str, Any],
     shared: Collection[str] | None,
+    rows: int,
 ) -> tuple[frozenset[str], LoopRecorder]:
     """Return which tensors all samples share, and the recording that takes them so.
 
     A tensor without rows meets others of fixed size in the model, one with rows others of the batch size:
-    the wrong guess fails at the first call of the model.
+    the wrong guess fails at the first call of the model. After none, those are tried whose examples cannot
+    be the `rows` of the sample's.
     """
     given = tensors(conditioning)
     always = frozenset(name for name, tensor in given.items() if tensor.dim() == 0)
@@ -120,13 +122,14 @@ def _recorded(
         names = always.union(shared)
         return names, record(names)
     maybe = [name for name in given if name not in always]
+    guess = tuple(name for name in maybe if len(given[name]) not in (1, rows))
+    subsets = (itertools.combinations(maybe, count) for count in range(1, len(maybe) + 1))
     failed: TraceError | None = None
-    for count in range(len(maybe) + 1):
-        for chosen in itertools.combinations(maybe, count):
-            try:
-                return always.union(chosen), record(always.union(chosen))
-            except TraceError as error:
-                failed = failed or error
+    for chosen in itertools.chain([(), guess], *subsets):
+        try:
+            return always.union(chosen), record(always.union(chosen))
+        except TraceError as error:
+            failed = failed or error
     assert failed is not None
     raise failed
 

@@ -50,6 +50,7 @@ def blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 
+@pytest.mark.long
 def test_readme_code_for_a_pipeline_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first block, on a tiny pipeline with text encoder and VAE."""
     pipe = pipelines.PIPELINES["sd-text"].build()
