@@ -17,6 +17,8 @@ from .passes import Blocks, Granularity
 from .passes.base import written_class
 from .passes.blocks import path_of
 from .passes.graph_state import GraphState, graph_of, state_of
+from .passes.share_calls import PREFIX as CALL
+from .passes.share_calls import share_calls
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ def _is_name(value: object) -> bool:
 
 
 # The graph goes another way; a compiled call and hooks belong to the process.
-UNPICKLED = frozenset({"_graph", "_compiled_call_impl", "_forward_hooks", "_forward_pre_hooks"})
+UNPICKLED = frozenset(
+    {"_graph", "_compiled_call_impl", "_compile_options", "_forward_hooks", "_forward_pre_hooks"}
+)
 
 
 class Loop(fx.GraphModule):
@@ -99,6 +103,7 @@ class Loop(fx.GraphModule):
     """
 
     _records_gradients: bool | None = None
+    _compile_options: dict[str, Any] | None = None
 
     @property
     def facts(self) -> LoopFacts:
@@ -132,6 +137,30 @@ class Loop(fx.GraphModule):
     def records_gradients(self, value: bool) -> None:
         self._records_gradients = value
 
+    def compile(self, **options: Any) -> None:
+        """Compile the model's part of a step once for all steps that make it alike, with `torch.compile`.
+
+        The time that takes depends neither on the number of steps nor on how many run, as that of
+        `torch.compile(loop)` does, which makes one graph of all. Whatever runs beside the model, a
+        scheduler's arithmetic, stays as it is.
+
+        Args:
+            options: of `torch.compile`; `fullgraph` is True unless said otherwise.
+        """
+        shared = share_calls(self)
+        for name, part in shared.named_children():
+            if name.startswith(CALL):
+                part.compile(**{"fullgraph": True, **options})
+        object.__setattr__(self, "_compiled_call_impl", functools.partial(_run_shared, self, shared))
+        self._compile_options = options
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        """Move or cast the loop, and what was compiled of it with it."""
+        moved = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if self._compile_options is not None:
+            self.compile(**self._compile_options)
+        return moved
+
     def recompile(self) -> Any:
         """Make `forward` anew from the graph."""
         code = super().recompile()
@@ -162,6 +191,13 @@ class Loop(fx.GraphModule):
         self._records_gradients = state.get("_records_gradients")
         self._non_persistent_buffers_set |= state["_non_persistent_buffers_set"] & set(self._buffers)
         return self
+
+
+def _run_shared(loop: Loop, shared: fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
+    if loop.records_gradients or not torch.is_grad_enabled():
+        return shared(*args, **kwargs)
+    with torch.no_grad():
+        return shared(*args, **kwargs)
 
 
 def _without_gradients(forward: Callable[..., Any]) -> Callable[..., Any]:

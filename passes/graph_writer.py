@@ -41,8 +41,8 @@ class GraphWriter:
             that meets a recorded one is lifted into `constants`.
         rows: a batch size to record with, for `unify_rows`; `None` is a symbol that stands for all.
 
-    Every node carries `meta["custom"] = {"step": int, "block": name or None, "in_model": bool}` and
-    `meta["spec"]`, its value without the values: fake tensors stay in here.
+    Every node carries `meta["custom"] = {"step": int, "block": name or None, "in_model": bool}`, those in the
+    model its call's name too, and `meta["spec"]`, its value without the values: fake tensors stay in here.
     """
 
     def __init__(self, root: nn.Module, rows: int | None = None) -> None:

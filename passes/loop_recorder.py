@@ -253,6 +253,8 @@ class LoopRecorder(Recorder):
         if not self._called:
             raise TraceError("it calls no block, or each more than once a step: there is nothing to gate")
         body = [node for node in self.graph.nodes if node.meta["custom"]["in_model"]]
+        for node in body:
+            node.meta["custom"]["call"] = self._calls[0]
         if self.gate_head:
             self._tag_head(model, body)
         nodes = {id(t): self._tensor(t) for t in _tensors(result)}
@@ -284,7 +286,7 @@ class LoopRecorder(Recorder):
         for node, path in zip(first.body, first.paths, strict=True):
             copied = env[node] = self.graph.node_copy(node, lambda n: env.get(n, n))
             block = None if path is None else block_name(path, call)
-            copied.meta["custom"] = {**node.meta["custom"], "step": self.step, "block": block}
+            copied.meta["custom"] = {**node.meta["custom"], "step": self.step, "block": block, "call": call}
 
         def renew(value: Any) -> Any:
             if not isinstance(value, torch.Tensor):

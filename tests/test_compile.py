@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 
 import pytest
@@ -62,6 +64,70 @@ def test_one_compilation_serves_the_same_shapes(name: str) -> None:
             x = torch.randn(zoo.sample(name).shape, generator=zoo.generator(seed))
             assert torch.equal(loop(x, **zoo.conditioning(name)), compiled(x, **zoo.conditioning(name)))
     assert counter.frame_count == 1
+
+
+def whole_steps(steps: int, runs: int, scheduler: str = "ddim", **options: object) -> dipgo_fx.Loop:
+    """Return a SubNet of a tiny transformer of which every so manieth step runs."""
+    loop = dipgo_fx.trace(zoo.model("dit"), zoo.SCHEDULERS[scheduler](), steps, **options)  # type: ignore[arg-type]
+    keep = torch.zeros(loop.num_steps, len(loop.blocks), dtype=torch.bool)
+    keep[:: loop.num_steps // runs] = True
+    return build(loop, dipgo_fx.Plan.from_keep(loop, keep, backup="linear"))
+
+
+@pytest.mark.parametrize(("steps", "runs"), [(4, 2), (12, 4), (12, 12)])
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm++", "euler-a"])
+def test_compile_makes_one_graph_of_all_steps(steps: int, runs: int, scheduler: str) -> None:
+    """One compilation, however many steps there are and run, with the values of the loop as it was."""
+    torch._dynamo.reset()
+    loop, counter = whole_steps(steps, runs, scheduler), torch._dynamo.testing.CompileCounter()
+    x, inputs = zoo.sample("dit", 3), zoo.conditioning("dit", 3)
+    expected = loop(x, **inputs, generator=zoo.generator(1))
+    loop.compile(backend=counter)
+    assert torch.equal(loop(x, **inputs, generator=zoo.generator(1)), expected)
+    assert counter.frame_count == 1
+    assert not expected.requires_grad
+
+
+def test_compile_serves_every_batch_size_and_the_halves_of_guidance() -> None:
+    """With `dynamic=True` nothing is compiled again, from two samples on."""
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounter()
+    loop = whole_steps(6, 3, guidance_scale=2.0, split_guidance=True)
+    cases = [(zoo.sample("dit", rows), zoo.conditioning("dit", 2 * rows)) for rows in (2, 3, 5)]
+    expected = [loop(x, **inputs) for x, inputs in cases]
+    loop.compile(backend=counter, dynamic=True)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for (x, inputs), wanted in zip(cases, expected, strict=True):
+            assert torch.equal(loop(x, **inputs), wanted)
+    assert counter.frame_count == 1
+
+
+def test_a_compiled_loop_may_be_cast_copied_and_pickled() -> None:
+    """What was compiled follows a cast; copies are not compiled."""
+    torch._dynamo.reset()
+    loop, counter = whole_steps(4, 2), torch._dynamo.testing.CompileCounter()
+    x, inputs = zoo.sample("dit"), zoo.conditioning("dit")
+    loop = copy.deepcopy(loop)  # with weights of its own
+    loop.compile(backend=counter)
+    loop(x, **inputs)
+    for twin in (copy.deepcopy(loop), copy.copy(loop), pickle.loads(pickle.dumps(loop))):
+        assert torch.equal(twin(x, **inputs), loop(x, **inputs))
+    assert counter.frame_count == 1
+    loop.to(torch.float64)
+    assert loop(x.double(), **inputs).dtype == torch.float64
+    assert counter.frame_count == 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["dit", "unet"])
+def test_a_compiled_loop_agrees_with_the_loop(name: str) -> None:
+    """By the default backend, for a plan whose last step runs its last block alone."""
+    torch._dynamo.reset()
+    loop = pruned(name, 2)
+    x, inputs = zoo.sample(name), zoo.conditioning(name)
+    expected = loop(x, **inputs)
+    loop.compile(backend=BACKEND)
+    torch.testing.assert_close(loop(x, **inputs), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "history"), [("dit", 1), ("dit", 3), ("unet", 2)])
