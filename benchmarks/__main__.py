@@ -14,6 +14,8 @@ SCRIPTS = (
     "coverage",
     "enabled",
     "speed",
+    "compiling",
+    "real_size",
     "report",
     "train_digits",
     "reference.data",

@@ -153,7 +153,15 @@ class PeerSampler:
     @torch.no_grad()
     def __call__(self, sample: torch.Tensor, **conditioning: Any) -> torch.Tensor:
         """Run the loop under a meter, which does not change its result."""
-        with quiet(), MacMeter() as meter:
+        with MacMeter() as meter:
+            latents = self.plain(sample, **conditioning)
+        self.macs = meter.cost(len(sample))
+        return latents
+
+    @torch.no_grad()
+    def plain(self, sample: torch.Tensor, **conditioning: Any) -> torch.Tensor:
+        """Run the loop."""
+        with quiet():
             stage = self._stage()
             self.method.install(stage, self.setting)
             latents = denoise(
@@ -164,7 +172,6 @@ class PeerSampler:
                 Guidance(self.task.guidance_scale),
                 on_step=lambda step, sample: setattr(stage, "step", step),
             )
-        self.macs = meter.cost(len(sample))
         release(stage.model)
         return latents
 
