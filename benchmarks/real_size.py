@@ -1,8 +1,8 @@
 """Measure speed, and the memory of a search, on the paper's denoisers at full width, with random weights.
 
 Wall times come from one process: every contestant runs once a round, in an order that turns round every
-time. On a CPU latents are 32 x 32 and steps few, so that a run ends; on a GPU (`--device cuda --dtype bfloat16`)
-latents are those of the models' own images. A search runs in a process of its own, for its peak of memory.
+time. On a CPU latents are 32 x 32 and steps few, so that a run ends; on a GPU (`--device cuda --dtype
+bfloat16`) they are those of the models' own images. A search runs in a process of its own, for its peak.
 """
 
 from __future__ import annotations

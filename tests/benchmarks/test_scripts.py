@@ -27,6 +27,8 @@ WRITTEN = {
     "coverage": {"coverage.md", "coverage.csv", "coverage-counts.csv"},
     "enabled": {"enabled.md", "enabled-overhead.csv", "enabled-held.csv"},
     "speed": {"speed.md", "speed-trace.csv", "speed-wall-unet.csv", "speed-guidance-dit.csv"},
+    "compiling": {"compiling.md", "compiling-dit.csv"},
+    "real_size": {"real_size.md", "real_size-dit.csv", "real_size-search.csv", "real_size-path.csv"},
     "report": {"README.md", "benchmarks"},
     "train_digits": {"README.md", "training.json", "digits-classifier.safetensors", "digits-dit"},
     "reference.data": {"fashion-mnist", "emoji"},
