@@ -7,6 +7,7 @@ the yardstick: what a user waits for who compiles no more than the model.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -151,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--seed", type=int, default=0)
     options = made.read(argv)
+    warnings.filterwarnings("ignore", "dynamo_pgo force disabled", UserWarning)
     tables = []
     with torch._inductor.config.patch(force_disable_caches=True):
         for name in options.models:
