@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import pickle
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,6 +141,31 @@ def test_export_takes_a_pruned_loop(name: str, history: int) -> None:
     with torch.no_grad():
         program = torch.export.export(loop, (x,), inputs, strict=False)
         assert torch.equal(program.module()(x, **inputs), loop(x, **inputs))
+
+
+PACKAGE = """
+import sys, torch
+run = torch._inductor.aoti_load_package(sys.argv[1])
+given = torch.load(sys.argv[2], weights_only=True)
+for case in given:
+    torch.testing.assert_close(run(case["x"], **case["c"]), case["y"], rtol=1e-4, atol=1e-4)
+assert not [name for name in sys.modules if name.startswith(("diffusers", "dipgo_fx", "transformers"))]
+"""
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own, while it packs
+@pytest.mark.skipif(BACKEND != "inductor", reason="needs a C++ compiler")
+def test_a_package_runs_without_this_library(tmp_path: Path) -> None:
+    """A whole pruned sampling in a fresh process that knows torch alone, at several batch sizes."""
+    loop, batch = whole_steps(6, 2, "dpm++"), torch.export.Dim("batch", min=2, max=64)
+    cases = [{"x": zoo.sample("dit", rows), "c": zoo.conditioning("dit", rows)} for rows in (2, 3)]
+    shapes = {name: {0: batch} for name in ("sample", *cases[0]["c"])}
+    program = torch.export.export(loop, (cases[0]["x"],), cases[0]["c"], dynamic_shapes=shapes, strict=False)
+    package, io = str(tmp_path / "loop.pt2"), str(tmp_path / "io.pt")
+    torch._inductor.aoti_compile_and_package(program, package_path=package)
+    torch.save([{**case, "y": loop(case["x"], **case["c"])} for case in cases], io)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", PACKAGE, package, io], check=True, timeout=300)
 
 
 def test_wrong_size_is_refused_when_compiled() -> None:
