@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from .batch import Batch
+from .shares import Shares, processes
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -16,6 +17,9 @@ T = TypeVar("T")
 
 class Chunks:
     """Splits work on a batch; halved, with a warning, whenever memory runs out.
+
+    Several processes share the chunks, see `Shares`. As they must go on alike, one that runs out of memory
+    ends with the error.
 
     Attributes:
         size: samples that run together, at most.
@@ -25,19 +29,24 @@ class Chunks:
         self.size = size
 
     def map(self, function: Callable[[Batch], T], batch: Batch) -> list[T]:
-        """Return what `function` makes of each chunk of a batch."""
-        return self.retried(lambda size: [function(part) for part in batch.chunks(size)])
+        """Return what `function`, which returns tensors, makes of each chunk of a batch."""
 
-    def retried(self, work: Callable[[int], T]) -> T:
-        """Return `work(size)`, which begins anew with half the size where memory runs out.
+        def work(size: int) -> list[T]:
+            shares = Shares(batch.chunks(size))
+            return shares.join([function(part) for part in shares.own])
 
-        Raises the error itself where a single sample is too much.
+        return self.retried(work, len(batch))
+
+    def retried(self, work: Callable[[int], T], samples: int) -> T:
+        """Return `work(size)` on so many samples, which begins anew with half the size where memory runs out.
+
+        The size leaves a chunk for each process. Raises the error itself where a single sample is too much.
         """
         while True:
             try:
-                return work(self.size)
+                return work(max(1, min(self.size, samples // processes())))
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error) or self.size == 1:
+                if not _is_out_of_memory(error) or self.size == 1 or processes() > 1:
                     raise
                 logger.warning(
                     "out of memory with %d samples at once: going on with %d", self.size, self.size // 2

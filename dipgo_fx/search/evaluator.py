@@ -98,7 +98,9 @@ class Evaluator:
         decode = self.config.decode
         if decode is None:
             return samples.float()
-        seen = self.chunks.retried(lambda size: [decode(part) for part in torch.split(samples, size)])
+        seen = self.chunks.retried(
+            lambda size: [decode(part) for part in torch.split(samples, size)], len(samples)
+        )
         for part in seen:
             check("what decode returns", part, torch.Tensor, "a tensor")
         return torch.cat(seen).float()

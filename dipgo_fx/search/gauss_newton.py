@@ -15,6 +15,7 @@ from ..passes.liveness import Liveness
 from .batch import Batch
 from .candidate import Candidate
 from .evaluator import Evaluator
+from .shares import Shares
 from .stepwise import Resumable
 
 DAMPING = 1e-3
@@ -46,7 +47,7 @@ def gauss_newton(evaluator: Evaluator, candidate: Candidate, most: float = math.
     few = batch.first(count)
     split = split_steps(evaluator.learnable(candidate))
     weights = evaluator.chunks.retried(
-        lambda chunk: newton_step(split, candidate.table.weights, unknowns, few, chunk)
+        lambda chunk: newton_step(split, candidate.table.weights, unknowns, few, chunk), len(few)
     )
     evaluator.charge(price, few)
     return min(candidate, evaluator.evaluate(candidate.with_weights(weights)), key=lambda c: c.loss)
@@ -107,7 +108,8 @@ def newton_step(
     nudge = max(NUDGE, torch.finfo(batch.sample.dtype).eps ** 0.5)
     size = len(unknowns)
     curvature, slope = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
-    for part in batch.chunks(chunk):
+    shares = Shares(batch.chunks(chunk))
+    for part in shares.own:
         run = Resumable(split, part)
         result = run.run_with({WEIGHTS: table})
         run.remember()
@@ -119,6 +121,7 @@ def newton_step(
         )
         curvature += (effects @ effects.T).cpu()
         slope += (effects @ (part.target.to(result.device) - result).flatten().double()).cpu()
+    curvature, slope = shares.sum(curvature), shares.sum(slope)
     scale = curvature.diagonal()
     damped = curvature + torch.diag(DAMPING * scale + 1e-6 * scale.mean() + 1e-30)
     change = torch.linalg.solve(damped, slope)

@@ -13,6 +13,7 @@ from ..passes.insert_gates import WEIGHTS
 from .batch import Batch
 from .candidate import Candidate
 from .evaluator import Evaluator
+from .shares import Shares
 from .stepwise import Lockstep, sample_after, starts
 
 RIDGE = 1e-5
@@ -39,10 +40,11 @@ def fit_stepwise(evaluator: Evaluator, candidate: Candidate, batch: Batch | None
     gates = forecast_heads(evaluator, candidate.table)
 
     def fit(chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
-        steps = _Fitting(split, chosen.chunks(chunk), candidate.table, gates)
-        return steps.run_with({WEIGHTS: steps.weights}), steps.weights
+        shares = Shares(chosen.chunks(chunk))
+        steps = _Fitting(split, shares, candidate.table, gates)
+        return torch.cat(shares.join(steps.run_with({WEIGHTS: steps.weights}))), steps.weights
 
-    result, weights = evaluator.chunks.retried(fit)
+    result, weights = evaluator.chunks.retried(fit, len(chosen))
     return evaluator.score(candidate.with_weights(weights.double().cpu()), result, chosen)
 
 
@@ -64,11 +66,11 @@ class _Fitting(Lockstep):
     """
 
     def __init__(
-        self, split: fx.GraphModule, chunks: Sequence[Batch], table: GateTable, gates: dict[int, list[int]]
+        self, split: fx.GraphModule, shares: Shares[Batch], table: GateTable, gates: dict[int, list[int]]
     ) -> None:
-        super().__init__(split, chunks)
-        self.weights = table.weights.to(chunks[0].sample.device, torch.float32, copy=True)
-        self.gates, self.keep = gates, table.keep
+        super().__init__(split, shares.own)
+        self.weights = table.weights.to(shares.own[0].sample.device, torch.float32, copy=True)
+        self.shares, self.gates, self.keep = shares, gates, table.keep
 
     def call_step(self, index: int, step: Any, args: Sequence[Any]) -> list[Any]:
         # Where nothing runs at the next step either, a Runge-Kutta scheduler's sample may have no reader.
@@ -87,13 +89,17 @@ class _Fitting(Lockstep):
             _Affine(index, step, each, self.weights, entries, run.batch)
             for run, each in zip(self.runs, args, strict=True)
         ]
-        gram, slope = (
-            torch.stack(sums).sum(0) for sums in zip(*(c.normal(start) for c in chunks), strict=True)
-        )
-        fitted = start + _ridge(gram, slope)
+        gram, slope = (self._total(parts) for parts in zip(*(c.normal(start) for c in chunks), strict=True))
+        fitted = start + _ridge(gram, slope).to(start)
         # Clipping is not affine: what was fitted may then be farther off than where the fit started.
-        closer = sum(chunk.error(fitted) for chunk in chunks) < sum(chunk.error(start) for chunk in chunks)
+        closer = bool(
+            self._total([chunk.error(fitted) for chunk in chunks])
+            < self._total([chunk.error(start) for chunk in chunks])
+        )
         return [chunk.result(fitted if closer else start) for chunk in chunks]
+
+    def _total(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        return self.shares.sum(torch.stack(list(parts)).sum(0))
 
 
 class _Affine:
@@ -124,9 +130,9 @@ class _Affine:
         columns = torch.stack([self._sample(unit) - base for unit in torch.eye(len(start)).to(start)], 1)
         return columns.T @ columns, columns.T @ (self.wanted - base - columns @ start)
 
-    def error(self, weights: torch.Tensor) -> float:
+    def error(self, weights: torch.Tensor) -> torch.Tensor:
         """Return how far the sample is from the unpruned one, squared."""
-        return float((self._sample(weights) - self.wanted).square().sum())
+        return (self._sample(weights) - self.wanted).square().sum()
 
     def _sample(self, weights: torch.Tensor) -> torch.Tensor:
         return sample_after(self.index, self.step, self.result(weights)).flatten().double()

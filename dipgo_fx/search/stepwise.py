@@ -135,8 +135,8 @@ class Lockstep:
     def __init__(self, split: fx.GraphModule, chunks: Sequence[Batch]) -> None:
         self.split, self.runs = split, [Stepwise(split, chunk) for chunk in chunks]
 
-    def run_with(self, tables: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Run all steps, and return the final samples."""
+    def run_with(self, tables: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        """Run all steps, and return the final samples of each chunk."""
         for run in self.runs:
             run.env, run.args_iter = {}, iter(run.inputs(tables))
         values: list[Any] = []
@@ -152,7 +152,7 @@ class Lockstep:
                 run.env[node] = value
                 for gone in run.user_to_last_uses.get(node, []):
                     del run.env[gone]
-        return torch.cat(values)
+        return values
 
     def call_step(self, index: int, step: Any, args: Sequence[Any]) -> list[Any]:
         """Run step `index` on what earlier steps hand to it for each chunk."""

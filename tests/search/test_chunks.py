@@ -140,12 +140,12 @@ def test_only_memory_that_runs_out_halves(error: Exception, is_memory: bool) -> 
         return size
 
     if is_memory:
-        assert Chunks(5).retried(work) == 1
+        assert Chunks(5).retried(work, 5) == 1
     else:
         with pytest.raises(type(error), match=str(error)):
-            Chunks(5).retried(work)
+            Chunks(5).retried(work, 5)
     with pytest.raises(type(error)):
-        Chunks(1).retried(lambda size: work(2))
+        Chunks(1).retried(lambda size: work(2), 5)
 
 
 def test_chunks_are_in_order() -> None:
