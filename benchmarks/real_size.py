@@ -8,6 +8,7 @@ bfloat16`) they are those of the models' own images. A search runs in a process 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from benchmarks.command_line import CommandLine
 from benchmarks.peers.core import Method, PeerSampler, Setting, Task
 from benchmarks.peers.deepcache import DEEPCACHE
 from benchmarks.speed.loops import interleaved
-from benchmarks.tables import Row, Table, write
+from benchmarks.tables import Row, Table, machine, write
 from dipgo_fx import Loop, Plan, PruneConfig, importers
 from dipgo_fx.applying import build
 from dipgo_fx.denoise import denoise, prepared
@@ -290,15 +291,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(json.dumps(searched(options.search_of)))
         return
     tables = []
-    for key in options.models if "speed" in options.parts else ():
+    for key in options.models:
         note = SPEED_NOTE.format(**vars(options))
-        tables.append(Table(f"Speed: {SETTINGS[key].name}", speed_rows(key, options), note, key))
-    if "search" in options.parts:
-        key = options.search_model or options.models[0]
-        rows = memory_rows(key, options)
-        tables.append(Table("Memory of a search", rows, SEARCH_NOTE, "search"))
-        tables.append(Table("The path of a search", path_rows(), "Computed, not measured.", "path"))
-    print(write("real_size", "At real size", tables, options.out))
+        measure = partial(speed_rows, key, options) if "speed" in options.parts else None
+        tables.append(table_of(f"Speed: {SETTINGS[key].name}", key, note, measure, options.out))
+    key = options.search_model or options.models[0]
+    measure = partial(memory_rows, key, options) if "search" in options.parts else None
+    tables.append(table_of("Memory of a search", "search", SEARCH_NOTE, measure, options.out))
+    tables.append(Table("The path of a search", path_rows(), "Computed, not measured.", "path"))
+    print(write("real_size", "At real size", [table for table in tables if table.rows], options.out))
+
+
+def table_of(title: str, name: str, note: str, measure: Callable[[], list[Row]] | None, out: Path) -> Table:
+    """Return what is measured, or what an earlier run measured of a part that was not asked for."""
+    file = out / f"real_size-{name}.csv"
+    if measure is not None:
+        rows = measure()
+    elif file.exists():
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = [{k: v for k, v in row.items() if k not in machine()} for row in csv.DictReader(stream)]
+    else:
+        rows = []
+    return Table(title, rows, note, name)
 
 
 if __name__ == "__main__":

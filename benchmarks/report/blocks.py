@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from benchmarks.tables import RESULTS
 
-from . import ablations, costs, coverage, limits, quality, trials
+from . import ablations, costs, coverage, limits, quality, real_size, trials
 from .words import listed
 
 ROOT = RESULTS.parents[1]
@@ -19,6 +19,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "fid": limits.fid,
     "weak": limits.weak,
     "summary": costs.summary,
+    "real-size": real_size.summary,
     "effort": limits.effort,
     "seeds": quality.seeds,
     "likeness": quality.likeness,
