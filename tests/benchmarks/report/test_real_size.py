@@ -22,7 +22,7 @@ def test_efficiencies_stand_beside_those_of_the_package() -> None:
 
 
 def test_ways_to_compile_are_told_one_by_one() -> None:
-    """Plans of whole steps first, those with partial steps in brackets, a way that was not measured nowhere."""
+    """Plans of whole steps first, those with partial steps in brackets."""
     shared, blocks, whole = real_size.COMPILED
 
     def row(way: str, blocks_at_others: int, of_plain: float) -> Row:
