@@ -84,7 +84,8 @@ class Pipeline:
 
     def __call__(self, gm: fx.GraphModule) -> tuple[fx.GraphModule, tuple[PassRecord, ...]]:
         """Return the rewritten module (`gm` itself if no pass changed it) and one record a pass."""
-        work, records = _with_graph(gm, copy.deepcopy(gm.graph)), list[PassRecord]()
+        work = _with_graph(gm, copy.deepcopy(gm.graph), draft_class(written_class(gm)))
+        records = list[PassRecord]()
         for step in self.passes:
             record = _run(step, work, [r.name for r in records])
             records.append(record)
@@ -92,7 +93,7 @@ class Pipeline:
                 self.callback(step, work, record)
         if not any(record.modified for record in records):
             return gm, tuple(records)
-        return _with_graph(work, work.graph, self.kind), tuple(records)
+        return _with_graph(work, work.graph, self.kind or written_class(gm)), tuple(records)
 
 
 def _with_graph(
@@ -109,6 +110,11 @@ def _with_graph(
 def written_class(gm: fx.GraphModule) -> type[fx.GraphModule]:
     """Return the class that somebody wrote: every GraphModule has one of its own below it."""
     return next(cls for cls in type(gm).__mro__ if not cls.__qualname__.endswith("Impl"))
+
+
+def draft_class(kind: type[fx.GraphModule]) -> type[fx.GraphModule]:
+    """Return a class of modules that are rewritten or split, but never run: their graph is not compiled."""
+    return type(f"{kind.__name__}Draft", (kind,), {"recompile": lambda self: None})
 
 
 def _run(step: GraphPass, gm: fx.GraphModule, before: list[str]) -> PassRecord:

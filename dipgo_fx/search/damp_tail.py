@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ..passes import GateTable, split_steps
+from ..passes import GateTable
 from ..passes.insert_gates import WEIGHTS
 from .batch import Batch
 from .candidate import Candidate
@@ -41,7 +41,7 @@ def damp_tail(evaluator: Evaluator, candidate: Candidate, most: float = math.inf
     mixed = [table.weights.clone() for _ in MIXTURES]
     for weights, share in zip(mixed, MIXTURES, strict=True):
         weights[first:] = torch.lerp(weights[first:], repeats[first:], share)
-    split = split_steps(evaluator.learnable(candidate))
+    split = evaluator.learnable(candidate)
 
     def results(part: Batch) -> list[torch.Tensor]:
         tables = [weights.to(part.sample.device, torch.float32) for weights in mixed]

@@ -11,7 +11,8 @@ from torch import fx
 from ..arguments import check
 from ..cost import LoopCost
 from ..loop import Loop
-from ..passes import BindGates, DropDeadBlocks, GateTable, InsertGates, Pipeline
+from ..passes import BindGates, DropDeadBlocks, GateTable, InsertGates, Pipeline, split_steps
+from ..passes.base import draft_class
 from .batch import Batch
 from .candidate import Candidate
 from .chunks import Chunks
@@ -57,11 +58,14 @@ class Evaluator:
         return self._bound(table.history, BindGates(table))
 
     def learnable(self, candidate: Candidate) -> fx.GraphModule:
-        """Return the SubNet of a candidate whose weights are the input `weights`."""
-        return self._bound(candidate.history, BindGates(candidate.table, free_weights=True))
+        """Return the SubNet of a candidate whose weights are the input `weights`, split into steps."""
+        bind = BindGates(candidate.table, free_weights=True)
+        return split_steps(self._bound(candidate.history, bind, draft_class(Loop)))
 
-    def _bound(self, history: int, bind: BindGates) -> fx.GraphModule:
-        return Pipeline((bind, DropDeadBlocks()))(self.supernet(history))[0]
+    def _bound(
+        self, history: int, bind: BindGates, kind: type[fx.GraphModule] | None = None
+    ) -> fx.GraphModule:
+        return Pipeline((bind, DropDeadBlocks()), kind=kind)(self.supernet(history))[0]
 
     # -- running
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from ..passes import HISTORY, GateTable, split_steps
+from ..passes import HISTORY, GateTable
 from ..passes.insert_gates import WEIGHTS
 from ..passes.liveness import Liveness
 from .batch import Batch
@@ -45,7 +45,7 @@ def gauss_newton(evaluator: Evaluator, candidate: Candidate, most: float = math.
     if not unknowns or count < FEWEST:
         return candidate
     few = batch.first(count)
-    split = split_steps(evaluator.learnable(candidate))
+    split = evaluator.learnable(candidate)
     weights = evaluator.chunks.retried(
         lambda chunk: newton_step(split, candidate.table.weights, unknowns, few, chunk), len(few)
     )

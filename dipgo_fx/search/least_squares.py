@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..passes import HISTORY, GateTable, split_steps
+from ..passes import HISTORY, GateTable
 from ..passes.insert_gates import WEIGHTS
 from .batch import Batch
 from .candidate import Candidate
@@ -36,7 +36,7 @@ def fit_stepwise(evaluator: Evaluator, candidate: Candidate, batch: Batch | None
         batch: all calibration samples if omitted.
     """
     chosen = batch or evaluator.batch
-    split = split_steps(evaluator.learnable(candidate))
+    split = evaluator.learnable(candidate)
     gates = forecast_heads(evaluator, candidate.table)
 
     def fit(chunk: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import fx
 
-from dipgo_fx.passes import HISTORY, GateTable, split_steps
+from dipgo_fx.passes import HISTORY, GateTable
 from dipgo_fx.search.candidate import Candidate
 from dipgo_fx.search.gauss_newton import (
     DAMPING,
@@ -80,7 +80,7 @@ def _problem(judge: Recording) -> tuple[Candidate, list[Direction], fx.GraphModu
     """Return a candidate, its unknowns and the net that they are weights of."""
     found = candidate(judge.loop, (0, 2, 3))
     liveness = judge.cost.reads.liveness_at_most(found.table.keep, 3)
-    return found, list(directions(found.table, liveness, 3)), split_steps(judge.learnable(found))
+    return found, list(directions(found.table, liveness, 3)), judge.learnable(found)
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "ddpm", "unipc"])

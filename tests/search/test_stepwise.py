@@ -105,7 +105,7 @@ def test_a_resumed_run_is_the_whole_run(scheduler: str, guidance_scale: float | 
     """From any step on, with other weights there, bit for bit; noise included."""
     graph, batch = case(scheduler, guidance_scale, split=split)
     judge, found = evaluator(scheduler, guidance_scale, split=split), candidate(graph, (0, 1, 4))
-    net, start = split_steps(judge.learnable(found)), found.table.weights.float()
+    net, start = judge.learnable(found), found.table.weights.float()
     first = Resumable(net, batch)
     with torch.no_grad():
         first.run_with({WEIGHTS: start})
