@@ -127,9 +127,13 @@ def _check_conditioning(name: str, given: object, model: nn.Module) -> None:
     if missing:
         raise ValueError(f"{name} has {list(given)}, but {type(model).__name__}.forward also needs {missing}")
     for key, value in given.items():
-        for leaf in pytree.tree_leaves(value):
+        for leaf in pytree.tree_leaves(value, is_leaf=_is_namedtuple):
             kinds = (torch.Tensor, Number, str, type(None))
             check(f"{name}[{key!r}]", leaf, kinds, "a tensor, a number, a text, None, or nested ones")
+
+
+def _is_namedtuple(value: object) -> bool:
+    return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
 def check_shared_names(shared: Collection[str], given: Collection[str]) -> None:

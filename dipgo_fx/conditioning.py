@@ -47,4 +47,5 @@ def map_rows(
 
 
 def _dotted(path: Any) -> str:
-    return ".".join(str(key.idx if isinstance(key, pytree.SequenceKey) else key.key) for key in path)
+    names = (getattr(key, field) for key in path for field in ("idx", "key", "name") if hasattr(key, field))
+    return ".".join(map(str, names))

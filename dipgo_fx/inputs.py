@@ -133,6 +133,7 @@ class InputGuard(nn.Module):
         }
         self.fixed = {name: leaf for name, leaf in given.items() if name not in self.shapes}
         self.example = map_named(lambda name, leaf: self.fixed.get(name), conditioning)
+        self.kinds = {name: _kind(tensor) for name, tensor in tensors(conditioning).items()}
 
     @property
     def shared(self) -> frozenset[str]:
@@ -155,16 +156,26 @@ class InputGuard(nn.Module):
                 tensor = self._tensor(given, name, tuple(value.shape))
                 if tensor.shape != value.shape:
                     raise ValueError(self._message(name, tuple(value.shape), tensor))
-            elif given.get(name) != value:
+            elif not _is_same(given.get(name), value):
                 raise ValueError(
                     f"{name} is {given.get(name)!r:.60}, but this loop was traced for {value!r:.60}, "
                     "which is part of its graph: apply the plan again with this value"
                 )
+        unknown = [name for name in given if name not in self.known and given[name] is not None]
+        if unknown:
+            raise ValueError(f"{unknown} were not among what this loop was traced for: {sorted(self.known)}")
         return sample
 
+    @property
+    def known(self) -> frozenset[str]:
+        """Names of all that the loop was traced for."""
+        return frozenset({*self.shapes, *self.fixed})
+
     def _tensor(self, given: Mapping[str, Any], name: str, shape: tuple[Any, ...]) -> torch.Tensor:
-        tensor = given.get(name)
+        tensor, kind = given.get(name), self.kinds[name]
         if isinstance(tensor, torch.Tensor):
+            if _kind(tensor) != kind:
+                raise ValueError(f"{name} holds {_kind(tensor)}, but this loop was traced for {kind}")
             return tensor
         raise ValueError(f"{name} is missing: expected a tensor of shape ({', '.join(map(str, shape))})")
 
@@ -174,3 +185,17 @@ class InputGuard(nn.Module):
             f"({', '.join(map(str, expected))}). For another size apply the plan again: "
             "dipgo_fx.apply(model, scheduler, plan, sample=..., conditioning=...)"
         )
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    """Return what a model may ask of a dtype; which floating-point numbers a tensor holds is a loop's own."""
+    if tensor.is_floating_point():
+        return "floating-point numbers"
+    return "truths" if tensor.dtype == torch.bool else "whole numbers"
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Tell whether values that are no tensors are the same; not-a-number is itself."""
+    if isinstance(one, torch.Tensor):
+        return False
+    return bool(one == other or (one != one and other != other))

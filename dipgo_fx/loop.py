@@ -17,6 +17,7 @@ from .passes import Blocks, Granularity
 from .passes.base import written_class
 from .passes.blocks import path_of
 from .passes.graph_state import GraphState, graph_of, state_of
+from .passes.graph_writer import attribute
 from .passes.share_calls import PREFIX as CALL
 from .passes.share_calls import share_calls
 
@@ -86,9 +87,7 @@ def _is_name(value: object) -> bool:
 
 
 # The graph goes another way; a compiled call and hooks belong to the process.
-UNPICKLED = frozenset(
-    {"_graph", "_compiled_call_impl", "_compile_options", "_forward_hooks", "_forward_pre_hooks"}
-)
+UNPICKLED = frozenset({"_graph", "_compiled_call_impl", "_compiled", "_forward_hooks", "_forward_pre_hooks"})
 
 
 class Loop(fx.GraphModule):
@@ -103,7 +102,7 @@ class Loop(fx.GraphModule):
     """
 
     _records_gradients: bool | None = None
-    _compile_options: dict[str, Any] | None = None
+    _compiled: Compiled | None = None
 
     @property
     def facts(self) -> LoopFacts:
@@ -137,6 +136,12 @@ class Loop(fx.GraphModule):
     def records_gradients(self, value: bool) -> None:
         self._records_gradients = value
 
+    def _without_gradients(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if self.records_gradients or not torch.is_grad_enabled():
+            return run(*args, **kwargs)
+        with torch.no_grad():
+            return run(*args, **kwargs)
+
     def compile(self, **options: Any) -> None:
         """Compile the model's part of a step once for all steps that make it alike, with `torch.compile`.
 
@@ -147,25 +152,26 @@ class Loop(fx.GraphModule):
         Args:
             options: of `torch.compile`; `fullgraph` is True unless said otherwise.
         """
+        self._compile(options)
+
+    def _compile(self, options: dict[str, Any]) -> Compiled:
+        if self.meta.get("stage") == "supernet":
+            raise TypeError("a loop whose gates are inputs looks at their values: compile a plan's loop")
         shared = share_calls(self)
         for name, part in shared.named_children():
             if name.startswith(CALL):
                 part.compile(**{"fullgraph": True, **options})
-        object.__setattr__(self, "_compiled_call_impl", functools.partial(_run_shared, self, shared))
-        self._compile_options = options
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        """Move or cast the loop, and what was compiled of it with it."""
-        moved = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-        if self._compile_options is not None:
-            self.compile(**self._compile_options)
-        return moved
+        held = {str(node.target) for node in self.graph.nodes if node.op in ("call_module", "get_attr")}
+        compiled = Compiled(shared, options, {target: attribute(self, target) for target in held})
+        object.__setattr__(self, "_compiled", compiled)
+        return compiled
 
     def recompile(self) -> Any:
-        """Make `forward` anew from the graph."""
+        """Make `forward` anew from the graph; what `compile` made of the one before is forgotten."""
         code = super().recompile()
         own: Any = type(self)
-        own.forward = _without_gradients(own.forward)
+        own.forward = _as_compiled(own.forward)
+        object.__setattr__(self, "_compiled", None)
         return code
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Loop:
@@ -193,20 +199,29 @@ class Loop(fx.GraphModule):
         return self
 
 
-def _run_shared(loop: Loop, shared: fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
-    if loop.records_gradients or not torch.is_grad_enabled():
-        return shared(*args, **kwargs)
-    with torch.no_grad():
-        return shared(*args, **kwargs)
+@dataclass(frozen=True)
+class Compiled:
+    """What `Loop.compile` made: the shared calls, its options, and the parts of the model that they call."""
+
+    shared: fx.GraphModule
+    options: dict[str, Any]
+    parts: dict[str, Any]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+        """Stay with its loop: a copy is not compiled."""
 
 
-def _without_gradients(forward: Callable[..., Any]) -> Callable[..., Any]:
+def _as_compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a `forward` without gradients, which goes to the shared calls once there are any."""
+
     @functools.wraps(forward)
     def run(self: Loop, *args: Any, **kwargs: Any) -> Any:
-        if self.records_gradients or not torch.is_grad_enabled():
-            return forward(self, *args, **kwargs)
-        with torch.no_grad():
-            return forward(self, *args, **kwargs)
+        compiled = self._compiled
+        if compiled is None or torch.compiler.is_compiling():
+            return self._without_gradients(functools.partial(forward, self), *args, **kwargs)
+        if any(attribute(self, target) is not part for target, part in compiled.parts.items()):
+            compiled = self._compile(compiled.options)  # the model was moved or got other parts
+        return self._without_gradients(compiled.shared, *args, **kwargs)
 
     return run
 

@@ -22,6 +22,8 @@ from .passes.uncompiled import refuse_wrapped_parts
 from .pipelines.denoiser import ForwardSlot
 
 GUARD = "_inputs"
+MOST_GUESSED = 2
+"""How many tensors without rows are looked for where the examples do not tell them; more must be named."""
 
 
 def trace(
@@ -123,7 +125,7 @@ def _recorded(
         return names, record(names)
     maybe = [name for name in given if name not in always]
     guess = tuple(name for name in maybe if len(given[name]) not in (1, rows))
-    subsets = (itertools.combinations(maybe, count) for count in range(1, len(maybe) + 1))
+    subsets = (itertools.combinations(maybe, count) for count in range(1, MOST_GUESSED + 1))
     failed: TraceError | None = None
     for chosen in itertools.chain([(), guess], *subsets):
         try:

@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 
 from .blocks import block_name
 from .errors import TraceError
-from .graph_writer import MODEL
+from .graph_writer import MODEL, storage
 from .recorder import Recorder
 from .signature import call_signature
 from .uncompiled import uncompiled
@@ -35,14 +35,24 @@ logger = logging.getLogger(__name__)
 class _Call:
     """The model's part of a step: tensors in, nodes, result, and which node stands for each tensor.
 
-    `paths` are those of the blocks that the nodes of `body` belong to, `None` for the others.
+    `paths` are those of the blocks that the nodes of `body` belong to, `None` for the others; `after` is what
+    stands for the inputs once the model has edited them.
     """
 
     inputs: list[fx.Node]
+    after: list[fx.Node]
     body: list[fx.Node]
     paths: list[str | None]
     result: Any
     nodes: dict[int, fx.Node]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A tensor that a leaf returned, and which of those that it was given has the same memory, if any."""
+
+    value: torch.Tensor
+    source: int | None
 
 
 class LoopRecorder(Recorder):
@@ -220,9 +230,24 @@ class LoopRecorder(Recorder):
             with self.paused():
                 result = call(module, *args, **kwargs)
             edited = [n for n, tensor in enumerate(given) if tensor._version != before[n]]
-            self._results[key] = result, edited
-        result, edited = self._results[key]
-        return pytree.tree_map_only(torch.Tensor, self._renew, result), edited
+            sources = {storage(tensor): n for n, tensor in enumerate(given)}
+            if isinstance(module, nn.Dropout) and not module.training:
+                sources[storage(result)] = 0  # a fake tensor does not show it, but it is what went in
+            views = pytree.tree_map_only(
+                torch.Tensor, lambda made: _Made(made, sources.get(storage(made))), result
+            )
+            self._results[key] = views, edited
+        views, edited = self._results[key]
+        tensors = _tensors((args, kwargs))
+        return pytree.tree_map_only(_Made, lambda made: self._made_anew(made, tensors), views), edited
+
+    def _made_anew(self, made: _Made, given: list[torch.Tensor]) -> torch.Tensor:
+        """Return a tensor like one that a leaf returned: a view of the same one that the leaf is given."""
+        if made.source is None:
+            return self._renew(made.value)
+        with self.paused():
+            like = made.value
+            return torch.as_strided(given[made.source], like.shape, like.stride(), like.storage_offset())
 
     def _run_on_zeros(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Return the fake result of a block whose Python looks at values: experts that are chosen by row."""
@@ -260,7 +285,7 @@ class LoopRecorder(Recorder):
         nodes = {id(t): self._tensor(t) for t in _tensors(result)}
         paths = {block_name(path, self._calls[0]): path for path in self._called}
         of_body = [paths.get(node.meta["custom"]["block"]) for node in body]
-        self._call = _Call(inputs, body, of_body, result, nodes)
+        self._call = _Call(inputs, self._inputs((args, kwargs)), body, of_body, result, nodes)
         return result
 
     def _tag_head(self, model: nn.Module, body: list[fx.Node]) -> None:
@@ -287,6 +312,10 @@ class LoopRecorder(Recorder):
             copied = env[node] = self.graph.node_copy(node, lambda n: env.get(n, n))
             block = None if path is None else block_name(path, call)
             copied.meta["custom"] = {**node.meta["custom"], "step": self.step, "block": block, "call": call}
+
+        for tensor, before, after in zip(_tensors((args, kwargs)), first.inputs, first.after, strict=True):
+            if after is not before:
+                self._remember(tensor, env[after])
 
         def renew(value: Any) -> Any:
             if not isinstance(value, torch.Tensor):

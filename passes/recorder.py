@@ -94,6 +94,9 @@ class Recorder(GraphWriter, TorchFunctionMode):
             result = self._evaluate(func, name, args, kwargs)
         if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(result)):
             return result
+        if name == "dropout" and kwargs.get("training") is False:
+            with self.paused():  # a fake tensor does not show that it is what went in
+                result = args[0].view(args[0].shape)
         if not _is_in_place(name) and versions != [tensor._version for tensor in given]:
             kwargs = self._out_of_place(name, args, kwargs)
         self._bind(result, self._function(func, name, args, kwargs))

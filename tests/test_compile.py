@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch._dynamo.testing
+from torch import nn
 
 import dipgo_fx
+import toy
 import zoo
 from dipgo_fx.applying import build
+from dipgo_fx.passes import InsertGates
 
 # The default backend needs a C++ compiler; without one the graph is still captured whole.
 BACKEND = "inductor" if shutil.which("g++") or shutil.which("clang++") else "aot_eager"
@@ -119,6 +122,40 @@ def test_a_compiled_loop_may_be_cast_copied_and_pickled() -> None:
     loop.to(torch.float64)
     assert loop(x.double(), **inputs).dtype == torch.float64
     assert counter.frame_count == 2
+
+
+def test_a_compiled_loop_follows_its_graph_and_its_model() -> None:
+    """An edited graph, other weights and other parts are taken up, and hooks run."""
+    torch._dynamo.reset()
+    model = toy.model(nn.Linear(toy.WIDTH, toy.WIDTH), nn.Linear(toy.WIDTH, toy.WIDTH))
+    loop = toy.traced(model, 3)
+    loop.compile(backend="eager")
+    before = loop(toy.sample())
+
+    def again() -> torch.Tensor:
+        """Return what a loop of the parts as they are now gives."""
+        result: torch.Tensor = toy.traced(toy.Stack(*loop.model.layers.children()), 3)(toy.sample())
+        return result
+
+    setattr(loop.model.layers, "0", nn.Linear(toy.WIDTH, toy.WIDTH))
+    assert not torch.equal(loop(toy.sample()), before)
+    assert torch.equal(loop(toy.sample()), again())
+    loop.load_state_dict({name: 2 * tensor for name, tensor in loop.state_dict().items()}, assign=True)
+    assert torch.equal(loop(toy.sample()), again())
+    handle = loop.register_forward_hook(lambda module, given, result: result * 0)
+    assert not loop(toy.sample()).any()
+    handle.remove()
+    end = next(node for node in loop.graph.nodes if node.op == "output")
+    with loop.graph.inserting_before(end):
+        end.args = (loop.graph.call_function(torch.mul, (end.args[0], 0)),)
+    loop.recompile()
+    assert not loop(toy.sample()).any()
+
+
+def test_a_loop_whose_gates_are_inputs_is_not_compiled() -> None:
+    """Its gates look at their values."""
+    with pytest.raises(TypeError, match="compile a plan's loop"):
+        InsertGates(1)(toy.loop(3)).graph_module.compile()
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from typing import Any
 
 import diffusers
@@ -174,6 +175,33 @@ def test_what_is_no_tensor_is_part_of_the_graph() -> None:
         loop(toy.sample(), added=[toy.sample()], power=2, factors=[torch.ones(4, 3)])
     with pytest.raises(ValueError, match=r"factors\.0 is missing: expected a tensor of shape \(3, 3\)"):
         loop(toy.sample(), added=[toy.sample()], power=2, factors=[])
+
+
+@pytest.mark.parametrize(
+    ("traced", "given"), [([], [toy.sample()]), (None, [toy.sample()]), ([toy.sample()], [toy.sample()] * 2)]
+)
+def test_what_was_not_there_when_a_loop_was_traced_is_refused(traced: Any, given: Any) -> None:
+    """One residual more would not be added."""
+    loop = _loop(added=traced or (), factors=[torch.eye(3)], power=2)
+    with pytest.raises(ValueError, match=r"\['added\.\d'\] were not among what this loop was traced for"):
+        loop(toy.sample(), added=given, factors=[torch.eye(3)], power=2)
+
+
+def test_numbers_are_compared_as_numbers() -> None:
+    """Not-a-number is itself, a tensor is none, and truths are no floating-point numbers."""
+    loop = _loop(factors=[torch.eye(3)], power=float("nan"))
+    assert loop(toy.sample(), factors=[torch.eye(3)], power=float("nan")).isnan().all()
+    with pytest.raises(ValueError, match="power is"):
+        loop(toy.sample(), factors=[torch.eye(3)], power=torch.ones(2))
+    with pytest.raises(ValueError, match=r"factors\.0 holds truths, but .* floating-point numbers"):
+        loop(toy.sample(), factors=[torch.eye(3) > 0], power=float("nan"))
+
+
+def test_a_namedtuple_is_refused() -> None:
+    """Its parts have names, and a graph reads them by number."""
+    pair = namedtuple("pair", "a b")(toy.sample(), toy.sample())
+    with pytest.raises(TypeError, match=r"conditioning\['added'\] must be a tensor"):
+        _loop(added=pair)
 
 
 def test_shared_tensors_may_have_other_values() -> None:

@@ -440,6 +440,61 @@ def test_a_leaf_that_edits_its_input_edits_a_copy() -> None:
         assert torch.equal(run(pruned, toy.sample(), {}), after - again)
 
 
+class Edited(toy.Stack):
+    """Edits its own input in one of several ways."""
+
+    def __init__(self, edit: Callable[[Edited, torch.Tensor], Any]) -> None:
+        super().__init__(nn.Linear(3, 3), nn.Linear(3, 3))
+        self.edit, self.rectify = edit, nn.ReLU(inplace=True)
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        self.edit(self, sample)
+        return super().forward(sample, timestep)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda model, sample: sample.mul_(0.5),
+        lambda model, sample: sample.__iadd__(0.5),
+        lambda model, sample: nn.functional.relu(sample, inplace=True),
+    ],
+    ids=["mul_", "+=", "relu"],
+)
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_a_model_that_edits_its_input_edits_it_at_every_step(edit: Any, steps: int) -> None:
+    """The scheduler sees the sample as the model left it."""
+    model = Edited(edit).eval()
+    loop = toy.traced(model, steps)
+    with torch.no_grad():
+        expected = denoise(model, prepared(toy.Step(), steps), toy.sample(), {})
+    assert torch.equal(run(loop, toy.sample(), {}), expected)
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [nn.Identity(), nn.Flatten(0), nn.Dropout(), lambda x: nn.functional.dropout(x, 0.5, False)],
+    ids=["identity", "flatten", "dropout", "function"],
+)
+def test_an_edit_of_what_a_leaf_handed_through_is_refused(leaf: Any) -> None:
+    """It has the memory of what went in, which is read afterwards."""
+
+    class Through(toy.Stack):
+        def __init__(self) -> None:
+            super().__init__(nn.Linear(3, 3), nn.Linear(3, 3))
+            self.leaf = leaf
+
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            before = sample + 1
+            through = self.leaf(before)
+            through.mul_(2)
+            return super().forward(before, timestep)
+
+    with pytest.raises(TraceError, match="in place"):
+        toy.traced(Through().eval(), 1)
+
+
 def test_a_leaf_that_edits_a_view_of_a_blocks_output_is_refused() -> None:
     """What a later step may read cannot be copied where another tensor shares its memory."""
 

@@ -135,6 +135,32 @@ class _Run:
     clock: StepClock = field(default_factory=StepClock)
     forwards: list[PrunedForward] = field(default_factory=list)
     thread: int = 0
+    sample_rows: int = 0
+    _watched: tuple[Any, Any] | None = None
+
+    def watch_sample_rows(self) -> None:
+        """Note the rows of the sample that the scheduler steps: guidance may give the model twice as many."""
+        self.leave_scheduler()  # a run that was cancelled at its first step
+        scheduler = self.pipe.scheduler
+        step = scheduler.step
+
+        @functools.wraps(step)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self.sample_rows = stepped_sample(step, args, kwargs).shape[0]
+            self.leave_scheduler()
+            return step(*args, **kwargs)
+
+        self._watched = scheduler, vars(scheduler).get("step")
+        scheduler.step = watched
+
+    def leave_scheduler(self) -> None:
+        """Leave the scheduler as it was found."""
+        if self._watched is not None:
+            scheduler, own = self._watched
+            self._watched = None
+            vars(scheduler).pop("step", None)
+            if own is not None:
+                scheduler.step = own
 
 
 @dataclass(frozen=True)
@@ -162,8 +188,6 @@ class PrunedForward(StandIn):
         self._placed: dict[tuple[float, ...], Plan] = {}
         self._firsts: list[_FirstCall] = []
         self._lanes: list[Lane] = []
-        self._sample_rows = 0
-        self._watched: tuple[Any, Any] | None = None
         # Pipelines may read the signature of `forward`.
         functools.update_wrapper(self, types.MethodType(type(model).forward, model))
 
@@ -215,7 +239,21 @@ class PrunedForward(StandIn):
             self._placed[levels] = _for_levels(self._enabled, levels)
         self.plan = self._placed[levels]
         if self.plan.facts.guidance.split:
-            self._watch_sample_rows()
+            self._check_shares_no_step(clock)
+            self._run.watch_sample_rows()
+
+    def _check_shares_no_step(self, clock: StepClock) -> None:
+        """Raise `RuntimeError` if another denoiser began at this very step: whose condition is whose?"""
+        others = [forward for forward in self._run.forwards if forward is not self]
+        if any(other._number == clock.runs and other._start == clock.step for other in others):
+            raise RuntimeError(
+                "this plan has the conditions of guidance apart, and two denoisers of the pipeline share a "
+                "step: search it with split_guidance=False"
+            )
+
+    def leave_scheduler(self) -> None:
+        """Leave the scheduler as it was found."""
+        self._run.leave_scheduler()
 
     def _end_turn(self, clock: StepClock) -> None:
         """Hold nothing for later steps unless they began this very step; called again, it begins anew."""
@@ -223,30 +261,6 @@ class PrunedForward(StandIn):
             self._has_turn, self._firsts = False, []
             for lane in self._lanes:
                 lane.let_go()
-
-    def _watch_sample_rows(self) -> None:
-        """Note the rows of the sample that the scheduler steps: guidance may give the model twice as many."""
-        self.leave_scheduler()  # a run that was cancelled at its first step
-        scheduler = self._run.pipe.scheduler
-        step = scheduler.step
-
-        @functools.wraps(step)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            self._sample_rows = stepped_sample(step, args, kwargs).shape[0]
-            self.leave_scheduler()
-            return step(*args, **kwargs)
-
-        self._watched = scheduler, vars(scheduler).get("step")
-        scheduler.step = watched
-
-    def leave_scheduler(self) -> None:
-        """Leave the scheduler as it was found."""
-        if self._watched is not None:
-            scheduler, own = self._watched
-            del scheduler.step
-            if own is not None:
-                scheduler.step = own
-            self._watched = None
 
     def _run_first(self, arguments: CallArguments) -> Any:
         """Run all of the model, at the first step."""
@@ -284,7 +298,7 @@ class PrunedForward(StandIn):
     def _is_batched(self) -> bool:
         """Whether one call of the pipeline holds both conditions and the plan has them apart."""
         split = self.plan.facts.guidance.split
-        return split and len(self._firsts) == 1 and self._firsts[0].rows == 2 * self._sample_rows
+        return split and len(self._firsts) == 1 and self._firsts[0].rows == 2 * self._run.sample_rows
 
     def _opened(self) -> list[Lane]:
         """Return a lane for each call of the model a step, unconditional first if a batched call is split."""
