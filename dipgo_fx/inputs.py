@@ -131,7 +131,7 @@ class InputGuard(nn.Module):
         self.shapes = {
             name: tuple(t.shape[1:]) for name, t in tensors(conditioning).items() if name not in shared
         }
-        self.fixed = {name: leaf for name, leaf in given.items() if name not in self.shapes}
+        self.fixed = {name: _kept(leaf) for name, leaf in given.items() if name not in self.shapes}
         self.example = map_named(lambda name, leaf: self.fixed.get(name), conditioning)
         self.kinds = {name: _kind(tensor) for name, tensor in tensors(conditioning).items()}
 
@@ -185,6 +185,11 @@ class InputGuard(nn.Module):
             f"({', '.join(map(str, expected))}). For another size apply the plan again: "
             "dipgo_fx.apply(model, scheduler, plan, sample=..., conditioning=...)"
         )
+
+
+def _kept(leaf: Any) -> Any:
+    """Return a value that may be stored with a loop: a tensor of a GPU would tie it to that."""
+    return leaf.detach().cpu() if isinstance(leaf, torch.Tensor) and not leaf.is_meta else leaf
 
 
 def _kind(tensor: torch.Tensor) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from ..conditioning import leaves, map_named, map_rows
 from ..inputs import InputGuard, num_classes
@@ -58,11 +57,14 @@ def calibrate(
     else:
         given = _joined(conditioning, guard)
     rows = _repeated(guard, given, samples)
-    rows = pytree.tree_map_only(
-        torch.Tensor,
-        lambda t: t.to(first.device, first.dtype if t.is_floating_point() else None),
-        rows,
-    )
+
+    def moved(name: str, leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        casts = leaf.is_floating_point() and name not in guard.shared  # half precision has no position ids
+        return leaf.to(first.device, first.dtype if casts else None)
+
+    rows = map_named(moved, rows)
     seeds = Batch.drawn_seeds(samples, generator)
     return with_path(loop, Batch(sample, rows, sample[None], guard.rows, seeds, guard.shared), chunk)
 
