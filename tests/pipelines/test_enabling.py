@@ -580,6 +580,21 @@ def test_a_split_plan_where_the_pipeline_calls_twice() -> None:
         assert torch.equal(run("wan", pipe), found)
 
 
+def test_a_split_plan_is_refused_where_two_denoisers_share_a_step() -> None:
+    """Ideogram 4 has a denoiser for each condition; what was begun is undone."""
+    pipe, facts = pipelines.PIPELINES["ideogram4"].build(), facts_of("ideogram4")
+    expected = run("ideogram4", pipe)
+    names = tuple(f"{name}@unconditional" for name in facts.blocks) + facts.blocks
+    split = random_plan(replace(facts, blocks=names, guidance=Guidance(7.0, True)), 0.6, 1)
+    for _ in range(2):
+        dipgo_fx.enable(pipe, split)
+        with pytest.raises(RuntimeError, match="share a step: search it with split_guidance=False"):
+            run("ideogram4", pipe)
+        dipgo_fx.disable(pipe)
+        assert torch.equal(run("ideogram4", pipe), expected)
+        assert "step" not in vars(pipe.scheduler)
+
+
 @contextmanager
 def _both(model: nn.Module, conditional: Plan, unconditional: Plan) -> Iterator[None]:
     """Let the calls of a model follow two plans in turn."""
