@@ -24,7 +24,8 @@ from ..passes.step_graphs import Step, StepKind, steps_of
 from ..plan import Plan
 from .denoiser import ForwardSlot, StandIn, denoisers_of, parts
 from .lanes import CallArguments, Graphs, Lane, Values, check_blocks, joined
-from .step_clock import StepClock, stepped_sample
+from .sample_rows import SampleRows
+from .step_clock import StepClock
 
 COMPILE_OPTIONS = frozenset(inspect.signature(torch.compile).parameters) - {"model"}
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def enable(
     for slot in slots:
         graphs = Graphs(slot.module, plan.facts, options)
         if isinstance(slot.current, PrunedForward):
-            slot.current.leave_scheduler()
+            slot.current.leave()
             graphs = slot.current.graphs if slot.current.graphs.is_like(graphs) else graphs
         run.forwards.append(PrunedForward(run, slot.module, plan, graphs))
         slot.put(run.forwards[-1])
@@ -102,7 +103,7 @@ def disable(pipe: DiffusionPipeline) -> None:
     for module in parts(pipe).values():
         slot = ForwardSlot(module)
         if isinstance(slot.current, PrunedForward):
-            slot.current.leave_scheduler()
+            slot.current.leave()
             slot.restore()
 
 
@@ -135,32 +136,11 @@ class _Run:
     clock: StepClock = field(default_factory=StepClock)
     forwards: list[PrunedForward] = field(default_factory=list)
     thread: int = 0
-    sample_rows: int = 0
-    _watched: tuple[Any, Any] | None = None
+    sample_rows: SampleRows = field(init=False)
 
-    def watch_sample_rows(self) -> None:
-        """Note the rows of the sample that the scheduler steps: guidance may give the model twice as many."""
-        self.leave_scheduler()  # a run that was cancelled at its first step
-        scheduler = self.pipe.scheduler
-        step = scheduler.step
-
-        @functools.wraps(step)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            self.sample_rows = stepped_sample(step, args, kwargs).shape[0]
-            self.leave_scheduler()
-            return step(*args, **kwargs)
-
-        self._watched = scheduler, vars(scheduler).get("step")
-        scheduler.step = watched
-
-    def leave_scheduler(self) -> None:
-        """Leave the scheduler as it was found."""
-        if self._watched is not None:
-            scheduler, own = self._watched
-            self._watched = None
-            vars(scheduler).pop("step", None)
-            if own is not None:
-                scheduler.step = own
+    def __post_init__(self) -> None:
+        """Watch nothing yet."""
+        self.sample_rows = SampleRows(self.pipe)
 
 
 @dataclass(frozen=True)
@@ -212,6 +192,10 @@ class PrunedForward(StandIn):
                 return self.graphs.run(arguments, StepKind((), ()), (), ())[0]
             return self._run_step(arguments)
 
+    def leave(self) -> None:
+        """Leave the pipeline's scheduler as it was found, in the middle of a run too."""
+        self._run.sample_rows.leave()
+
     def bytes_held(self) -> list[int]:
         """Return for each step of the last run how many bytes of earlier steps were held after it."""
         held = [0] * (len(self._run.clock.levels) - self._run.clock.start)
@@ -240,7 +224,7 @@ class PrunedForward(StandIn):
         self.plan = self._placed[levels]
         if self.plan.facts.guidance.split:
             self._check_shares_no_step(clock)
-            self._run.watch_sample_rows()
+            self._run.sample_rows.watch()
 
     def _check_shares_no_step(self, clock: StepClock) -> None:
         """Raise `RuntimeError` if another denoiser began at this very step: whose condition is whose?"""
@@ -250,10 +234,6 @@ class PrunedForward(StandIn):
                 "this plan has the conditions of guidance apart, and two denoisers of the pipeline share a "
                 "step: search it with split_guidance=False"
             )
-
-    def leave_scheduler(self) -> None:
-        """Leave the scheduler as it was found."""
-        self._run.leave_scheduler()
 
     def _end_turn(self, clock: StepClock) -> None:
         """Hold nothing for later steps unless they began this very step; called again, it begins anew."""
@@ -298,7 +278,7 @@ class PrunedForward(StandIn):
     def _is_batched(self) -> bool:
         """Whether one call of the pipeline holds both conditions and the plan has them apart."""
         split = self.plan.facts.guidance.split
-        return split and len(self._firsts) == 1 and self._firsts[0].rows == 2 * self._run.sample_rows
+        return split and len(self._firsts) == 1 and self._firsts[0].rows == 2 * self._run.sample_rows.count
 
     def _opened(self) -> list[Lane]:
         """Return a lane for each call of the model a step, unconditional first if a batched call is split."""
