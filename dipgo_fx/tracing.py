@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from .arguments import check_loop_arguments, check_shared_names, checked_model
 from .conditioning import tensors
@@ -53,7 +54,8 @@ def trace(
         granularity: which modules are blocks, a word or a function `(path, module) -> bool`; see
             `dipgo_fx.passes.find_blocks`.
         shared: names of the tensors in `conditioning` that all samples share, position ids say, dotted where
-            they are nested; if omitted they are told by tracing: as few as the model can run with.
+            they are nested; if omitted they are told by tracing: none, those whose examples have other rows
+            than the sample's, or as few as the model can run with, at most two.
 
     The model gets the scheduler's timesteps as they are. Where a pipeline hands on others (that of Flux
     divides them by 1000), wrap the model, or search with `prune_pipeline`, which records that loop.
@@ -131,9 +133,13 @@ def _recorded(
         try:
             return always.union(chosen), record(always.union(chosen))
         except TraceError as error:
+            if isinstance(error.__cause__, (DataDependentOutputException, DynamicOutputShapeException)):
+                raise  # rows have nothing to do with it
             failed = failed or error
     assert failed is not None
-    raise failed
+    if not maybe:
+        raise failed
+    raise TraceError(f"{failed}; name in shared= those of {maybe} that have no row a sample") from failed
 
 
 def assemble(

@@ -202,7 +202,9 @@ def test_a_package_runs_without_this_library(tmp_path: Path) -> None:
     package, io = str(tmp_path / "loop.pt2"), str(tmp_path / "io.pt")
     torch._inductor.aoti_compile_and_package(program, package_path=package)
     torch.save([{**case, "y": loop(case["x"], **case["c"])} for case in cases], io)
-    subprocess.run([sys.executable, "-W", "ignore", "-c", PACKAGE, package, io], check=True, timeout=300)
+    command = [sys.executable, "-W", "ignore", "-c", PACKAGE, package, io]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_wrong_size_is_refused_when_compiled() -> None:

@@ -15,6 +15,7 @@ from torch import nn
 import dipgo_fx
 import toy
 import zoo
+from benchmarks.coverage.pipelines.flux import flux_transformer
 from dipgo_fx import Plan, PruneConfig, TraceError
 from dipgo_fx.applying import build
 from dipgo_fx.conditioning import leaves, map_named, map_rows, tensors
@@ -40,32 +41,15 @@ class Conditioned(toy.Stack):
         return super().forward(sample, timestep)
 
 
-def flux() -> nn.Module:
-    """Return a tiny Flux."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return diffusers.FluxTransformer2DModel(
-            in_channels=4,
-            num_layers=1,
-            num_single_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=32,
-            pooled_projection_dim=32,
-            axes_dims_rope=[4, 4, 8],
-            guidance_embeds=True,
-        ).eval()
-
-
 def flux_inputs(rows: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Return latents and conditioning as the pipeline of Flux makes them."""
     noise = zoo.generator(1)
     ids = torch.zeros(4, 4, 3)
     ids[..., 1] += torch.arange(4)[:, None]
     ids[..., 2] += torch.arange(4)[None]
-    return torch.randn(rows, 16, 4, generator=noise), {
-        "encoder_hidden_states": torch.randn(rows, 6, 32, generator=noise),
-        "pooled_projections": torch.randn(rows, 32, generator=noise),
+    return torch.randn(rows, 16, 16, generator=noise), {
+        "encoder_hidden_states": torch.randn(rows, 6, 16, generator=noise),
+        "pooled_projections": torch.randn(rows, 16, generator=noise),
         "guidance": torch.full((rows,), 3.5),
         "txt_ids": torch.zeros(6, 3),
         "img_ids": ids.reshape(16, 3),
@@ -125,7 +109,10 @@ def test_shared_tensors_are_told_by_tracing(kinds: list[bool], batch: int, split
 
 def test_flux_by_itself() -> None:
     """Position ids have no row a sample: a loop, a plan and a search of Flux run at other batch sizes."""
-    model, scheduler = flux(), diffusers.FlowMatchEulerDiscreteScheduler()
+    model, scheduler = (
+        flux_transformer(num_layers=1, num_single_layers=1),
+        diffusers.FlowMatchEulerDiscreteScheduler(),
+    )
     sample, conditioning = flux_inputs(2)
     loop = trace(model, scheduler, 3, sample=sample, conditioning=conditioning)
     assert loop._inputs.shared == IDS
@@ -147,7 +134,7 @@ def test_flux_is_searched(is_given: bool) -> None:
     sample, conditioning = flux_inputs(2)
     given = {"calibration": conditioning, "shared": IDS} if is_given else {"conditioning": conditioning}
     pruned = dipgo_fx.prune(
-        flux(),
+        flux_transformer(num_layers=1, num_single_layers=1),
         diffusers.FlowMatchEulerDiscreteScheduler(),
         0.5,
         num_inference_steps=2,
@@ -227,6 +214,19 @@ def test_wrong_names_of_shared_tensors_are_refused() -> None:
         asked(["ids"], added=[toy.sample()])
     with pytest.raises(TraceError, match=r"Conditioned, step 0"):
         asked(["added.0"], added=[toy.sample()])
+
+
+def test_a_model_that_no_guess_serves_says_what_to_name() -> None:
+    """Three tensors without rows, whose examples look like rows."""
+    with pytest.raises(TraceError, match=r"name in shared= those of \['factors.0', .* that have no row"):
+        _loop(factors=[torch.eye(3)[:2].expand(2, 3)] * 3)
+    factors = [torch.eye(3)] * 3
+    model = Conditioned(nn.Linear(3, 3), nn.Linear(3, 3)).eval()
+    given = {"sample": toy.sample(3), "conditioning": {"factors": factors}}
+    with pytest.raises(TraceError, match="name in shared="):
+        trace(model, toy.Step(), 1, **given)
+    names = [f"factors.{n}" for n in range(3)]
+    assert trace(model, toy.Step(), 1, **given, shared=names)._inputs.shared == {*names}
 
 
 def test_a_tensor_without_dimensions_is_shared() -> None:

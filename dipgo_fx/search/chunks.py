@@ -43,16 +43,15 @@ class Chunks:
         The size leaves a chunk for each process. Raises the error itself where a single sample is too much.
         """
         while True:
+            size = max(1, min(self.size, samples // processes()))
             try:
-                return work(max(1, min(self.size, samples // processes())))
+                return work(size)
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error) or self.size == 1 or processes() > 1:
+                if not _is_out_of_memory(error) or size == 1 or processes() > 1:
                     raise
-                logger.warning(
-                    "out of memory with %d samples at once: going on with %d", self.size, self.size // 2
-                )
             # Out here, where the error no longer holds on to what it was raised among.
-            self.size //= 2
+            self.size = size // 2
+            logger.warning("out of memory with %d samples at once: going on with %d", size, self.size)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 

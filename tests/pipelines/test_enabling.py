@@ -221,19 +221,11 @@ def test_batch_size_and_image_size_may_change(pipe: Any) -> None:
             assert torch.equal(run("sd", pipe, batch), reference)
 
 
-def two_experts(boundary: float) -> Any:
-    """Build a tiny Wan 2.2."""
-    parts = dict(pipelines.PIPELINES["wan"].build().components)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        parts["transformer_2"] = diffusers.WanTransformer3DModel(**parts["transformer"].config).eval()
-    return diffusers.WanPipeline(**parts, boundary_ratio=boundary)
-
-
 @pytest.mark.parametrize("boundary", [0.65, 0.85])
 def test_denoisers_that_take_turns(boundary: float) -> None:
     """Wan 2.2 goes from one transformer to another: the first step of each is whole, the rest as planned."""
-    pipe, plan = two_experts(boundary), plan_of("wan")
+    pipe, plan = pipelines.PIPELINES["wan22"].build(), plan_of("wan")
+    pipe.register_to_config(boundary_ratio=boundary)
     called = {name: [] for name in ("transformer", "transformer_2")}
     handles = [
         getattr(pipe, name).register_forward_pre_hook(

@@ -148,6 +148,21 @@ def test_only_memory_that_runs_out_halves(error: Exception, is_memory: bool) -> 
         Chunks(1).retried(lambda size: work(2), 5)
 
 
+def test_what_is_halved_is_what_was_tried(caplog: pytest.LogCaptureFixture) -> None:
+    """Not the size that was allowed: with few samples that would be tried again and again."""
+    tried: list[int] = []
+
+    def work(size: int) -> int:
+        tried.append(size)
+        if size > 1:
+            raise torch.OutOfMemoryError("no room")
+        return size
+
+    assert Chunks(16).retried(work, 3) == 1
+    assert tried == [3, 1]
+    assert "out of memory with 3 samples at once: going on with 1" in caplog.text
+
+
 def test_chunks_are_in_order() -> None:
     """What is made of them is that of the samples in order."""
     sample = torch.arange(5.0)[:, None]
