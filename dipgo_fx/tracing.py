@@ -81,6 +81,7 @@ def trace(
     own = prepared(scheduler, num_inference_steps)
 
     def record(shared: frozenset[str]) -> LoopRecorder:
+        """Record the loop with these tensors shared by all samples."""
         # The paper's stages leave the output head alone.
         recorder = LoopRecorder(
             model, find_blocks(model, granularity), granularity != "stage", guidance.calls

@@ -107,6 +107,7 @@ class GraphWriter:
         given.meta["val"] = x = self._rows(checked, sample, 1)
 
         def fake(node: fx.Node, example: Any, name: str) -> Any:
+            """Return a nested value with fake tensors; nodes stand for its parts too."""
             if isinstance(example, torch.Tensor):
                 shares = name in shared
                 return self._stand_in(example, node) if shares else self._rows(node, example, rows)

@@ -110,6 +110,7 @@ def asking(inputs: Asked, call: Mapping[str, Any]) -> Asked:
     """
 
     def asked(samples: int) -> Mapping[str, Any]:
+        """Return the arguments for so many samples."""
         given = inputs(samples)
         check(f"what inputs({samples}) returns", given, Mapping, "a mapping of arguments of the pipeline")
         fixed = {
@@ -172,6 +173,8 @@ def watched(pipe: Any, handle: Callable[[str, Callable[[], Any]], Any]) -> dict[
     inside = False
 
     def stand_in(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what goes to `handle` unless another stand-in called it."""
+
         @functools.wraps(method)
         def called(*args: Any, **kwargs: Any) -> Any:
             nonlocal inside

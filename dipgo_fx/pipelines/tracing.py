@@ -195,6 +195,7 @@ def _stand_ins(
     coming = iter(results)
 
     def handle(method: str, run: Callable[[], Any]) -> Any:
+        """Return what the method made when it was captured, with fake tensors where it has rows."""
         noted, result, leaves = next(coming, (method, None, []))
         if noted != method:
             raise TraceError(
