@@ -15,7 +15,7 @@ Part = TypeVar("Part")
 class Shares(Generic[Part]):
     """This process's share of some parts, and what all processes make of theirs together.
 
-    Where `torch.distributed` is initialised, as under `accelerate launch`, part k belongs to process k modulo
+    Where `torch.distributed` is initialised, as by an `Accelerator()`, part k belongs to process k modulo
     their number; too few parts, or a process by itself, and each does all.
 
     Attributes:
