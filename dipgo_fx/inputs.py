@@ -10,6 +10,7 @@ from torch import nn
 
 from .conditioning import leaves, map_named, tensors
 from .denoise import forward_parameters
+from .passes.stored_weights import compute_device, compute_dtype
 
 # Text lengths of the pipelines that use these conditionings; the model's config does not hold them.
 CLIP_TOKENS = 77
@@ -29,8 +30,7 @@ def example_sample(model: nn.Module) -> torch.Tensor:
             "tensor like the one that the pipeline's prepare_latents returns"
         )
     height, width = (size, size) if isinstance(size, int) else tuple(size)
-    parameter = next(model.parameters())
-    return torch.zeros(1, channels, height, width, dtype=parameter.dtype, device=parameter.device)
+    return torch.zeros(1, channels, height, width, dtype=compute_dtype(model), device=compute_device(model))
 
 
 def example_conditioning(model: nn.Module) -> dict[str, Any]:
@@ -39,14 +39,14 @@ def example_conditioning(model: nn.Module) -> dict[str, Any]:
     Raises `ValueError` naming an argument whose shape the config does not give.
     """
     config, parameters = getattr(model, "config", None), forward_parameters(model)
-    first = next(model.parameters(), torch.empty(0))
+    device = compute_device(model)
 
     def zeros(*shape: int) -> torch.Tensor:
-        return torch.zeros(1, *shape, dtype=first.dtype, device=first.device)
+        return torch.zeros(1, *shape, dtype=compute_dtype(model), device=device)
 
     found: dict[str, Any] = {}
     if "class_labels" in parameters and num_classes(model) is not None:
-        found["class_labels"] = torch.zeros(1, dtype=torch.int64, device=first.device)
+        found["class_labels"] = torch.zeros(1, dtype=torch.int64, device=device)
     if (shape := _text_shape(config)) is not None:
         found["encoder_hidden_states"] = zeros(*shape)
     if "added_cond_kwargs" in parameters:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, get_args
+from weakref import WeakValueDictionary
 
 import torch
 from torch import fx
@@ -19,7 +20,7 @@ from .passes.blocks import path_of
 from .passes.graph_state import GraphState, graph_of, state_of
 from .passes.graph_writer import attribute
 from .passes.share_calls import PREFIX as CALL
-from .passes.share_calls import share_calls
+from .passes.share_calls import part_key, share_calls
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,8 @@ class Loop(fx.GraphModule):
         """Compile the model's part of a step once for all steps that make it alike, with `torch.compile`.
 
         The time that takes depends neither on the number of steps nor on how many run, as that of
-        `torch.compile(loop)` does, which makes one graph of all. Whatever runs beside the model, a
-        scheduler's arithmetic, stays as it is.
+        `torch.compile(loop)` does, which makes one graph of all. Loops of one model share what is alike, at
+        other ratios too. Whatever runs beside the model, a scheduler's arithmetic, stays as it is.
 
         Args:
             options: of `torch.compile`; `fullgraph` is True unless said otherwise.
@@ -158,9 +159,9 @@ class Loop(fx.GraphModule):
         if self.meta.get("stage") == "supernet":
             raise TypeError("a loop whose gates are inputs looks at their values: compile a plan's loop")
         shared = share_calls(self)
-        for name, part in shared.named_children():
+        for name, part in list(shared.named_children()):
             if name.startswith(CALL):
-                part.compile(**{"fullgraph": True, **options})
+                setattr(shared, name, _compiled_part(part, {"fullgraph": True, **options}))
         held = {str(node.target) for node in self.graph.nodes if node.op in ("call_module", "get_attr")}
         compiled = Compiled(shared, options, {target: attribute(self, target) for target in held})
         object.__setattr__(self, "_compiled", compiled)
@@ -209,6 +210,18 @@ class Compiled:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """Stay with its loop: a copy is not compiled."""
+
+
+COMPILED_PARTS: WeakValueDictionary[Hashable, fx.GraphModule] = WeakValueDictionary()
+"""What loops compiled and still hold: another loop of the same model, at another ratio say, takes it over."""
+
+
+def _compiled_part(part: Any, options: dict[str, Any]) -> fx.GraphModule:
+    """Return a part that computes the same of the same model and is compiled with the same options."""
+    found = COMPILED_PARTS.setdefault((part_key(part), repr(sorted(options.items()))), part)
+    if found is part:
+        part.compile(**options)
+    return found
 
 
 def _as_compiled(forward: Callable[..., Any]) -> Callable[..., Any]:

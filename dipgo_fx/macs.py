@@ -124,9 +124,11 @@ class NodeCounter:
 
 
 def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
-    """Return fvcore's count of one call; weights without storage are given some for the count."""
+    """Return fvcore's count of one call; weights without storage or of eight bits are replaced for it."""
     if any(p.is_meta for p in module.parameters()):
         module = copy.deepcopy(module).to_empty(device="cpu")
+    if any(p.is_floating_point() and p.dtype.itemsize == 1 for p in module.parameters()):
+        module = copy.deepcopy(module).float()  # hooks cast them before they are multiplied with
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     leaves, spec = pytree.tree_flatten((args, kwargs))
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)

@@ -14,6 +14,7 @@ from .arguments import check_loop_arguments, checked_calibration, checked_model
 from .budget import kept_of
 from .cost import LoopCost
 from .passes import Blocks
+from .passes.stored_weights import awake
 from .search.calibration import Conditioning, calibrate
 from .search.config import Config, PruneConfig, check_search_arguments
 from .search.recipe import search
@@ -105,14 +106,15 @@ def gains_by_split(ratio: float, config: Config, granularity: Blocks) -> bool:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode without parameter gradients, and back as it was."""
+    """Put a model into eval mode without parameter gradients, its weights at hand, and back as it was."""
     modes = {module: module.training for module in model.modules()}
     wanted = [p for p in model.parameters() if p.requires_grad]
     try:
         model.eval()
         for parameter in wanted:
             parameter.requires_grad_(False)
-        yield
+        with awake(model):
+            yield
     finally:
         for module, mode in modes.items():
             module.training = mode

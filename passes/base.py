@@ -84,7 +84,7 @@ class Pipeline:
 
     def __call__(self, gm: fx.GraphModule) -> tuple[fx.GraphModule, tuple[PassRecord, ...]]:
         """Return the rewritten module (`gm` itself if no pass changed it) and one record a pass."""
-        work = _with_graph(gm, copy.deepcopy(gm.graph), draft_class(written_class(gm)))
+        work = with_graph(gm, copy.deepcopy(gm.graph), draft_class(written_class(gm)))
         records = list[PassRecord]()
         for step in self.passes:
             record = _run(step, work, [r.name for r in records])
@@ -93,10 +93,10 @@ class Pipeline:
                 self.callback(step, work, record)
         if not any(record.modified for record in records):
             return gm, tuple(records)
-        return _with_graph(work, work.graph, self.kind or written_class(gm)), tuple(records)
+        return with_graph(work, work.graph, self.kind or written_class(gm)), tuple(records)
 
 
-def _with_graph(
+def with_graph(
     gm: fx.GraphModule, graph: fx.Graph, kind: type[fx.GraphModule] | None = None
 ) -> fx.GraphModule:
     """Return a module that runs `graph` and holds just what it uses of `gm`, shared, not copied."""

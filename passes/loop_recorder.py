@@ -26,6 +26,7 @@ from .errors import TraceError
 from .graph_writer import MODEL, storage
 from .recorder import Recorder
 from .signature import call_signature
+from .stored_weights import as_computed
 from .uncompiled import uncompiled
 
 logger = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ class LoopRecorder(Recorder):
             stack.enter_context(torch.random.fork_rng(devices=[]))  # a leaf's dropout draws
             stack.enter_context(enable_python_dispatcher())
             stack.enter_context(uncompiled(self.model))
+            stack.enter_context(as_computed(self.model, self.fake_mode))
             stack.enter_context(_module_calls(module_call))
             stack.enter_context(self)
             try:

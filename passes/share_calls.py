@@ -44,6 +44,23 @@ def share_calls(gm: fx.GraphModule) -> fx.GraphModule:
     return shared
 
 
+def part_key(part: fx.GraphModule) -> Hashable:
+    """Return what parts of several loops have in common that compute the same through the same modules.
+
+    It holds as long as the modules live, which a part sees to.
+    """
+    places: dict[fx.Node, Hashable] = {node: number for number, node in enumerate(part.graph.nodes)}
+    return tuple(
+        (
+            node.op,
+            id(attribute(part, str(node.target))) if node.op == "call_module" else str(node.target),
+            _frozen(node.args, places),
+            _frozen(node.kwargs, places),
+        )
+        for node in part.graph.nodes
+    )
+
+
 @dataclass(eq=False)
 class _Call:
     """The model's part of one step: nodes that follow each other, but for forecasts, which come before."""

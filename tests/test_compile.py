@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import dipgo_fx
 import toy
 import zoo
 from dipgo_fx.applying import build
+from dipgo_fx.loop import COMPILED_PARTS
 from dipgo_fx.passes import InsertGates
 
 # The default backend needs a C++ compiler; without one the graph is still captured whole.
@@ -74,7 +76,11 @@ def test_one_compilation_serves_the_same_shapes(name: str) -> None:
 
 def whole_steps(steps: int, runs: int, scheduler: str = "ddim", **options: object) -> dipgo_fx.Loop:
     """Return a SubNet of a tiny transformer of which every so manieth step runs."""
-    loop = dipgo_fx.trace(zoo.model("dit"), zoo.SCHEDULERS[scheduler](), steps, **options)  # type: ignore[arg-type]
+    return pruned_to(runs, dipgo_fx.trace(zoo.model("dit"), zoo.SCHEDULERS[scheduler](), steps, **options))  # type: ignore[arg-type]
+
+
+def pruned_to(runs: int, loop: dipgo_fx.Loop) -> dipgo_fx.Loop:
+    """Return a SubNet of a loop of which every so manieth step runs."""
     keep = torch.zeros(loop.num_steps, len(loop.blocks), dtype=torch.bool)
     keep[:: loop.num_steps // runs] = True
     return build(loop, dipgo_fx.Plan.from_keep(loop, keep, backup="linear"))
@@ -106,6 +112,28 @@ def test_compile_serves_every_batch_size_and_the_halves_of_guidance() -> None:
         for (x, inputs), wanted in zip(cases, expected, strict=True):
             assert torch.equal(loop(x, **inputs), wanted)
     assert counter.frame_count == 1
+
+
+def test_loops_of_one_model_share_what_they_compiled() -> None:
+    """At another ratio, and as long as one of them lives; another model compiles its own."""
+    torch._dynamo.reset()
+    counter, x, inputs = torch._dynamo.testing.CompileCounter(), zoo.sample("dit"), zoo.conditioning("dit")
+    traced = dipgo_fx.trace(zoo.model("dit"), zoo.SCHEDULERS["ddim"](), 12)
+    first, second = pruned_to(4, traced), pruned_to(6, traced)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for loop in (first, second):
+            expected = loop(x, **inputs)
+            loop.compile(backend=counter)
+            assert torch.equal(loop(x, **inputs), expected)
+    assert counter.frame_count == 1
+    other = copy.deepcopy(second)
+    other.compile(backend=counter)
+    other(x, **inputs)
+    assert counter.frame_count == 2
+    held = len(COMPILED_PARTS)
+    del first, second, other, loop
+    gc.collect()
+    assert len(COMPILED_PARTS) < held
 
 
 def test_a_compiled_loop_may_be_cast_copied_and_pickled() -> None:

@@ -23,7 +23,7 @@ from ..passes import GateTable
 from ..passes.step_graphs import Step, StepKind, steps_of
 from ..plan import Plan
 from .denoiser import ForwardSlot, StandIn, denoisers_of, parts
-from .lanes import CallArguments, Graphs, Lane, Values, check_blocks, joined
+from .lanes import CallArguments, Graphs, Lane, Values, check_blocks, run_halves
 from .sample_rows import SampleRows
 from .step_clock import StepClock
 
@@ -263,8 +263,7 @@ class PrunedForward(StandIn):
             )
         index, rows = self._step - self._start, self._firsts[min(self._call, len(self._firsts) - 1)].rows
         if self._is_batched and arguments.rows == rows:
-            halves = zip(self._lanes, arguments.halves(), strict=True)
-            return joined([lane.run(index, half) for lane, half in halves])
+            return run_halves(self._lanes, index, arguments)
         if arguments.rows != rows and not self._is_batched:
             raise RuntimeError(
                 f"the model got {rows} rows at the first step and {arguments.rows} at step "

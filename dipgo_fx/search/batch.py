@@ -15,8 +15,9 @@ from ..conditioning import map_rows
 class Batch:
     """Inputs of the loop and its unpruned samples, n each.
 
-    `path` holds the samples after each step, `(T, n, ...)`; the last are the `target`. `conditioning` has
-    `rows` rows a sample, unconditional ones first if `rows` is 2; its tensors named in `shared` have none.
+    `path` holds the samples after each step, `(T, n, ...)`, on the host; the last are the `target`.
+    `conditioning` has `rows` rows a sample, unconditional ones first if `rows` is 2; its tensors named in
+    `shared` have none.
     `seeds`, one a sample, give the noise that a stochastic scheduler draws: the same in every run of a
     sample, whichever others run with it.
     """

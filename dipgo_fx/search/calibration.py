@@ -14,6 +14,7 @@ from ..conditioning import leaves, map_named, map_rows
 from ..inputs import InputGuard, num_classes
 from ..loop import Loop
 from ..passes import split_steps
+from ..passes.stored_weights import compute_device, compute_dtype
 from ..tracing import GUARD
 from .batch import Batch
 from .chunks import Chunks
@@ -48,10 +49,10 @@ def calibrate(
         ValueError: wrong names, shapes or too few rows, naming the argument.
     """
     guard: InputGuard = loop.get_submodule(GUARD)  # type: ignore[assignment]
-    first = next(model.parameters())
+    device, dtype = compute_device(model), compute_dtype(model)
     shape = (samples, *guard.sample_shape)
     noise = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
-    sample = noise.to(first.device, first.dtype) * noise_scale
+    sample = noise.to(device, dtype) * noise_scale
     if conditioning is None:
         given = _invented(guard, model, samples, generator)
     else:
@@ -62,7 +63,7 @@ def calibrate(
         if not isinstance(leaf, torch.Tensor):
             return leaf
         casts = leaf.is_floating_point() and name not in guard.shared  # half precision has no position ids
-        return leaf.to(first.device, first.dtype if casts else None)
+        return leaf.to(device, dtype if casts else None)
 
     rows = map_named(moved, rows)
     seeds = Batch.drawn_seeds(samples, generator)
@@ -72,11 +73,13 @@ def calibrate(
 def with_path(loop: Loop, batch: Batch, chunk: int) -> Batch:
     """Return a batch with the path of the unpruned loop, of which `chunk` samples run together at most.
 
+    The path is kept on the host: beside a large model it would be what a device has no room for.
+
     Raises `ValueError` if that is not finite.
     """
     with torch.no_grad():
         split = split_steps(loop)
-        path = torch.cat(Chunks(chunk).map(lambda part: sample_path(split, part), batch), dim=1)
+        path = torch.cat(Chunks(chunk).map(lambda part: sample_path(split, part).cpu(), batch), dim=1)
     if not bool(torch.isfinite(path).all()):
         raise ValueError(
             "the unpruned loop returns values that are not finite on the calibration inputs: check the "

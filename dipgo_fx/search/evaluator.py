@@ -13,6 +13,7 @@ from ..cost import LoopCost
 from ..loop import Loop
 from ..passes import BindGates, DropDeadBlocks, GateTable, InsertGates, Pipeline, split_steps
 from ..passes.base import draft_class
+from ..passes.trim import trimmed
 from .batch import Batch
 from .candidate import Candidate
 from .chunks import Chunks
@@ -55,17 +56,16 @@ class Evaluator:
 
     def subnet(self, table: GateTable) -> fx.GraphModule:
         """Return the SubNet of a gate table."""
-        return self._bound(table.history, BindGates(table))
+        return self._bound(table.history, BindGates(table), Loop)
 
     def learnable(self, candidate: Candidate) -> fx.GraphModule:
         """Return the SubNet of a candidate whose weights are the input `weights`, split into steps."""
         bind = BindGates(candidate.table, free_weights=True)
         return split_steps(self._bound(candidate.history, bind, draft_class(Loop)))
 
-    def _bound(
-        self, history: int, bind: BindGates, kind: type[fx.GraphModule] | None = None
-    ) -> fx.GraphModule:
-        return Pipeline((bind, DropDeadBlocks()), kind=kind)(self.supernet(history))[0]
+    def _bound(self, history: int, bind: BindGates, kind: type[fx.GraphModule]) -> fx.GraphModule:
+        supernet = trimmed(self.supernet(history), bind.table)
+        return Pipeline((bind, DropDeadBlocks()), kind=kind)(supernet)[0]
 
     # -- running
 
@@ -86,7 +86,7 @@ class Evaluator:
 
     def with_loss(self, candidate: Candidate, result: torch.Tensor, batch: Batch) -> Candidate:
         """Return the candidate with the loss of samples that it made; nothing is charged."""
-        result, target = self._seen(result), self._seen(batch.target)
+        result, target = self._seen(result), self._target(batch, result)
         loss = self._distance(result, target).item()
         if not math.isfinite(loss):
             return replace(candidate, loss=math.inf, unlikeness=1.0)
@@ -95,7 +95,11 @@ class Evaluator:
 
     def loss(self, result: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the consistency loss of final samples, differentiable."""
-        return self._distance(self._seen(result), self._seen(batch.target))
+        return self._distance(self._seen(result), self._target(batch, result))
+
+    def _target(self, batch: Batch, result: torch.Tensor) -> torch.Tensor:
+        """Return the unpruned samples as the loss sees them, beside the pruned ones."""
+        return self._seen(batch.target.to(result.device))
 
     def _seen(self, samples: torch.Tensor) -> torch.Tensor:
         """Return samples as the loss sees them: decoded if the config says so, a chunk at a time."""

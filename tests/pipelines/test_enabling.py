@@ -203,6 +203,26 @@ def test_split_guidance_is_the_same_up_to_rounding() -> None:
         assert forward.bytes_held()[-1] == 0
 
 
+def test_halves_that_both_run_whole_stay_one_call() -> None:
+    """The others run apart: a block sees twice the rows, or as many as there are samples."""
+    pipe = pipelines.PIPELINES["sd-text"].build()
+    loop, _ = whole_loop("sd-text", pipe, True, torch.float32)
+    steps, blocks = loop.num_steps, len(loop.blocks)
+    keep = torch.ones(steps, blocks, dtype=torch.bool)
+    keep[1, : blocks // 2] = False  # the unconditional half is skipped
+    rows: list[int] = []
+    block = pipe.unet.get_submodule(loop.blocks[-1])
+    hook = block.register_forward_hook(lambda module, args, result: rows.append(len(result)))
+    samples = len(images("sd-text", pipe))
+    rows.clear()
+    with dipgo_fx.enabled(pipe, Plan.from_keep(loop, keep, "linear")):
+        images("sd-text", pipe)
+        rows.clear()  # of the recording
+        images("sd-text", pipe)
+    hook.remove()
+    assert rows == [2 * samples, samples, *[2 * samples] * (steps - 2)]
+
+
 # -- what users change between calls
 
 
@@ -714,6 +734,17 @@ def test_group_offloading(level: str) -> None:
     )
     with dipgo_fx.enabled(pipe, plan):
         assert torch.equal(run(key, pipe), reference)
+
+
+def test_layers_stored_in_eight_bits(pipe: Any) -> None:
+    """They are cast when they run; what the plan skips is not."""
+    plan, stored = plan_of("sd"), {"storage_dtype": torch.float8_e4m3fn, "compute_dtype": torch.float32}
+    rounded = pipelines.PIPELINES["sd"].build()
+    rounded.unet.enable_layerwise_casting(**stored)
+    pipe.unet.load_state_dict({n: p.to(torch.float32) for n, p in rounded.unet.state_dict().items()})
+    reference = skipped("sd", pipe, plan)
+    with dipgo_fx.enabled(rounded, plan):
+        assert torch.equal(run("sd", rounded), reference)
 
 
 @pytest.mark.parametrize("change", [torch.bfloat16, torch.channels_last])

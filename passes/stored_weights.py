@@ -1,0 +1,74 @@
+"""Weights that hooks keep on another device, or in another dtype, than their model computes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+
+def compute_device(model: nn.Module) -> torch.device:
+    """Return the device on which a model computes: under offloading its weights lie elsewhere in between."""
+    for module in model.modules():
+        device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    found = getattr(model, "device", None)  # of a diffusers model, which knows its groups' device
+    return found if isinstance(found, torch.device) else _first(model).device
+
+
+def compute_dtype(model: nn.Module) -> torch.dtype:
+    """Return the dtype in which a model computes: its layers may be stored in a smaller one."""
+    found = getattr(model, "dtype", None)
+    return found if isinstance(found, torch.dtype) else _first(model).dtype
+
+
+@contextmanager
+def as_computed(model: nn.Module, fakes: FakeTensorMode) -> Iterator[None]:
+    """Let fake weights stand for those that hooks would move or cast before a module runs."""
+    device = compute_device(model)
+    with ExitStack() as stack:
+        for module in model.modules():
+            cast = getattr(_hook(module, "layerwise_casting"), "compute_dtype", None)
+            tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            for held in tables:
+                for name, tensor in held.items():
+                    if tensor is not None and (tensor.device != device or cast not in (None, tensor.dtype)):
+                        stack.callback(held.__setitem__, name, tensor)
+                        with fakes:
+                            held[name] = torch.empty(tensor.shape, dtype=cast or tensor.dtype, device=device)
+        yield
+
+
+@contextmanager
+def awake(model: nn.Module) -> Iterator[None]:
+    """Run the hooks around a model's own `forward`, which load what is no block's.
+
+    Afterwards its weights are where they were.
+    """
+    hooks = [getattr(model, "_hf_hook", None), _hook(model, "group_offloading")]
+    present = [hook for hook in hooks if hook is not None]
+    stored = _first(model).device
+    for hook in present:
+        hook.pre_forward(model)
+    try:
+        yield
+    finally:
+        for hook in reversed(present):
+            hook.post_forward(model, None)
+        if present and stored.type != "meta" and _first(model).device != stored:
+            model.to(stored)  # offloading of whole models leaves that to the pipeline
+
+
+def _hook(module: nn.Module, name: str) -> Any:
+    """Return a hook of diffusers, `None` without it."""
+    registry = getattr(module, "_diffusers_hook", None)
+    return None if registry is None else registry.get_hook(name)
+
+
+def _first(model: nn.Module) -> torch.Tensor:
+    return next(model.parameters(), torch.empty(0))
