@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib import resources
 from itertools import cycle, islice
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from torch import nn
 
 from ..arguments import check, check_guidance_scale, check_steps, checked_prompts
 from ..budget import kept_of
@@ -22,9 +24,10 @@ from ..plan import Plan
 from ..pruning import frozen, gains_by_split
 from ..search.batch import Batch
 from ..search.calibration import with_path
+from ..search.chunks import Chunks
 from ..search.config import Config, PruneConfig, check_search_arguments
 from ..search.recipe import search
-from .capturing import Asked, PipelineInputs, asking, capture
+from .capturing import Asked, asking, capture
 from .denoiser import only_denoiser
 from .tracing import check_first_step, inputs_of, trace_pipeline
 
@@ -97,8 +100,10 @@ def prune_pipeline(
         )
         check_first_step(pipe, model, loop, lambda noise: asking(full, {**call, "generator": noise}))
         kept = kept_of(ratio, LoopCost.of(loop))
-        asked = asking(full, {**call, "generator": generator})
-        batch = _calibrated(loop, capture(pipe, model, asked, config.samples), generator, config.chunk)
+        inputs_of_all = _made_inputs(
+            pipe, model, loop, full, {**call, "generator": generator}, config.samples
+        )
+        batch = _calibrated(loop, inputs_of_all, generator, config.chunk)
         plan = search(loop, batch, config, kept, generator, progress)
     if given is None and inputs is None:
         logger.info("searched on %d prompts that come with dipgo_fx", config.samples)
@@ -107,9 +112,41 @@ def prune_pipeline(
     return replace(plan, origin={**plan.origin, **notes})
 
 
-def _calibrated(loop: Loop, inputs: PipelineInputs, generator: torch.Generator, chunk: int) -> Batch:
+def _made_inputs(
+    pipe: Any, model: nn.Module, loop: Loop, inputs: Asked, call: Mapping[str, Any], samples: int
+) -> dict[str, torch.Tensor]:
+    """Return what a pipeline makes of all prompts: of fewer at once, in turn, where memory runs out."""
+    given, generator = inputs(samples), call["generator"]
+    start = generator.get_state()
+
+    def made(size: int) -> list[dict[str, torch.Tensor]]:
+        generator.set_state(start)
+        return [
+            inputs_of(loop, capture(pipe, model, asking(part, call), min(size, samples - first)))
+            for first, part in _parts(given, samples, size)
+        ]
+
+    parts = Chunks(samples).retried(made, samples, shared=False)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _parts(given: Mapping[str, Any], samples: int, size: int) -> Iterator[tuple[int, Asked]]:
+    """Yield the arguments of `size` samples at a time, each with the place of its first."""
+    for first in range(0, samples, size):
+        some = (
+            {name: entries[first : first + size] for name, entries in given.items()}
+            if size < samples
+            else given
+        )
+        yield first, partial(_as_given, some)
+
+
+def _as_given(given: Mapping[str, Any], samples: int) -> Mapping[str, Any]:
+    return given
+
+
+def _calibrated(loop: Loop, leaves: dict[str, torch.Tensor], generator: torch.Generator, chunk: int) -> Batch:
     """Return what a pipeline made of prompts, with what its unpruned loop makes of that."""
-    leaves = inputs_of(loop, inputs)
     sample = leaves.pop("sample")
     seeds = Batch.drawn_seeds(len(sample), generator)
     return with_path(loop, Batch(sample, leaves, sample[None], 1, seeds), chunk)

@@ -37,13 +37,14 @@ class Chunks:
 
         return self.retried(work, len(batch))
 
-    def retried(self, work: Callable[[int], T], samples: int) -> T:
+    def retried(self, work: Callable[[int], T], samples: int, shared: bool = True) -> T:
         """Return `work(size)` on so many samples, which begins anew with half the size where memory runs out.
 
-        The size leaves a chunk for each process. Raises the error itself where a single sample is too much.
+        The size leaves a chunk for each process, unless each does all the work: then it is not `shared`.
+        Raises the error itself where a single sample is too much.
         """
         while True:
-            size = max(1, min(self.size, samples // processes()))
+            size = max(1, min(self.size, samples // (processes() if shared else 1)))
             try:
                 return work(size)
             except (RuntimeError, MemoryError) as error:

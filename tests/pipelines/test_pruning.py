@@ -1,0 +1,59 @@
+"""What a search asks of a pipeline before its loop: all prompts at once, or fewer where memory runs out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import dipgo_fx
+from benchmarks.coverage import pipelines
+from dipgo_fx.pipelines import pruning
+from dipgo_fx.search.batch import Batch
+
+SAMPLES = 5
+PROMPTS = ["a cat", "a dog", "a hat", "a car", "a map"]
+
+
+def searched(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[dipgo_fx.Plan, Batch]:
+    """Return what a small search finds, and the samples that it goes by."""
+    batches: list[Batch] = []
+    found = pruning.with_path
+
+    def noted(*args: Any) -> Batch:
+        batches.append(found(*args))
+        return batches[-1]
+
+    monkeypatch.setattr(pruning, "with_path", noted)
+    config = dipgo_fx.PruneConfig(samples=SAMPLES, full_runs=3)
+    options = {"num_inference_steps": 4, "height": 16, "width": 16}
+    plan = dipgo_fx.prune_pipeline(pipe, 0.5, prompts=PROMPTS, config=config, progress=False, **options)
+    return plan, batches[0]
+
+
+def test_prompts_are_encoded_in_turn_where_memory_runs_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a warning; each prompt gives what it gives among all, and the search goes on."""
+    pipe = pipelines.PIPELINES["sd-text"].build()
+    _, whole = searched(pipe, monkeypatch)
+    encode = pipe.encode_prompt
+    rows: list[int] = []
+
+    def crowded(prompt: Any, *args: Any, **kwargs: Any) -> Any:
+        """Encode two prompts at most, but when the loop is recorded, where nothing is computed."""
+        if isinstance(prompt, list) and any(prompt) and len(prompt) > 2:
+            raise torch.OutOfMemoryError("no room")
+        rows.append(len(prompt))
+        return encode(prompt, *args, **kwargs)
+
+    pipe.encode_prompt = crowded
+    plan, parts = searched(pipe, monkeypatch)
+    assert caplog.text.count("out of memory with 5 samples at once: going on with 2") == 1
+    assert rows[-3:] == [2, 2, 1]
+    assert len(parts) == len(whole) == SAMPLES
+    assert plan.ratio == pytest.approx(0.5, abs=0.1)
+    for name, tensor in whole.conditioning.items():
+        torch.testing.assert_close(parts.conditioning[name], tensor)
+    assert len(torch.unique(parts.sample, dim=0)) == SAMPLES
