@@ -85,15 +85,25 @@ class Pipeline:
     def __call__(self, gm: fx.GraphModule) -> tuple[fx.GraphModule, tuple[PassRecord, ...]]:
         """Return the rewritten module (`gm` itself if no pass changed it) and one record a pass."""
         work = with_graph(gm, copy.deepcopy(gm.graph), draft_class(written_class(gm)))
+        records = self._rewritten(work)
+        if not any(record.modified for record in records):
+            return gm, records
+        return with_graph(work, work.graph, self.kind or written_class(gm)), records
+
+    def edit(self, work: fx.GraphModule) -> fx.GraphModule:
+        """Return what the passes make of a graph that the caller made for them: it is not copied first."""
+        self._rewritten(work)
+        return with_graph(work, work.graph, self.kind)
+
+    def _rewritten(self, work: fx.GraphModule) -> tuple[PassRecord, ...]:
+        """Run the passes on a module of one's own."""
         records = list[PassRecord]()
         for step in self.passes:
             record = _run(step, work, [r.name for r in records])
             records.append(record)
             if self.callback is not None:
                 self.callback(step, work, record)
-        if not any(record.modified for record in records):
-            return gm, tuple(records)
-        return with_graph(work, work.graph, self.kind or written_class(gm)), tuple(records)
+        return tuple(records)
 
 
 def with_graph(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import replace
 
 import torch
@@ -20,6 +21,9 @@ from .chunks import Chunks
 from .config import Config
 from .losses import consistency_loss, ssim
 from .run_budget import RunBudget
+
+MOST_LEARNABLE = 8
+"""How many SubNets with free weights are kept."""
 
 
 class Evaluator:
@@ -45,6 +49,7 @@ class Evaluator:
         self.curve: list[tuple[float, float]] = []
         self._distance = consistency_loss(config.loss)
         self._supernets: dict[int, fx.GraphModule] = {}
+        self._learnable: dict[Hashable, fx.GraphModule] = {}
 
     # -- compiling
 
@@ -59,13 +64,23 @@ class Evaluator:
         return self._bound(table.history, BindGates(table), Loop)
 
     def learnable(self, candidate: Candidate) -> fx.GraphModule:
-        """Return the SubNet of a candidate whose weights are the input `weights`, split into steps."""
-        bind = BindGates(candidate.table, free_weights=True)
-        return split_steps(self._bound(candidate.history, bind, draft_class(Loop)))
+        """Return the SubNet of a candidate whose weights are the input `weights`, split into steps.
+
+        The last few are kept: a candidate is fitted on some samples, then on all, then moved.
+        """
+        key = candidate.history, tuple(map(tuple, candidate.table.keep_rows))
+        split = self._learnable.pop(key, None)
+        if split is None:
+            bind = BindGates(candidate.table, free_weights=True)
+            split = split_steps(self._bound(candidate.history, bind, draft_class(Loop)))
+        self._learnable[key] = split
+        while len(self._learnable) > MOST_LEARNABLE:
+            del self._learnable[next(iter(self._learnable))]
+        return split
 
     def _bound(self, history: int, bind: BindGates, kind: type[fx.GraphModule]) -> fx.GraphModule:
         supernet = trimmed(self.supernet(history), bind.table)
-        return Pipeline((bind, DropDeadBlocks()), kind=kind)(supernet)[0]
+        return Pipeline((bind, DropDeadBlocks()), kind=kind).edit(supernet)
 
     # -- running
 
