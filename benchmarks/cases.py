@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import dipgo_fx
-from benchmarks import metrics, trainings
+from benchmarks import frechet, metrics, trainings
 from benchmarks.reference import models as reference
 from dipgo_fx import Loop, Plan, PruneConfig
 from dipgo_fx.cost import LoopCost
@@ -93,6 +93,7 @@ class Case:
         self.trained: dict[str, Plan] = {}  # plans that serve several ratios, by what made them
         self._loops: dict[tuple[Granularity, bool], Loop] = {}
         self._batches: dict[str, Batch] = {}
+        self._evaluators: list[Evaluator] = []
 
     # -- inputs
 
@@ -103,13 +104,18 @@ class Case:
         """
         seed = self.seed + HELD_OUT_SEED * held_out
         noise = torch.randn((samples, *self.shape), generator=torch.Generator().manual_seed(seed))
-        sample = noise * float(prepared(self.scheduler, self.steps).init_noise_sigma)
+        sample = noise * self.noise_scale
         if self.family == "emoji":
             return Inputs(sample, {"encoder_hidden_states": self._prompts(samples, held_out)})
         labels = torch.arange(samples) % len(reference.CLASSES)
         null = torch.full_like(labels, reference.NULL_CLASS)
         rows = labels if self.guidance is None else torch.cat([null, labels])
         return Inputs(sample, {"class_labels": rows}, labels)
+
+    @property
+    def noise_scale(self) -> float:
+        """What the loop's sampler multiplies noise by; flow matching has no such thing."""
+        return float(getattr(prepared(self.scheduler, self.steps), "init_noise_sigma", 1.0))
 
     @cached_property
     def calibration(self) -> dict[str, torch.Tensor] | None:
@@ -159,7 +165,17 @@ class Case:
                     loop, self.model, self.calibration, self.samples, scale, self.generator()
                 )
         config = PruneConfig(samples=self.samples) if config is None else config
-        return Evaluator(loop, LoopCost.of(loop), self._batches[granularity], config)
+        self._evaluators.append(Evaluator(loop, LoopCost.of(loop), self._batches[granularity], config))
+        return self._evaluators[-1]
+
+    @property
+    def generated(self) -> int:
+        """Samples that evaluators brought to the end since they were last forgotten, unpruned ones too."""
+        return sum((1 + len(each.curve)) * len(each.batch) for each in self._evaluators)
+
+    def forget_evaluators(self) -> None:
+        """Let go of evaluators: they hold the graphs that they made."""
+        self._evaluators.clear()
 
     def generator(self) -> torch.Generator:
         """Return a new source of randomness from the case's seed."""
@@ -184,12 +200,17 @@ class Case:
         """Features of real images."""
         if self.family == "digits":
             return None
-        return metrics.load_features(reference.WEIGHTS / f"{self.family}-features.safetensors")
+        return frechet.load_features(reference.WEIGHTS / f"{self.family}-features.safetensors")
 
-    def quality(self, result: torch.Tensor, target: torch.Tensor, inputs: Inputs) -> metrics.Quality:
-        """Measure images against the unpruned ones of the same noise, and against real ones."""
-        judges = (self.classifier, self.features, self.reference)
-        return metrics.measure(result, target, inputs.labels, *judges)
+    def errors(
+        self,
+        result: torch.Tensor,
+        target: torch.Tensor,
+        inputs: Inputs,
+        converged: torch.Tensor | None = None,
+    ) -> metrics.ImageErrors:
+        """Measure images against the unpruned ones of the same noise, and against converged ones."""
+        return metrics.measure(result, target, inputs.labels, self.classifier, self.features, converged)
 
     @torch.no_grad()
     def quality_of(self, loop: Loop, samples: int) -> metrics.Quality:
@@ -199,4 +220,4 @@ class Case:
             each(inputs.sample, **inputs.conditioning, generator=self.generator())
             for each in (loop, self.loop())
         )
-        return self.quality(result, target, inputs)
+        return metrics.Quality.of(self.errors(result, target, inputs))

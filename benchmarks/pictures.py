@@ -35,7 +35,6 @@ def pareto(
     title: str,
     file: Path,
     ours: str,
-    base: float | None = None,
 ) -> None:
     """Draw a score against the share of MACs kept, one line a method.
 
@@ -43,7 +42,6 @@ def pareto(
         lines: for each method its points `(kept, score)`, from few MACs to many.
         label: of the score.
         ours: the method that is drawn over the others.
-        base: the unpruned loop's score, a dotted line.
     """
     figure, axis = plt.subplots(figsize=(10, 6), layout="constrained")
     others = [name for name in lines if name != ours]
@@ -54,20 +52,17 @@ def pareto(
         )
     if ours in lines:
         axis.plot(*_columns(lines[ours]), "-", marker="D", ms=7, lw=3, color=OURS, zorder=10)
-    if base is not None:
-        axis.axhline(base, color="black", ls=":", lw=1)
     names = [*others, *([ours] if ours in lines else [])]
-    _end_legend(axis, names, base is not None)
+    _end_legend(axis, names)
     axis.set(xlabel="share of the unpruned loop's MACs", ylabel=label, title=title)
     axis.grid(alpha=0.3)
     _save(figure, file)
 
 
-def _end_legend(axis: Any, names: Sequence[str], with_base: bool) -> None:
+def _end_legend(axis: Any, names: Sequence[str]) -> None:
     """Put a legend beside the axes, ours first."""
-    labels = [*names, *(["unpruned"] if with_base else [])]
-    pairs = list(zip(axis.get_lines(), labels, strict=True))
-    ordered = pairs[len(names) - 1 : len(names)] + pairs[: len(names) - 1] + pairs[len(names) :]
+    pairs = list(zip(axis.get_lines(), names, strict=True))
+    ordered = pairs[-1:] + pairs[:-1]
     axis.legend(*zip(*ordered, strict=True), loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
 
 

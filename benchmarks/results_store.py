@@ -31,7 +31,7 @@ class ResultStore(Generic[Kind]):
 
     The columns are the fields. A file may lack columns of fields that have a default, as files of earlier
     versions do; such a file is read but not added to. An empty cell is `None`, or an empty text where the
-    field is a text.
+    field is a text. Of rows with one key the last one counts: it was measured anew.
     """
 
     def __init__(self, file: Path, kind: type[Kind]) -> None:
@@ -40,7 +40,7 @@ class ResultStore(Generic[Kind]):
         self._names = [field.name for field in fields(kind)]
 
     def rows(self) -> list[Kind]:
-        """Read all rows; there are none without a file.
+        """Read all rows, of equal keys the last; there are none without a file.
 
         Raises `ValueError` naming the file and what is wrong in it.
         """
@@ -79,7 +79,8 @@ class ResultStore(Generic[Kind]):
             reader = csv.reader(stream)
             header = next(reader, [])
             self._check_header(file, header)
-            return [self._parsed(f"{file}, line {reader.line_num}", header, cells) for cells in reader]
+            rows = (self._parsed(f"{file}, line {reader.line_num}", header, cells) for cells in reader)
+            return list({row.key: row for row in rows}.values())
 
     def _check_header(self, file: Path, header: Sequence[str]) -> None:
         needed = {f.name for f in fields(self.kind) if f.default is MISSING and f.default_factory is MISSING}

@@ -8,18 +8,15 @@ the default search, a gradient step through the SuperNet of the paper's, with an
 from __future__ import annotations
 
 import argparse
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
 from benchmarks.cases import CALIBRATION, CASES, Case
 from benchmarks.command_line import CommandLine
+from benchmarks.live_bytes import LiveBytes
 from benchmarks.plans import Effort
 from benchmarks.plans.learned import DEFAULT_RATIO, default_plan
 from benchmarks.tables import Row, Table, write
@@ -32,35 +29,6 @@ from dipgo_fx.search.paper import descend
 from dipgo_fx.search.sensitivity import whole_steps_candidate
 
 SMOKE = {"steps": [6], "batch": 8, "full_runs": 3.0, "calibration": 8}
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all tensors that operations made and that are still alive."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.current = self.peak = 0
-        self._seen: dict[int, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and count its new storages."""
-        result = func(*args, **(kwargs or {}))
-        for tensor in pytree.tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self._seen:
-            return
-        self._seen[key] = storage.nbytes()
-        self.current += storage.nbytes()
-        self.peak = max(self.peak, self.current)
-        weakref.finalize(storage, self._free, key)
-
-    def _free(self, key: int) -> None:
-        self.current -= self._seen.pop(key, 0)
 
 
 def newton_step(case: Case) -> int:

@@ -121,7 +121,7 @@ KINDS: dict[str, Callable[[object], bool]] = {
     "block": is_a(str, type(None)),
     **dict.fromkeys(WHOLE_NUMBERS, is_whole),
     **dict.fromkeys(NUMBERS, is_number),
-    **dict.fromkeys(("mac_weights", "checkpoint"), is_a(bool)),
+    **dict.fromkeys(("mac_weights", "checkpoint", "exact_fill"), is_a(bool)),
     "decode": lambda value: value is None or callable(value),
 }
 # Arguments that are one of a few words.

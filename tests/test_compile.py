@@ -235,6 +235,24 @@ def test_a_package_runs_without_this_library(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+def test_onnx_runtime_runs_a_pruned_loop(tmp_path: Path) -> None:
+    """A whole pruned sampling, at several batch sizes."""
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    loop, file = whole_steps(6, 2, "dpm++"), tmp_path / "loop.onnx"
+    x, inputs = zoo.sample("dit", 2), zoo.conditioning("dit", 2)
+    batch = torch.export.Dim("batch", min=2, max=64)
+    shapes = {name: {0: batch} for name in ("sample", *inputs)}
+    torch.onnx.export(loop, (x,), str(file), kwargs=inputs, dynamo=True, dynamic_shapes=shapes, verbose=False)
+    session = runtime.InferenceSession(str(file))
+    for rows in (2, 3):
+        x, inputs = zoo.sample("dit", rows), zoo.conditioning("dit", rows)
+        (found,) = session.run(None, {"sample": x.numpy(), **{n: c.numpy() for n, c in inputs.items()}})
+        torch.testing.assert_close(torch.from_numpy(found), loop(x, **inputs), rtol=1e-4, atol=1e-4)
+
+
 def test_wrong_size_is_refused_when_compiled() -> None:
     """A compiled loop refuses another image size as the uncompiled one does."""
     torch._dynamo.reset()

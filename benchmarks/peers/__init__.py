@@ -1,4 +1,4 @@
-"""Other methods' own packages as samplers, beside which a pruned loop is measured.
+"""Other packages, stock solvers and learned samplers, beside which a pruned loop is measured.
 
 `python -m benchmarks.peers --models digits-dit` measures them and nothing else. In Python:
 
@@ -14,20 +14,32 @@ from .core import NOTHING, Method, PeerSampler, Setting, Task
 from .curve import Curve, Outcome, outcome_of
 from .deepcache import DEEPCACHE
 from .diffusers_caches import FIRST_BLOCK, MAGCACHE, PAB, TAYLORSEER
-from .samplers import DPM, FEWER, SUBSET, UNIPC
+from .ipndm import IPNDM
+from .learned_sampler import FITTED, LEARNED, LEARNED_4X, LEARNED_TIMES
+from .samplers import FEWER
+from .sea_cache import SEACACHE
+from .searched_timesteps import SUBSET
 from .smoothcache import SMOOTHCACHE
+from .stock_solvers import DEIS, DPM, UNIPC
 
 METHODS = (
     FEWER,
     SUBSET,
     DPM,
     UNIPC,
+    DEIS,
+    IPNDM,
+    FITTED,
+    LEARNED,
+    LEARNED_4X,
+    LEARNED_TIMES,
     DEEPCACHE,
     CACHE_DIT_MASK,
     CACHE_DIT_DYNAMIC,
     PAB,
     FIRST_BLOCK,
     MAGCACHE,
+    SEACACHE,
     TAYLORSEER,
     SMOOTHCACHE,
 )
@@ -36,13 +48,20 @@ __all__ = [
     "CACHE_DIT_DYNAMIC",
     "CACHE_DIT_MASK",
     "DEEPCACHE",
+    "DEIS",
     "DPM",
     "FEWER",
     "FIRST_BLOCK",
+    "FITTED",
+    "IPNDM",
+    "LEARNED",
+    "LEARNED_4X",
+    "LEARNED_TIMES",
     "MAGCACHE",
     "METHODS",
     "NOTHING",
     "PAB",
+    "SEACACHE",
     "SMOOTHCACHE",
     "SUBSET",
     "TAYLORSEER",

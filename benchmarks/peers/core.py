@@ -86,10 +86,21 @@ class ActsOnNothing(RuntimeError):
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a peer: `knobs` for the table, and `data` that a calibration found."""
+    """One setting of a peer.
+
+    Attributes:
+        knobs: for the table.
+        data: what a calibration found.
+        asked: the share of MACs that it was searched for, `None` if it serves every share.
+        spent: what finding it cost, in unpruned runs of the task's sample, its own run not counted.
+        error: why it could not be found; it is then not run.
+    """
 
     knobs: Mapping[str, Any] = field(default_factory=dict)
     data: Any = None
+    asked: float | None = None
+    spent: float = 0.0
+    error: str = ""
 
     def __str__(self) -> str:
         """Return the knobs in one line."""
@@ -125,7 +136,8 @@ class Method:
     Attributes:
         name: for the table.
         package: the distribution whose code runs.
-        settings: yields its settings; may calibrate, and raises what the package raises.
+        settings: yields its settings; may calibrate, and raises what the package raises. A generator gets
+            the outcome of each setting as the value of its `yield`, so it may go on from the best.
         install: puts the package's hooks on a stage.
         scheduler: gives the loop's scheduler, timesteps set, where it is not the task's own.
     """

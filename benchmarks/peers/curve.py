@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,11 @@ class Outcome:
         """What ran."""
         return self.sampler.setting
 
+    @property
+    def full_runs(self) -> float:
+        """What finding and running it cost, in unpruned runs; of a run that failed what is not known is 0."""
+        return self.setting.spent + (0.0 if math.isnan(self.kept) else self.kept)
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -56,14 +62,24 @@ class Curve:
         return [outcome for outcome in self.outcomes if not outcome.error]
 
     @property
+    def failed(self) -> list[Outcome]:
+        """The settings that could not."""
+        return [outcome for outcome in self.outcomes if outcome.error]
+
+    @property
     def full_runs(self) -> float:
         """What all of them cost, in unpruned runs of the task's sample."""
-        return sum(outcome.kept for outcome in self.ran)
+        return sum(outcome.full_runs for outcome in self.outcomes)
+
+    def full_runs_for(self, asked: float) -> float:
+        """Return what those cost that may be chosen for the share `asked`: not what others were found for."""
+        own = (each for each in self.outcomes if each.setting.asked in (None, asked))
+        return sum(outcome.full_runs for outcome in own)
 
     @property
     def error(self) -> str:
         """The package's own words if nothing ran."""
-        return "" if self.ran else self.outcomes[0].error
+        return "" if self.ran else next((each.error for each in self.outcomes), "no setting")
 
     @property
     def reach(self) -> str:
@@ -81,27 +97,43 @@ def outcome_of(
     sampler: PeerSampler, sample: torch.Tensor, conditioning: Mapping[str, Any], target: torch.Tensor
 ) -> Outcome:
     """Run a sampler and compare its result with the unpruned one."""
+    if sampler.setting.error:
+        return Outcome(sampler, error=sampler.setting.error)
     try:
         latents = sampler(sample, **conditioning)
     except Exception as error:  # whatever a package raises is a finding
-        return _failed(sampler, error)
+        return Outcome(sampler, error=words(error))
     macs, full = sampler.macs, sampler.task.full
-    without_attention = macs.without_attention / full.without_attention
-    return Outcome(sampler, macs.total / full.total, without_attention, psnr(latents, target))
+    kept, without_attention = macs.total / full.total, macs.without_attention / full.without_attention
+    if not bool(latents.isfinite().all()):
+        return Outcome(sampler, kept, without_attention, error="ValueError: the samples are not finite")
+    return Outcome(sampler, kept, without_attention, psnr(latents, target))
+
+
+def words(error: Exception) -> str:
+    """Return an error in one line."""
+    return f"{type(error).__name__}: {error}"
 
 
 def _sweep(task: Task, method: Method) -> Iterator[Outcome]:
-    """Run every setting, or yield the error of a method that has none."""
-    try:
-        with quiet():
-            settings = list(method.settings(task))
-    except Exception as error:
-        yield _failed(PeerSampler(task, method, Setting()), error)
-        return
-    for setting in settings:
+    """Run every setting; where there is no next one for an error, that is the last outcome."""
+    settings: Iterator[Setting] | None = None
+    outcome: Outcome | None = None
+    while True:
+        try:
+            with quiet():
+                settings = iter(method.settings(task)) if settings is None else settings
+                setting = _next(settings, outcome)
+        except StopIteration:
+            return
+        except Exception as error:  # whatever a package raises is a finding
+            yield Outcome(PeerSampler(task, method, Setting()), error=words(error))
+            return
         sampler = PeerSampler(task, method, setting)
-        yield outcome_of(sampler, task.sample, task.conditioning, task.target)
+        outcome = outcome_of(sampler, task.sample, task.conditioning, task.target)
+        yield outcome
 
 
-def _failed(sampler: PeerSampler, error: Exception) -> Outcome:
-    return Outcome(sampler, error=f"{type(error).__name__}: {error}")
+def _next(settings: Iterator[Setting], outcome: Outcome | None) -> Setting:
+    """Return the next setting, of a generator as its answer to the outcome of the last one."""
+    return settings.send(outcome) if isinstance(settings, Generator) else next(settings)

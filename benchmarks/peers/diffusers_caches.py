@@ -18,6 +18,7 @@ from diffusers.hooks.pyramid_attention_broadcast import (
     apply_pyramid_attention_broadcast,
 )
 from diffusers.hooks.taylorseer_cache import TaylorSeerCacheConfig, apply_taylorseer_cache
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
 from dipgo_fx.passes import find_blocks
@@ -136,8 +137,9 @@ def taylor_settings(task: Task) -> Iterator[Setting]:
     """
     for part in ("branch", "block", "lite"):
         matching = patterns(task.model, part)
-        for order in (1, 2):
-            for warmup in sorted({1, 2, 3, task.steps // 3}):
+        for order in (1, 2, 3, 4):
+            # A higher order needs more computed steps before it is one.
+            for warmup in sorted({1, 2, 3, task.steps // 3} if order < 3 else {3, task.steps // 3}):
                 for interval in (*range(2, min(11, task.steps)), task.steps):
                     knobs = {"interval": interval, "order": order, "warmup": warmup, "modules": part}
                     yield Setting(knobs, matching)
@@ -146,11 +148,27 @@ def taylor_settings(task: Task) -> Iterator[Setting]:
 def patterns(model: nn.Module, part: str) -> dict[str, list[str]]:
     """Return patterns that match a model's modules exactly."""
     if part != "lite":
-        paths = find_blocks(model, "branch" if part == "branch" else "block")
+        paths = find_blocks(model, "branch") if part == "branch" else _tensor_blocks(model)
         return {"cache_identifiers": [re.escape(path) for path in paths]}
     heads = [name for name in ("proj_out_2", "proj_out", "conv_out") if hasattr(model, name)]
-    skipped = [re.escape(path) for path in find_blocks(model, "block")]
+    skipped = [re.escape(path) for path in _tensor_blocks(model)]
     return {"skip_predict_identifiers": skipped, "cache_identifiers": heads[:1]}
+
+
+def _tensor_blocks(model: nn.Module) -> list[str]:
+    """Return a model's blocks, and in place of one that returns a tuple of one tensor its parts.
+
+    The hook hands back the tensor instead of the tuple, and the U-Net takes the first sample for it.
+    """
+    found: list[str] = []
+    for path in find_blocks(model, "block"):
+        module = model.get_submodule(path)
+        if isinstance(module, Transformer2DModel):
+            inner = [f"transformer_blocks.{index}" for index in range(len(module.transformer_blocks))]
+            found += [f"{path}.{name}" for name in ("proj_in", *inner, "proj_out")]
+        else:
+            found.append(path)
+    return found
 
 
 def install_taylor(stage: Stage, setting: Setting) -> None:

@@ -4,16 +4,38 @@ Baselines: evenly spaced steps, random and genetic search over keep tables as in
 of DeepCache and T-GATE. Beside them the paper's recipe and the default of `prune`.
 """
 
+from .annealing import ANNEALED_LINEAR, ANNEALED_REUSE
 from .learned import DEFAULT, ONE_SEARCH, PAPER
 from .method import Effort, Found, OutOfReachError, PlanMethod, compiled
 from .schedules import DEEPCACHE, TGATE, UNIFORM_LINEAR, UNIFORM_REUSE
 from .table_search import GENETIC, RANDOM
+from .unpruned_fits import FITTED_BY_PROGRAMMING, FITTED_BY_SENSITIVITY, FITTED_EVENLY
 
-PLAN_METHODS = (DEFAULT, ONE_SEARCH, UNIFORM_REUSE, UNIFORM_LINEAR, DEEPCACHE, TGATE, RANDOM, GENETIC, PAPER)
+PLAN_METHODS = (
+    DEFAULT,
+    ONE_SEARCH,
+    UNIFORM_REUSE,
+    UNIFORM_LINEAR,
+    FITTED_EVENLY,
+    FITTED_BY_SENSITIVITY,
+    FITTED_BY_PROGRAMMING,
+    ANNEALED_REUSE,
+    ANNEALED_LINEAR,
+    DEEPCACHE,
+    TGATE,
+    RANDOM,
+    GENETIC,
+    PAPER,
+)
 
 __all__ = [
+    "ANNEALED_LINEAR",
+    "ANNEALED_REUSE",
     "DEEPCACHE",
     "DEFAULT",
+    "FITTED_BY_PROGRAMMING",
+    "FITTED_BY_SENSITIVITY",
+    "FITTED_EVENLY",
     "GENETIC",
     "ONE_SEARCH",
     "PAPER",

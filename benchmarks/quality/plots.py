@@ -12,10 +12,9 @@ from safetensors.torch import load_file
 
 from benchmarks import pictures
 from benchmarks.plans import DEFAULT
-from benchmarks.tables import mean
 
-from .rows import OURS, UNPRUNED, Row, stem
-from .tables import SCORES, first_seed, groups
+from .rows import OURS, UNPRUNED, Row
+from .tables import first_seed, groups
 
 STRIPS_AT = 0.8  # the ratio at which samples of other methods are shown
 OTHERS = 5  # methods whose samples are shown
@@ -29,23 +28,20 @@ def draw(rows: Sequence[Row], out: Path) -> None:
         samples = samples_file(out, own[0])
         if samples.exists():
             strips = _strips(load_file(samples), own)
-            pictures.sample_grid(strips, title, out / f"quality-{stem(own[0])}-samples.png")
+            pictures.sample_grid(strips, title, out / f"quality-{own[0].stem}-samples.png")
 
 
 def samples_file(out: Path, about: Row) -> Path:
     """Return where the samples of a row's model, scheduler and steps are kept for the pictures."""
-    return out / "samples" / f"{stem(about)}.safetensors"
+    return out / "samples" / f"{about.stem}.safetensors"
 
 
 def _draw_scores(rows: Sequence[Row], title: str, out: Path) -> None:
     pruned = [row for row in rows if row.macs_kept is not None and row.method != UNPRUNED]
-    for name, label, best in SCORES[:2]:
-        lines = _lines(pruned, name)
-        if lines:
-            unpruned = (getattr(row, name) for row in rows if row.method == UNPRUNED)
-            base = mean(unpruned) if best is min else None
-            file = out / f"quality-{stem(rows[0])}-{name.replace('_db', '').replace('_', '-')}.png"
-            pictures.pareto(lines, label, title, file, _ours(rows), base)
+    lines = _lines(pruned, "psnr_db")
+    if lines:
+        file = out / f"quality-{rows[0].stem}-psnr.png"
+        pictures.pareto(lines, "PSNR in dB, higher is better", title, file, _ours(rows))
 
 
 def _lines(rows: Sequence[Row], name: str) -> dict[str, list[tuple[float, float]]]:

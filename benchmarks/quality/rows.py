@@ -10,7 +10,13 @@ UNPRUNED, OURS = "unpruned", "dipgo_fx"
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement; what does not apply is `None`, and all but `error` where a method cannot run."""
+    """One measurement; what does not apply is `None`, and nearly all where a method cannot run.
+
+    `psnr_db` is of all images together, `psnr_low_db` the 5th percentile of single images; `clamped_...` are
+    of images clamped to [-1, 1], `converged_...` against the converged images instead of the unpruned ones.
+    `search_calls` are whole calls of the model for one sample, parts counted by their MACs; `row_seconds` is
+    what the row took, search included.
+    """
 
     model: str
     scheduler: str
@@ -20,17 +26,31 @@ class Row:
     macs_kept: float | None = None
     macs_kept_without_attention: float | None = None
     psnr_db: float | None = None
+    psnr_mean_db: float | None = None
+    psnr_median_db: float | None = None
+    psnr_low_db: float | None = None
+    psnr_worst_db: float | None = None
+    clamped_psnr_db: float | None = None
+    clamped_psnr_mean_db: float | None = None
+    clamped_psnr_median_db: float | None = None
+    clamped_psnr_low_db: float | None = None
+    clamped_psnr_worst_db: float | None = None
     ssim: float | None = None
     feature_distance: float | None = None
-    fid_like: float | None = None
-    fid_like_low: float | None = None
-    fid_like_high: float | None = None
-    kid_like: float | None = None
+    converged_psnr_db: float | None = None
+    converged_psnr_mean_db: float | None = None
     class_accuracy: float | None = None
     search_full_runs: float | None = None
+    search_seconds: float | None = None
+    search_calls: int | None = None
+    search_images: int | None = None
     held_out_samples: int | None = None
     search_samples: int | None = None
     tuning_samples: int | None = None
+    settings_tried: int | None = None
+    settings_failed: int | None = None
+    converged_steps: int | None = None
+    row_seconds: float | None = None
     seed: int = 0
     error: str = ""
 
@@ -39,20 +59,26 @@ class Row:
         """What makes a row the same measurement."""
         return (self.model, self.scheduler, self.steps, self.method, self.ratio_asked, self.seed)
 
+    @property
+    def stem(self) -> str:
+        """What the names of files on a row's model, scheduler and steps have in common."""
+        return f"{self.model}-{self.scheduler.lower().replace('+', '')}-{self.steps}"
+
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One setting of a package on the calibration noise."""
+    """One setting of a package on the calibration noise; `error` says why it has no numbers."""
 
     model: str
     scheduler: str
     steps: int
     method: str
     setting: str
-    macs_kept: float
-    macs_kept_without_attention: float
-    psnr_db: float
+    macs_kept: float | None
+    macs_kept_without_attention: float | None
+    psnr_db: float | None
     seed: int
+    error: str = ""
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -60,6 +86,29 @@ class CurvePoint:
         return (self.model, self.scheduler, self.steps, self.method, self.setting, self.seed)
 
 
-def stem(row: Row) -> str:
-    """Return what the names of the pictures of a row's model, scheduler and steps have in common."""
-    return f"{row.model}-{row.scheduler.lower().replace('+', '')}-{row.steps}"
+@dataclass(frozen=True)
+class FrechetRow:
+    """A Fréchet distance to real images beside that of the unpruned model on the same noise.
+
+    `difference` is the method's minus the unpruned model's, with its 95 % interval.
+    """
+
+    model: str
+    scheduler: str
+    steps: int
+    method: str
+    ratio_asked: float
+    images: int
+    distance: float
+    unpruned_distance: float
+    difference: float
+    difference_low: float
+    difference_high: float
+    class_accuracy: float | None
+    unpruned_class_accuracy: float | None
+    seed: int = 0
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What makes a row the same measurement."""
+        return (self.model, self.scheduler, self.steps, self.method, self.ratio_asked, self.seed)

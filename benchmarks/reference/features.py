@@ -1,4 +1,4 @@
-"""Write the features of real images that `benchmarks.metrics` compares generated ones with.
+"""Write the features of real images that `benchmarks.frechet` compares generated ones with.
 
 Run from the root of a checkout, with the data that `benchmarks.reference.data` fetched:
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.command_line import CommandLine
-from benchmarks.metrics import Features, save_features
+from benchmarks.frechet import save_features
+from benchmarks.metrics import Features
 from benchmarks.reference import data
 from benchmarks.reference.models import WEIGHTS
 

@@ -16,10 +16,12 @@ PAGES = ("README.md", "benchmarks/README.md")
 BLOCKS: dict[str, Callable[[], str]] = {
     "psnr": quality.psnr,
     "verdict": quality.verdict,
-    "fid": limits.fid,
+    "frechet": limits.frechet,
+    "price": limits.price,
     "weak": limits.weak,
     "summary": costs.summary,
     "real-size": real_size.summary,
+    "real-size-table": real_size.table,
     "effort": limits.effort,
     "seeds": quality.seeds,
     "likeness": quality.likeness,

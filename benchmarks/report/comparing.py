@@ -1,4 +1,7 @@
-"""Who is better: `dipgo_fx` beside the best other method, cell by cell."""
+"""Values side by side: `dipgo_fx` and the best other method, cell by cell.
+
+Which value is higher says nothing yet of who is better: that is for `standing`, where errors of images are.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +35,19 @@ def best(found: Iterable[Score], measure: str) -> Score | None:
 def duels(found: Iterable[Score], measure: str) -> list[Duel]:
     """Return every cell in which `dipgo_fx` and another method have a measure."""
     sign = 1 if MEASURES[measure].best is max else -1
-    having = [score for score in found if score.method != UNPRUNED]
+    having = [score for score in found if score.method == OURS or is_other(score)]
     result = []
     for cell in grouped(having, lambda score: (score.model, score.seed, score.asked)).values():
         ours = best([score for score in cell if score.method == OURS], measure)
-        other = best([score for score in cell if score.method != OURS], measure)
+        other = best([score for score in cell if is_other(score)], measure)
         if ours and other:
             result.append(Duel(ours, other, sign * (ours.values[measure] - other.values[measure])))
     return result
+
+
+def is_other(score: Score) -> bool:
+    """Whether a row is of another method, neither the unpruned loop nor any of ours."""
+    return score.method != UNPRUNED and not score.method.startswith("dipgo_fx")
 
 
 def at_most_as_dear(found: Sequence[Score]) -> list[Duel]:
@@ -48,17 +56,12 @@ def at_most_as_dear(found: Sequence[Score]) -> list[Duel]:
     for other in found:
         ours = [each for each in found if each.method == OURS and each.kept <= other.kept + 1e-4]
         ours = [each for each in ours if (each.model, each.seed) == (other.model, other.seed)]
-        if ours and other.method not in (OURS, UNPRUNED):
+        if ours and is_other(other):
             nearest = max(ours, key=lambda each: each.kept)
             result.append(Duel(nearest, other, nearest.values["psnr_db"] - other.values["psnr_db"]))
     return result
 
 
-def won(fought: Iterable[Duel]) -> int:
-    """Count the cells in which ours is better."""
-    return sum(duel.lead > 0 for duel in fought)
-
-
-def lost(fought: Iterable[Duel]) -> list[Duel]:
-    """Return the cells in which another method is better."""
+def behind(fought: Iterable[Duel]) -> list[Duel]:
+    """Return the cells in which another method has the better value, whatever chance had to do with it."""
     return [duel for duel in fought if duel.lead < 0]

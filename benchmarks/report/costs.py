@@ -43,13 +43,14 @@ def step_counts() -> str:
     rows = read("step_counts-digits-dit")
     own, moved, fewer = (numbers(rows, name) for name in ("searched at T", "searched at 20", "fewer steps"))
     behind = [ours - other for ours, other in zip(own, moved, strict=True)]
-    ahead = [ours - other for ours, other in zip(moved, fewer, strict=True)]
+    more = [ours - other for ours, other in zip(moved, fewer, strict=True)]
     return (
         "A plan of the digits DiT that was searched at 20 steps and moved to "
         f"{listed(dict.fromkeys(row['T'] for row in rows))}, at "
         f"{listed(dict.fromkeys(percent(float(row['kept'])) for row in rows))} of the MACs, is "
-        f"{span(behind)} dB behind a search for that count and {span(ahead)} dB ahead of fewer steps at "
-        f"equal MACs, the latter in {out_of(sum(lead > 0 for lead in ahead), len(ahead))} cases."
+        f"{span(behind)} dB below a search for that count; minus fewer steps at equal MACs it is "
+        f"{span(more)} dB, above 0 in {out_of(sum(each > 0 for each in more), len(more))} cases (values of "
+        "one seed, no intervals)."
     )
 
 
@@ -78,11 +79,12 @@ def faster(rows: Iterable[Row], start: str, end: str = "") -> str:
 def tracing() -> str:
     """Seconds of tracing, and whether that is as fast as was asked."""
     rows = read("speed-trace")
-    told = [f"{float(row['median s']):.1f} s for {row['model']} at {row['steps']} steps" for row in rows]
-    slow = [row["model"] for row in rows if float(row["median s"]) > float(row["asked s"])]
+    told = [f"{float(row['median CPU s']):.1f} s for {row['model']} at {row['steps']} steps" for row in rows]
+    slow = [row["model"] for row in rows if float(row["median CPU s"]) > float(row["asked s"])]
     missed = f", missed by {listed(slow)}" if slow else ""
     return (
-        f"Tracing takes {listed(told)} (medians; the goal is {span(numbers(rows, 'asked s'), 0)} s{missed})."
+        f"Tracing takes, of one processor's time, {listed(told)} (medians; the goal is "
+        f"{span(numbers(rows, 'asked s'), 0)} s{missed})."
     )
 
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import compress
 
+from benchmarks import plans
+from benchmarks.statistics import COMPARED
 from benchmarks.tables import grid, grouped
 
-from .comparing import Duel, at_most_as_dear, best, duels, lost, won
-from .results import ASKED, FIDELITY, MEASURES, NAMES, OFF, OURS, Score, pruned, scores
+from .comparing import Duel, at_most_as_dear, behind, best, duels
+from .results import ASKED, FIDELITY, LABELS, LEARNED, MEASURES, NAMES, OFF, OURS, Score, pruned, scores
+from .standing import (
+    NO_INTERVAL,
+    Pair,
+    cell_at,
+    own_cells,
+    pairs,
+    place,
+    told,
+    verdict_at,
+    verdict_on,
+)
 from .words import bold, listed, out_of, percent, remarked, span, wrapped
 
 CACHES = (
@@ -19,11 +34,15 @@ CACHES = (
     "MagCache",
     "TaylorSeer",
     "SmoothCache",
+    "SeaCache",
+    plans.ANNEALED_REUSE.name,
+    plans.ANNEALED_LINEAR.name,
 )
 COLUMNS = {
     "fewer steps": ("fewer steps",),
-    "stock solver": ("DPM-Solver++", "UniPC"),
+    "stock solver": ("DPM-Solver++", "UniPC", "DEIS", "iPNDM"),
     "searched steps": ("searched timesteps",),
+    "learned sampler": LEARNED,
     "cache": CACHES,
     "uniform linear plans": ("uniform, linear",),
     "`dipgo_fx`": (OURS,),
@@ -31,13 +50,15 @@ COLUMNS = {
 
 
 def psnr() -> str:
-    """Table of the first seed: the best of each group of methods."""
+    """Table of the first seed: the highest value of each group of methods, and how ours stands beside it."""
     first = [score for score in scores() if score.seed == 0]
     lines = []
     for model, asked in tabled():
         own = [score for score in first if (score.model, score.asked) == (model, asked)]
         lines.append([NAMES[model], percent(asked), *psnr_cells(own)])
-    return grid(["model", "MACs asked", *COLUMNS], lines)
+    header = ["model", "MACs asked", *COLUMNS, "`dipgo_fx` minus the highest other"]
+    filled = [any(column) for column in zip(*lines, strict=True)]
+    return grid(compress(header, filled), (compress(line, filled) for line in lines))
 
 
 def tabled() -> list[tuple[str, float]]:
@@ -46,72 +67,120 @@ def tabled() -> list[tuple[str, float]]:
 
 
 def psnr_cells(own: Sequence[Score]) -> list[str]:
-    """Return the best of each group of methods, and its name where the group has several."""
+    """Return the highest of each group, its name where the group has several, and the interval.
+
+    Bold is only ours that is ahead of all others, or another method that is ahead of ours.
+    """
     groups = [[score for score in own if score.method in methods] for methods in COLUMNS.values()]
-    highest = best([score for group in groups for score in group], "psnr_db")
-    cells = []
-    for group, methods in zip(groups, COLUMNS.values(), strict=True):
-        top = best(group, "psnr_db")
+    tops = [best(group, "psnr_db") for group in groups]
+    line = []
+    for top, methods in zip(tops, COLUMNS.values(), strict=True):
         name = top.label if top and len(methods) > 1 else ""
-        cells.append(remarked(bold(top.text("psnr_db"), top is highest), name, top.remark) if top else "")
-    return cells
+        line.append(remarked(bold(top.text("psnr_db"), ahead(top)), name, top.remark) if top else "")
+    return [*line, difference(tops)]
+
+
+def ahead(top: Score, measure: str = "psnr_db") -> bool:
+    """Whether an interval says that ours is ahead of all others in its cell, or another ahead of ours."""
+    if top.method == OURS:
+        return verdict_at(top.model, top.asked, measure) == "won"
+    return verdict_on(top.model, top.asked, top.method, measure) == "lost"
+
+
+def difference(tops: Sequence[Score | None]) -> str:
+    """Return the interval of ours minus the highest of the others."""
+    highest = best([top for top in tops if top and top.method != OURS], "psnr_db")
+    ours = any(top and top.method == OURS for top in tops)
+    if highest is None or not ours:
+        return ""
+    cell = cell_at(highest.model, highest.asked)
+    pair = None if cell is None else cell.versus(highest.method, "psnr_db")
+    return told("psnr_db", pair) if pair is None else f"{told('psnr_db', pair)}, {pair.verdict}"
 
 
 def verdict() -> str:
-    """In how many cells ours is best, by measure, and who is in the others."""
-    found = scores()
-    told = [verdict_on(duels(found, name), MEASURES[name].title) for name in FIDELITY]
-    pairs = at_most_as_dear(found)
-    return wrapped(
-        "Of the cells (a model, a seed, a share of MACs) in which another method was measured too, "
-        f"`dipgo_fx` has {'; '.join(told)}. Of {len(pairs)} rows of other methods {len(lost(pairs))} have a "
-        "higher PSNR than the nearest row of `dipgo_fx` that keeps no more MACs than they do."
+    """In how many cells ours is ahead, by measure, as far as intervals tell."""
+    cells = own_cells()
+    judged = [cell for cell in cells if any(cell.seeds(name) for name in cell.others)]
+    text = (
+        f"In {out_of(len(judged), len(cells))} cells (a model and a share of the MACs) in which another "
+        "method was measured too, errors of the same single images of `dipgo_fx` and of another method were "
+        "kept."
     )
-
-
-def verdict_on(fought: Sequence[Duel], title: str) -> str:
-    """Return how many cells are won in one measure, and which are lost to whom."""
-    groups = grouped(lost(fought), lambda duel: (duel.other.label, duel.ours.model))
-    ahead = [f"{method} on the {NAMES[model]} at {places(own)}" for (method, model), own in groups.items()]
-    text = f"the best {title} in {out_of(won(fought), len(fought))}"
-    return f"{text}, behind {listed(ahead)}" if ahead else text
-
-
-def places(fought: Iterable[Duel]) -> str:
-    """Return shares of MACs, each with its seeds."""
-    shares = grouped(fought, lambda duel: duel.ours.asked)
-    return listed(
-        f"{percent(asked)} (seed{'s' * (len(own) > 1)} {listed(sorted(duel.ours.seed for duel in own))})"
-        for asked, own in shares.items()
+    if len(judged) < len(cells):
+        text += " Elsewhere nothing is said of who is better: the tables have values only."
+    if not judged:
+        return wrapped(text)
+    seeds = {len(cell.seeds(name)) for cell in judged for name in cell.others if cell.seeds(name)}
+    text += (
+        f" Over {span(seeds, 0)} seeds, a cell is won where the 95% interval of the paired difference is in "
+        "favour of `dipgo_fx` beside every other method, lost where it is against it beside any, else open."
     )
+    verdicts = {name: Counter(cell.verdict(name) for cell in judged) for name in COMPARED}
+    lines = [
+        [COMPARED[name].title, *(str(count[each]) for each in ("won", "open", "lost"))]
+        for name, count in verdicts.items()
+        if set(count) != {None}
+    ]
+    return f"{wrapped(text)}\n\n{grid(['measure', 'won', 'open', 'lost'], lines)}"
 
 
 def lost_cells() -> str:
-    """Table of all cells in which another method is closer to the unpruned samples."""
-    found = scores()
-    lines = [lost_line(name, duel) for name in FIDELITY for duel in lost(duels(found, name))]
-    return grid(("measure", "model", "seed", "MACs asked", "ahead", "its value", "`dipgo_fx`"), lines)
+    """Table of cells that are lost or open, and of those without intervals where another value is better."""
+    lines = [
+        pair_line(pair)
+        for name in FIDELITY
+        for cell in own_cells()
+        for pair in pairs(cell, name)
+        if pair.comparison.verdict != "won"
+    ]
+    lines += [value_line(name, duel) for name in FIDELITY for duel in unjudged(name)]
+    columns = ("measure", "model", "MACs asked", "other", "its value", "`dipgo_fx`", "difference", "verdict")
+    return grid(columns, lines)
 
 
-def lost_line(name: str, duel: Duel) -> list[str]:
-    """Return a line of the table of lost cells."""
+def pair_line(pair: Pair) -> list[str]:
+    """Return a line of a comparison."""
+    digits = COMPARED[pair.column].digits
+    other, ours = (f"{each:.{digits}f}" for each in (pair.comparison.other, pair.comparison.ours))
+    about = [MEASURES[pair.column].title, *place(pair.cell, pair.seeds)]
+    label = LABELS.get(pair.method, pair.method)
+    return [*about, label, other, ours, told(pair.column, pair.comparison), pair.comparison.verdict]
+
+
+def unjudged(name: str) -> list[Duel]:
+    """Return where the best other value is better and no interval can be made."""
+    found = behind(duels(scores(), name))
+    return [duel for duel in found if judged(duel, name) is None]
+
+
+def judged(duel: Duel, name: str) -> str | None:
+    """Return what the interval of a duel says, if there is one."""
+    return verdict_on(duel.other.model, duel.other.asked, duel.other.method, name)
+
+
+def value_line(name: str, duel: Duel) -> list[str]:
+    """Return a line of two values without an interval."""
     ours, other = duel.ours, duel.other
-    about = [MEASURES[name].title, NAMES[ours.model], str(ours.seed), percent(ours.asked)]
-    return [*about, remarked(other.label, other.remark), other.text(name), ours.text(name)]
+    asked = remarked(percent(ours.asked), f"seed {ours.seed}")
+    about = [MEASURES[name].title, NAMES[ours.model], asked]
+    label = remarked(other.label, other.remark)
+    return [*about, label, other.text(name), ours.text(name), NO_INTERVAL, "values only"]
 
 
 def held() -> str:
     """Rows of other methods beside the row of ours that is at most as dear."""
     found = scores()
-    pairs = at_most_as_dear(found)
+    held_against = at_most_as_dear(found)
+    higher = behind(held_against)
     shares = sorted({score.asked for score in found if score.method == OURS})
     text = (
-        f"Packages may keep {percent(OFF, 2)} of the MACs more than asked, and some keep less; `dipgo_fx` "
-        f"was measured at {listed(map(percent, shares))}. Of {len(pairs)} rows of other methods "
-        f"{len(lost(pairs))} have a higher PSNR than its nearest row that keeps no more MACs than they do"
+        f"Values, without intervals. Packages may keep {percent(OFF, 2)} of the MACs more than asked, and "
+        f"some keep less; `dipgo_fx` was measured at {listed(map(percent, shares))}. Of "
+        f"{len(held_against)} rows of other methods {len(higher)} have a higher PSNR than its "
+        "nearest row that keeps no more MACs than they do"
     )
-    behind = [held_text(duel) for duel in lost(pairs)]
-    return wrapped(f"{text}: {listed(behind)}." if behind else f"{text}.")
+    return wrapped(f"{text}: {listed(map(held_text, higher))}." if higher else f"{text}.")
 
 
 def held_text(duel: Duel) -> str:
@@ -123,7 +192,7 @@ def held_text(duel: Duel) -> str:
 def likeness() -> str:
     """Table of SSIM and feature distance of the first seed, ours beside the best other."""
     first = [score for score in scores() if score.seed == 0]
-    names = FIDELITY[1:]
+    names = ("ssim", "feature_distance")
     fought = {name: {(d.ours.model, d.ours.asked): d for d in duels(first, name)} for name in names}
     lines = []
     for model, asked in tabled():
@@ -134,11 +203,12 @@ def likeness() -> str:
 
 
 def pair(duel: Duel | None, name: str) -> list[str]:
-    """Return the best other value and ours, the better one bold."""
+    """Return the best other value and ours; bold is what an interval says is ahead."""
     if duel is None:
         return ["", ""]
-    other = bold(duel.other.text(name), duel.lead < 0)
-    return [remarked(other, duel.other.label, duel.other.remark), bold(duel.ours.text(name), duel.lead > 0)]
+    other = bold(duel.other.text(name), ahead(duel.other, name))
+    ours = bold(duel.ours.text(name), ahead(duel.ours, name))
+    return [remarked(other, duel.other.label, duel.other.remark), ours]
 
 
 def seeds() -> str:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
+from benchmarks import peers, plans
+from benchmarks.quality import comparing
+from benchmarks.quality.comparing import Cell
+from benchmarks.quality.image_store import ImageStore
+from benchmarks.quality.rows import Row as QualityRow
+from benchmarks.results_store import ResultStore
 from benchmarks.tables import RESULTS
 
 from .words import percent
@@ -23,6 +30,13 @@ LABELS = {
     "uniform, linear": "uniform linear plans",
     "uniform, reuse": "uniform repeating plans",
 }
+FITTED = (plans.FITTED_EVENLY, plans.FITTED_BY_SENSITIVITY, plans.FITTED_BY_PROGRAMMING)
+LEARNED = (
+    *(method.name for method in peers.METHODS if method.package == "none"),
+    *(plan.name for plan in FITTED),
+)
+"""Learned samplers, written for these benchmarks as no package has them: as samplers, and as plans."""
+
 ASKED = (0.5, 0.3, 0.2)  # of MACs asked for, in the tables
 OFF = 0.0125  # a kept share that is farther from the one asked for is told; packages may exceed it by as much
 Row = dict[str, str]
@@ -39,13 +53,15 @@ class Measure:
 
 MEASURES = {
     "psnr_db": Measure("PSNR", max, 1),
+    "psnr_mean_db": Measure("mean PSNR", max, 1),
+    "psnr_low_db": Measure("lowest 5% of PSNR", max, 1),
     "ssim": Measure("SSIM", max, 4),
     "feature_distance": Measure("feature distance", min, 4),
-    "fid_like": Measure("FID-like", min, 0),
+    "converged_psnr_db": Measure("PSNR to the converged images", max, 1),
     "class_accuracy": Measure("share recognised", max, 3),
 }
-FIDELITY = ("psnr_db", "ssim", "feature_distance")  # to the unpruned samples of the same noise
-OTHERS = ("fid_like_low", "fid_like_high", "search_full_runs")
+FIDELITY = tuple(name for name in MEASURES if name != "class_accuracy")  # to samples of the same noise
+OTHERS = ("search_full_runs", "search_seconds", "search_calls", "search_images", "held_out_samples")
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,9 @@ class Score:
 
 
 def read(name: str) -> list[Row]:
-    """Return the rows of a CSV file in results/."""
+    """Return the rows of a CSV file in results/; there are none without a file."""
+    if not (RESULTS / f"{name}.csv").exists():
+        return []
     with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
@@ -98,7 +116,22 @@ def numbers(rows: Iterable[Row], column: str) -> list[float]:
 
 def scores() -> list[Score]:
     """Return the measurements of quality.csv with DDIM at 20 steps."""
-    return [score_of(row) for row in chosen(read("quality"), scheduler="DDIM", steps="20", error="")]
+    return [score_of(row) for row in measured() if row["error"] == ""]
+
+
+def measured() -> list[Row]:
+    """Return the rows of quality.csv with DDIM at 20 steps; of rows of one measurement the last."""
+    rows = chosen(read("quality"), scheduler="DDIM", steps="20")
+    key = ("model", "method", "ratio_asked", "seed")
+    return list({tuple(row[name] for name in key): row for row in rows}.values())
+
+
+@cache
+def cells() -> list[Cell]:
+    """Return the cells of quality.csv with DDIM at 20 steps, with what was kept of their images."""
+    rows = ResultStore(RESULTS / "quality.csv", QualityRow).rows()
+    here = [row for row in rows if row.model in NAMES and (row.scheduler, row.steps) == ("DDIM", 20)]
+    return comparing.cells(here, ImageStore(RESULTS))
 
 
 def pruned() -> list[Score]:
@@ -108,6 +141,6 @@ def pruned() -> list[Score]:
 
 def score_of(row: Row) -> Score:
     """Return a row of quality.csv as numbers."""
-    values = {name: float(row[name]) for name in (*MEASURES, *OTHERS) if row[name]}
+    values = {name: float(row[name]) for name in (*MEASURES, *OTHERS) if row.get(name)}
     asked = round(1 - float(row["ratio_asked"]), 6)
     return Score(row["model"], int(row["seed"]), row["method"], asked, float(row["macs_kept"]), values)

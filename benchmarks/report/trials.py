@@ -9,7 +9,7 @@ from benchmarks.tables import grouped
 from .results import NAMES, Row, read
 from .words import remarked, wrapped
 
-FORMS = {  # how a trial's values are written, by measure; FID-like is left to the file
+FORMS = {  # how a trial's values are written, by measure
     "PSNR": "{}",
     "PSNR change": "{}",
     "PSNR difference": "{}",

@@ -10,13 +10,17 @@ import torch
 
 from benchmarks import speed
 from benchmarks.command_line import CommandLine
+from benchmarks.kept_tables import beside_earlier
 from benchmarks.tables import Row, Table, write
 
 from .loops import guidance_rows, wall_rows
-from .startup import import_rows, trace_rows
+from .startup import growth_rows, import_rows, trace_rows
 from .subjects import FULL, SMALL, SUBJECTS, Subject
 
 PARTS = ("trace", "wall", "guidance", "import")
+TRACE_NOTE = (
+    "`median CPU s`: of the processor, which tells more than the wall where others use the machine too."
+)
 SMOKE = {"repeats": 1, "traces": 1, "steps": 6, "trace_steps": 4}
 
 
@@ -24,7 +28,9 @@ def tables(options: argparse.Namespace) -> Iterator[Table]:
     """Measure the asked parts, a table each, or one a model."""
     if "trace" in options.parts:
         rows = trace_rows(options.traces, options.trace_steps)
-        yield Table("Tracing on the meta device", rows, name="trace")
+        yield Table("Tracing on the meta device", rows, TRACE_NOTE, "trace")
+        rows = growth_rows(options.traces, options.trace_steps)
+        yield Table("Tracing by the number of steps", rows, TRACE_NOTE, "trace-steps")
     if "wall" in options.parts:
         yield from by_model(options, "wall", "Wall time", wall_rows, wall_note(options))
     if "guidance" in options.parts:
@@ -83,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure the asked parts and write the tables."""
     options = arguments(argv)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    print(write("speed", "Speed", list(tables(options)), options.out))
+    found = beside_earlier(options.out / "speed.md", list(tables(options)))
+    print(write("speed", "Speed", found, options.out))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
 import diffusers as d
 import torch
-from tqdm import tqdm
 
 from benchmarks.tables import Row
 from dipgo_fx import Loop, Plan, trace
@@ -20,9 +17,9 @@ from dipgo_fx.denoise import denoise, prepared
 from dipgo_fx.passes import Backup
 from dipgo_fx.placement import Placement, Runs
 
+from .clocks import Run, interleaved
 from .subjects import Subject
 
-Run = Callable[[], torch.Tensor]
 EAGER, TRACED = "eager loop", "traced loop"
 
 
@@ -115,18 +112,6 @@ def _rows(model: str, steps: int, contestants: dict[str, Contestant], repeats: i
         {"model": model, "steps": steps, "loop": name, **_timed(seconds[name], base, contestant.kept)}
         for name, contestant in contestants.items()
     ]
-
-
-def interleaved(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
-    """Return the seconds of every run by round; a first round warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for number in tqdm(range(repeats + 1), unit="round", leave=False):
-        for name in list(runs)[:: 1 if number % 2 else -1]:
-            start = time.perf_counter()
-            runs[name]()
-            if number:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def _timed(seconds: list[float], base: list[float], kept: float) -> Row:

@@ -1,4 +1,4 @@
-"""Seconds before anything runs: tracing the paper's largest loops, importing."""
+"""Seconds before anything runs: tracing large loops, and loops of ever more steps, and importing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
+from diffusers import EulerDiscreteScheduler
 from tqdm import tqdm
 
-from benchmarks.architectures import SETTINGS, Setting
+from benchmarks.architectures import ARCHITECTURES, Setting, example_inputs
 from benchmarks.tables import Row
 from dipgo_fx import trace
 
-TRACED = ("sd15", "dit")
+TRACED = {"sd15": 50, "dit": 250, "sdxl": 50, "flux": 50}
+"""Models, and steps of their loops."""
+SCHEDULERS = {"sdxl": EulerDiscreteScheduler}
+"""Where it is not the one of the paper's table."""
+LINEAR = ("dit", (50, 100, 250, 1000))
+"""The model and the step counts that tell how tracing grows."""
 TRACE_SECONDS = 5.0
 IMPORTED = ("torch", "diffusers", "dipgo_fx")
 # A fresh interpreter times its own import, so starting Python is not part of it.
@@ -23,18 +29,35 @@ IMPORT_TIMER = "import time; t = time.perf_counter(); import {}; print(time.perf
 
 
 def trace_rows(repeats: int, steps: int | None) -> list[Row]:
-    """Time tracing on the meta device, at the paper's numbers of steps or others."""
-    settings = (SETTINGS[name] for name in TRACED)
-    return [trace_row(replace(each, steps=steps or each.steps), repeats) for each in settings]
+    """Time tracing on the meta device, at the steps of `TRACED` or others."""
+    settings = (
+        replace(
+            ARCHITECTURES[name],
+            steps=steps or own,
+            scheduler=SCHEDULERS.get(name, ARCHITECTURES[name].scheduler),
+        )
+        for name, own in TRACED.items()
+    )
+    return [trace_row(setting, repeats) for setting in settings]
+
+
+def growth_rows(repeats: int, steps: int | None) -> list[Row]:
+    """Time tracing one model at ever more steps, or at so many and twice as many."""
+    name, counts = LINEAR
+    wanted = (steps, 2 * steps) if steps else counts
+    rows = [trace_row(replace(ARCHITECTURES[name], steps=count), repeats) for count in wanted]
+    return [{key: cell for key, cell in row.items() if key != "asked s"} for row in rows]
 
 
 def trace_row(setting: Setting, repeats: int) -> Row:
-    """Time tracing one model."""
+    """Time tracing one model, as a user traces it who gives examples of its inputs."""
     model, scheduler = setting.build(), setting.scheduler()
+    conditioning = example_inputs(model)
+    sample = conditioning.pop("sample")
     seconds, processor, nodes = [], [], 0
     for _ in tqdm(range(repeats), desc=f"trace {setting.name}", leave=False):
         start, busy = time.perf_counter(), time.process_time()
-        loop = trace(model, scheduler, setting.steps)
+        loop = trace(model, scheduler, setting.steps, sample=sample, conditioning=conditioning)
         seconds.append(time.perf_counter() - start)
         processor.append(time.process_time() - busy)
         nodes = len(loop.graph.nodes)

@@ -49,7 +49,7 @@ def test_the_unpruned_loop_is_like_itself(scheduler: str) -> None:
     assert found.psnr_db == float("inf")
     assert found.ssim == pytest.approx(1)
     assert found.class_accuracy is not None
-    assert found.fid_like is None
+    assert found.feature_distance is None
 
 
 def test_evaluators_share_samples_and_no_account() -> None:

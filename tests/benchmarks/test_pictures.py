@@ -23,12 +23,12 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[plt.Figure]:
 
 
 def test_ours_is_drawn_over_the_others(figures: list[plt.Figure]) -> None:
-    """And stands first in the legend; the unpruned loop is a line of its own."""
+    """And stands first in the legend."""
     lines = {name: [(0.2, 20.0), (0.5, 30.0)] for name in ("a", "ours", "b")}
-    pictures.pareto(lines, "PSNR", "title", Path(), "ours", base=25.0)
+    pictures.pareto(lines, "PSNR", "title", Path(), "ours")
     axis = figures[0].axes[0]
     legend = axis.get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["ours", "a", "b", "unpruned"]
+    assert [text.get_text() for text in legend.get_texts()] == ["ours", "a", "b"]
     highest = max(axis.get_lines(), key=lambda line: line.get_zorder())
     assert highest.get_color() == pictures.OURS
     assert legend.get_lines()[0].get_color() == pictures.OURS

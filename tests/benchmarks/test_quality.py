@@ -9,14 +9,20 @@ import pytest
 
 from benchmarks.quality import measuring, tables
 from benchmarks.quality.__main__ import main
+from benchmarks.quality.image_store import ImageStore
+from benchmarks.quality.measuring import Stores
 from benchmarks.quality.rows import Row
 from benchmarks.results_store import ResultStore
+from benchmarks.statistics import told
 from benchmarks.tables import RESULTS, markdown
 
 COLUMNS = (
-    "model,scheduler,steps,method,ratio_asked,macs_kept,macs_kept_without_attention,psnr_db,ssim,"
-    "feature_distance,fid_like,fid_like_low,fid_like_high,kid_like,class_accuracy,search_full_runs,"
-    "held_out_samples,search_samples,tuning_samples,seed,error"
+    "model,scheduler,steps,method,ratio_asked,macs_kept,macs_kept_without_attention,psnr_db,psnr_mean_db,"
+    "psnr_median_db,psnr_low_db,psnr_worst_db,clamped_psnr_db,clamped_psnr_mean_db,clamped_psnr_median_db,"
+    "clamped_psnr_low_db,clamped_psnr_worst_db,ssim,feature_distance,converged_psnr_db,"
+    "converged_psnr_mean_db,class_accuracy,search_full_runs,search_seconds,search_calls,search_images,"
+    "held_out_samples,search_samples,tuning_samples,settings_tried,settings_failed,converged_steps,"
+    "row_seconds,seed,error"
 )
 METHODS = ("fewer steps", "DeepCache", "uniform, reuse")
 STEPS, RATIO, SAMPLES, TUNING, CALIBRATION = "4", "0.5", "6", "2", "4"
@@ -24,7 +30,18 @@ STEPS, RATIO, SAMPLES, TUNING, CALIBRATION = "4", "0.5", "6", "2", "4"
 
 def tiny(out: Path, *methods: str) -> None:
     """Run the smoke benchmark, smaller still."""
-    few = ["--samples", SAMPLES, "--tune", TUNING, "--calibration", CALIBRATION, "--full-runs", "2"]
+    few = [
+        "--samples",
+        SAMPLES,
+        "--tune",
+        TUNING,
+        "--calibration",
+        CALIBRATION,
+        "--full-runs",
+        "2",
+        "--converged-steps",
+        "5",
+    ]
     what = ["--models", "digits-dit", "--methods", *methods, "--ratios", RATIO, "--steps", STEPS]
     main(["--smoke", "--plots", "--out", str(out), *few, *what])
 
@@ -54,7 +71,11 @@ def test_every_measurement_is_a_row_with_all_columns(out: Path) -> None:
         assert float(row["psnr_db"]) > 5
         assert 0 < float(row["ssim"]) < 1
         assert 0 <= float(row["class_accuracy"]) <= 1
-        assert row["error"] == row["fid_like"] == ""
+        assert row["error"] == row["feature_distance"] == ""
+        assert float(row["psnr_worst_db"]) <= float(row["psnr_low_db"]) <= float(row["psnr_median_db"])
+        assert float(row["search_calls"]) > 0
+        assert float(row["search_images"]) > 0
+        assert float(row["row_seconds"]) >= 0
     assert float(rows["unpruned"]["psnr_db"]) == float("inf")
     assert float(rows["unpruned"]["macs_kept"]) == 1
 
@@ -65,7 +86,7 @@ def test_every_measurement_is_a_row_with_all_columns(out: Path) -> None:
         ("unpruned", (SAMPLES, "", "")),
         ("fewer steps", (SAMPLES, "", TUNING)),
         ("uniform, reuse", (SAMPLES, CALIBRATION, "")),
-        ("DeepCache", ("", "", "")),
+        ("DeepCache", (SAMPLES, "", "")),
     ],
 )
 def test_a_row_says_how_many_samples_it_stands_on(out: Path, method: str, counts: tuple[str, ...]) -> None:
@@ -97,6 +118,34 @@ def test_what_is_there_is_not_measured_again(out: Path, monkeypatch: pytest.Monk
         tiny(out, "uniform, linear")
 
 
+def test_statistics_are_those_of_the_images_that_are_kept(out: Path) -> None:
+    """So that they can be made again without a run."""
+    for row in ResultStore(out / "quality.csv", Row).rows():
+        if not row.error:
+            errors = ImageStore(out).of(row)
+            assert errors is not None
+            for name, value in told(errors).items():
+                assert getattr(row, name) == (None if value is None else pytest.approx(value, rel=1e-4))
+
+
+def test_rows_without_images_or_of_fewer_are_measured_again(out: Path) -> None:
+    """A row stands for as many images as it has, and an error for as many as it was tried on."""
+    row = ResultStore(out / "quality.csv", Row).rows()[0]
+    stores = Stores.in_folder(out)
+    assert row.key in stores.measured(int(SAMPLES))
+    assert stores.measured(int(SAMPLES) + 1) == set()
+    assert Stores(stores.rows, ImageStore(out / "elsewhere")).measured(1) == {
+        row.key for row in stores.rows.rows() if row.error
+    }
+
+
+def test_distances_need_thousands_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fewer are refused."""
+    with pytest.raises(SystemExit):
+        main(["--frechet", "96", "--out", str(tmp_path)])
+    assert "at least 5000 images, got 96" in capsys.readouterr().err
+
+
 def test_files_of_other_processes_merge_once(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,13 +156,15 @@ def test_files_of_other_processes_merge_once(
     file = out / "quality.csv"
     assert told == [f"{file}: {1 + len(METHODS)} new rows", f"{file}: 0 new rows"]
     assert (tmp_path / "quality.csv").read_text() == (out / "quality.csv").read_text()
+    for row in ResultStore(out / "quality.csv", Row).rows():
+        assert (ImageStore(tmp_path).of(row) is None) == bool(row.error)
 
 
-def test_tables_and_pictures_show_the_best_of_each_column(out: Path) -> None:
-    """The highest PSNR is bold, and there are pictures."""
+def test_tables_and_pictures_show_what_was_measured(out: Path) -> None:
+    """Every method has its value, and there are pictures."""
     text = (out / "quality.md").read_text()
-    best = max(float(cells(out)[method]["psnr_db"]) for method in ("fewer steps", "uniform, reuse"))
-    assert f"**{best:.2f}**" in text
+    for method in ("fewer steps", "uniform, reuse"):
+        assert f"| {method} | {float(cells(out)[method]['psnr_db']):.2f} |" in text
     assert {file.suffix for file in out.iterdir() if file.is_file()} == {".csv", ".md", ".png"}
 
 
@@ -123,8 +174,8 @@ def test_seeds_are_not_mixed() -> None:
         Row("m", "DDIM", 20, method, 0.5, macs_kept=0.5, psnr_db=psnr, seed=seed)
         for method, psnr, seed in (("ours", 30.0, 0), ("theirs", 29.0, 0), ("ours", 40.0, 1))
     ]
-    text = markdown(tables.TITLE, tables.parts(rows))
-    assert "| ours | **30.00** |" in text
+    text = markdown(tables.TITLE, tables.parts(rows, ImageStore(Path())))
+    assert "| ours | 30.00 |" in text
     assert "| theirs | 29.00 |" in text
     assert "| ours | 35.0 (30.0 to 40.0) |" in text
     assert "| theirs | 29.0" not in text.split("over seeds")[1]
@@ -133,6 +184,6 @@ def test_seeds_are_not_mixed() -> None:
 def test_the_stored_tables_are_those_of_the_stored_rows() -> None:
     """After a change of results/quality.csv its tables have to be drawn anew."""
     rows = ResultStore(RESULTS / "quality.csv", Row).rows()
-    drawn = markdown(tables.TITLE, tables.parts(rows), tables.GUIDE)
+    drawn = markdown(tables.TITLE, tables.parts(rows, ImageStore(RESULTS)), tables.GUIDE)
     stored = (RESULTS / "quality.md").read_text(encoding="utf-8")
-    assert drawn.partition("\n\nColumns")[2] == stored.partition("\n\nColumns")[2]
+    assert drawn.partition("\n\nShares")[2] == stored.partition("\n\nShares")[2]

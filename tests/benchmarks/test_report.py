@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks.report import blocks, comparing, lint, quality, trials, words
+from benchmarks.metrics import ImageErrors
+from benchmarks.quality.comparing import Cell
+from benchmarks.quality.rows import Row
+from benchmarks.report import blocks, comparing, lint, quality, standing, trials, words
 from benchmarks.report.__main__ import main
 from benchmarks.report.comparing import Duel
 from benchmarks.report.results import OURS, UNPRUNED, Score
@@ -105,15 +109,15 @@ def test_check_fails_and_shows_the_difference(
 # -- counting
 
 
-def test_a_lost_cell_is_reported_as_lost() -> None:
+def test_a_better_value_of_another_method_is_reported() -> None:
     """The best other method of a cell counts, and is named with share and seed."""
     rows = [score(OURS, 30.0), score("TaylorSeer", 31.0), score("fewer steps", 20.0)]
-    rows += [score(OURS, 30.0, seed=1), score("TaylorSeer", 29.0, seed=1)]
+    rows += [score(OURS, 30.0, seed=1), score("TaylorSeer", 29.0, seed=1), score("dipgo_fx default", 99.0)]
     fought = comparing.duels(rows, "psnr_db")
     assert [(duel.other.method, duel.lead) for duel in fought] == [("TaylorSeer", -1.0), ("TaylorSeer", 1.0)]
-    text = quality.verdict_on(fought, "PSNR")
-    assert text == "the best PSNR in 1 of 2, behind TaylorSeer on the digits DiT at 50% (seed 0)"
-    assert quality.lost_line("psnr_db", fought[0])[-3:] == ["TaylorSeer", "31.0", "30.0"]
+    assert comparing.behind(fought) == fought[:1]
+    line = ["PSNR", "digits DiT", "50% (seed 0)", "TaylorSeer", "31.0", "30.0", "no interval", "values only"]
+    assert quality.value_line("psnr_db", fought[0]) == line
 
 
 def test_less_is_better_where_it_is() -> None:
@@ -122,11 +126,10 @@ def test_less_is_better_where_it_is() -> None:
     assert duel.lead < 0
 
 
-def test_a_tie_is_neither_won_nor_lost() -> None:
-    """Equal values are nobody's."""
+def test_equal_values_are_nobodys() -> None:
+    """A tie is not reported."""
     fought = comparing.duels([score(OURS, 30.0), score("TaylorSeer", 30.0)], "psnr_db")
-    assert comparing.won(fought) == 0
-    assert comparing.lost(fought) == []
+    assert comparing.behind(fought) == []
 
 
 def test_a_cell_without_others_does_not_count() -> None:
@@ -144,10 +147,55 @@ def test_kept_shares_are_compared_too() -> None:
     assert comparing.at_most_as_dear([*ours, score("TaylorSeer", 26.0, asked=0.3)]) == []
 
 
-def test_a_table_shows_who_is_best_and_what_was_kept() -> None:
-    """The best of a row is bold, whoever has it; a share far from the one asked for is told."""
+def test_a_table_shows_values_and_what_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without errors of single images nothing is bold; a share far from the one asked for is told."""
+    monkeypatch.setattr(standing, "cells", list)
     rows = [score(OURS, 30.0), score("TaylorSeer", 31.0, kept=0.4), score("MagCache", 22.0)]
-    assert quality.psnr_cells(rows) == ["", "", "", "**31.0** (TaylorSeer, keeps 40%)", "", "30.0"]
+    line = dict(zip([*quality.COLUMNS, "difference"], quality.psnr_cells(rows), strict=True))
+    told = {"cache": "31.0 (TaylorSeer, keeps 40%)", "`dipgo_fx`": "30.0", "difference": "no interval"}
+    assert {name: text for name, text in line.items() if text} == told
+
+
+@pytest.mark.parametrize(
+    ("factor", "ours", "cache", "verdict"),
+    [(0.1, "**30.0**", "31.0", "won"), (1.0, "30.0", "31.0", "open"), (10.0, "30.0", "**31.0**", "lost")],
+)
+def test_bold_is_what_an_interval_says(
+    monkeypatch: pytest.MonkeyPatch, factor: float, ours: str, cache: str, verdict: str
+) -> None:
+    """Whatever the values of the first seed are."""
+    monkeypatch.setattr(standing, "cells", lambda: [cell(factor)])
+    rows = [score(OURS, 30.0), score("TaylorSeer", 31.0)]
+    line = dict(zip([*quality.COLUMNS, "difference"], quality.psnr_cells(rows), strict=True))
+    assert (line["`dipgo_fx`"], line["cache"]) == (ours, f"{cache} (TaylorSeer)")
+    assert line["difference"].endswith(f", {verdict}")
+
+
+def test_lost_and_open_cells_stand_in_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the interval; what is won does not, but is counted."""
+    monkeypatch.setattr(quality, "scores", list)
+    for factor, verdict in ((1.0, "open"), (10.0, "lost"), (0.1, "won")):
+        cells = [cell(factor)]
+        monkeypatch.setattr(standing, "cells", lambda cells=cells: cells)
+        listed = "| PSNR | digits DiT | 50% (2 seeds) | TaylorSeer |" in quality.lost_cells()
+        assert listed == (verdict != "won")
+        counts = {"won": "1 | 0 | 0", "open": "0 | 1 | 0", "lost": "0 | 0 | 1"}
+        assert f"| SSIM | {counts[verdict]} |" in quality.verdict()
+
+
+def cell(factor: float) -> Cell:
+    """Return a cell of two seeds in which our errors are some times those of TaylorSeer."""
+    scale = {OURS: factor, "TaylorSeer": 1.0}
+    rows = {
+        name: {seed: Row("digits-dit", "DDIM", 20, name, 0.5, seed=seed) for seed in (0, 1)} for name in scale
+    }
+    return Cell(rows, {name: {seed: errors(seed, by) for seed in (0, 1)} for name, by in scale.items()})
+
+
+def errors(seed: int, factor: float) -> ImageErrors:
+    """Return errors of twenty images."""
+    made = torch.rand((20,), generator=torch.Generator().manual_seed(seed)).double() * 1e-3 * factor
+    return ImageErrors(made, made, 1 - made, made, torch.ones(20).double(), made)
 
 
 def test_seeds_are_averaged() -> None:

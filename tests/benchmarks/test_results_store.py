@@ -50,6 +50,12 @@ def test_rows_survive_the_file(store: ResultStore[Row]) -> None:
     assert store.file.read_text().splitlines()[0] == "name,count,score,samples,error"
 
 
+def test_what_was_measured_anew_counts(store: ResultStore[Row]) -> None:
+    """Of rows with one key the last one is read."""
+    store.add(Row("c", 2, 1.5))
+    assert store.rows() == [ROWS[0], Row("c", 2, 1.5)]
+
+
 def test_reading_makes_no_file(tmp_path: Path) -> None:
     """Without a file there are no rows, and none appears."""
     store = ResultStore(tmp_path / "rows.csv", Row)

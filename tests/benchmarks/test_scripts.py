@@ -14,7 +14,7 @@ from benchmarks.__main__ import SCRIPTS, about
 
 FOLDER = Path(benchmarks.__file__).parent
 WRITTEN = {
-    "quality": {"quality.csv", "quality.md"},
+    "quality": {"quality.csv", "quality.md", "quality-images"},
     "ablations": {"ablations.csv", "ablations.md"},
     "peers": {"peers.md", "peers-digits-dit.csv"},
     "search_cost": {
@@ -26,9 +26,23 @@ WRITTEN = {
     "macs": {"macs.md", "macs-paper.csv"},
     "coverage": {"coverage.md", "coverage.csv", "coverage-counts.csv"},
     "enabled": {"enabled.md", "enabled-overhead.csv", "enabled-held.csv"},
-    "speed": {"speed.md", "speed-trace.csv", "speed-wall-unet.csv", "speed-guidance-dit.csv"},
+    "speed": {
+        "speed.md",
+        "speed-trace.csv",
+        "speed-trace-steps.csv",
+        "speed-wall-unet.csv",
+        "speed-guidance-dit.csv",
+    },
     "compiling": {"compiling.md", "compiling-dit.csv"},
-    "real_size": {"real_size.md", "real_size-dit.csv", "real_size-search.csv", "real_size-path.csv"},
+    "real_size": {
+        "real_size.md",
+        "real_size-efficiency.png",
+        "speed.csv",
+        "real_size-memory.csv",
+        "real_size-memory-steps.csv",
+        "real_size-search.csv",
+        "real_size-path.csv",
+    },
     "report": {"README.md", "benchmarks"},
     "train_digits": {"README.md", "training.json", "digits-classifier.safetensors", "digits-dit"},
     "reference.data": {"fashion-mnist", "emoji"},

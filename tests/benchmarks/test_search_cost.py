@@ -1,30 +1,11 @@
-"""The peak of live tensor bytes."""
+"""What a step of a search has alive."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
 from benchmarks.cases import Case
-from benchmarks.search_cost import STEPS_OF_A_SEARCH, LiveBytes, memory, newton_step
-
-KILO = 250  # float32 values of 1000 bytes
-
-
-def test_the_peak_is_of_what_lives_together() -> None:
-    """What is gone does not count, views do not count twice, and what was there before does not count."""
-    before = torch.ones(KILO)
-    with LiveBytes() as live:
-        first = torch.ones(3 * KILO)
-        view = first[:KILO].reshape(10, -1)
-        assert (live.current, live.peak) == (3000, 3000)
-        del first, view
-        assert live.current == 0
-        second = before + 1
-        third = second * 2
-        assert live.current == 2000
-        third.add_(before)
-    assert live.peak == 3000
+from benchmarks.search_cost import STEPS_OF_A_SEARCH, memory, newton_step
 
 
 @pytest.mark.long

@@ -54,6 +54,7 @@ def searched(model: nn.Module) -> dipgo_fx.PrunedLoop:
     return dipgo_fx.prune(model, scheduler, 0.5, num_inference_steps=4, config=config, progress=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "keep"),
     [
@@ -83,4 +84,16 @@ def test_a_search_goes_by_the_weights_that_the_model_computes_with(
     x, inputs = zoo.sample(name, 2), zoo.conditioning(name, 2)
     with awake(model):
         assert torch.equal(found(x, **inputs), expected(x, **inputs))
+    assert [(p.device, p.dtype) for p in model.parameters()] == before
+
+
+@pytest.mark.parametrize("keep", [sequential, cast])
+def test_a_loop_is_recorded_from_weights_elsewhere(keep: Callable[[Any], None]) -> None:
+    """As it would be with the weights at hand; afterwards they are where they were."""
+    plain = zoo.model("dit")
+    model = copy.deepcopy(plain)
+    keep(model)
+    before = [(p.device, p.dtype) for p in model.parameters()]
+    loops = [dipgo_fx.trace(each, zoo.SCHEDULERS["ddim"](), 3) for each in (plain, model)]
+    assert [str(loop.graph) for loop in loops[:1]] == [str(loop.graph) for loop in loops[1:]]
     assert [(p.device, p.dtype) for p in model.parameters()] == before

@@ -32,6 +32,7 @@ def searched(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[dipgo_fx.Plan,
     return plan, batches[0]
 
 
+@pytest.mark.long
 def test_prompts_are_encoded_in_turn_where_memory_runs_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from benchmarks.cases import Case
-from benchmarks.peers import FIRST_BLOCK, PeerSampler, Setting, Task
+from benchmarks.peers import FIRST_BLOCK, SEACACHE, TAYLORSEER, PeerSampler, Setting, Task, outcome_of
 from benchmarks.peers.core import ActsOnNothing
 from benchmarks.peers.diffusers_caches import mag_ratios, pab_settings, patterns, taylor_settings
 
@@ -57,3 +57,30 @@ def test_a_high_threshold_skips_more() -> None:
         kept.append(sampler.macs.total / task.full.total)
     assert kept[0] == 1
     assert kept[1] < 0.4
+
+
+@pytest.mark.parametrize("part", ["branch", "block", "lite"])
+def test_all_parts_run_where_transformers_return_tuples(part: str) -> None:
+    """The hook cannot give a tuple of one back, so it is put on what is inside."""
+    task = task_of("emoji-unet")
+    knobs = {"interval": 2, "order": 1, "warmup": 1, "modules": part}
+    sampler = PeerSampler(task, TAYLORSEER, Setting(knobs, patterns(task.model, part)))
+    outcome = outcome_of(sampler, task.sample, task.conditioning, task.target)
+    assert outcome.error == ""
+    assert outcome.kept < 1
+
+
+def test_seacache_repeats_what_changes_little() -> None:
+    """And nothing below a threshold of 0; it has no blocks in a U-Net and says so."""
+    kept = []
+    for threshold in (0.0, 1e6):
+        task = task_of("digits-dit")
+        knobs = {"threshold": threshold, "max_consecutive_cached": 0, "cache_end_steps": 0}
+        sampler = PeerSampler(task, SEACACHE, Setting(knobs))
+        sampler(task.sample, **task.conditioning)
+        kept.append(sampler.macs.total / task.full.total)
+    assert kept[0] == 1
+    assert kept[1] < 0.5
+    task = task_of("digits-unet")
+    outcome = outcome_of(PeerSampler(task, SEACACHE, Setting()), task.sample, task.conditioning, task.target)
+    assert "no repeated transformer blocks" in outcome.error

@@ -1,4 +1,4 @@
-"""Fewer steps: which are tried, and what DDIM does at any of them."""
+"""Fewer steps: which are tried, and grids that start where the loop does."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from benchmarks.cases import Case
-from benchmarks.peers import NOTHING, SUBSET, PeerSampler, Setting, Task
-from benchmarks.peers.samplers import SubsetDDIM, counts, fitting, search_subset, spacings, subset
+from benchmarks.peers import FEWER, NOTHING, PeerSampler, Setting, Task
+from benchmarks.peers.grids import grids
+from benchmarks.peers.samplers import by_share, counts, fitting, settings, spacings
 
 pytestmark = pytest.mark.long
 
@@ -38,52 +38,30 @@ def test_other_spacings_are_tried_where_asked(task: Task) -> None:
     assert [each["steps"] for each in tried if each["spacing"] == "trailing"] == [3, 1]
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
-@pytest.mark.parametrize("clips", [False, True])
-def test_ddim_over_a_list_is_ddim(prediction: str, clips: bool) -> None:
-    """Over the timesteps of the stock class it takes the stock class's steps."""
-    stock = DDIMScheduler(prediction_type=prediction, clip_sample=clips, beta_schedule="squaredcos_cap_v2")
-    stock.set_timesteps(STEPS)
-    own = SubsetDDIM.from_config(stock.config)
-    own.set_subset([int(step) for step in stock.timesteps])
-    sample, output = torch.randn(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    for timestep in stock.timesteps:
-        expected = stock.step(output, timestep, sample).prev_sample
-        torch.testing.assert_close(own.step(output, timestep, sample)[0], expected)
+def test_some_grids_start_where_the_loop_does(task: Task) -> None:
+    """Stock spacings of few steps start elsewhere; all of these at the loop's first timestep, and fall."""
+    first = float(task.scheduler.from_config(task.scheduler.config).config.num_train_timesteps // STEPS * 5)
+    found = grids(task, 3)
+    assert len(found) > 8
+    for timesteps in found.values():
+        assert timesteps[0] == pytest.approx(first)
+        assert list(timesteps) == sorted(timesteps, reverse=True)
+        assert len(timesteps) == 3
+    tried = [setting.data for setting in settings(task) if setting.data is not None]
+    assert set(found.values()) <= set(tried)
 
 
-def test_every_step_of_the_loop_is_the_loop(task: Task) -> None:
-    """The whole set of timesteps changes nothing, and a part of it costs its share."""
-    chosen = Setting({"solver": "same"}, tuple(range(STEPS)))
-    sampler = PeerSampler(task, SUBSET, chosen)
+def test_the_loop_on_a_grid_of_its_own_is_the_loop(task: Task) -> None:
+    """All of its timesteps in the linear form give its samples, at its cost."""
+    own = tuple(float(t) for t in FEWER.scheduler(task, Setting({"steps": STEPS, "spacing": None})).timesteps)
+    sampler = PeerSampler(task, FEWER, Setting({"steps": STEPS, "grid": "own"}, own))
     torch.testing.assert_close(sampler(task.sample, **task.conditioning), task.target, rtol=0, atol=1e-5)
     assert sampler.macs == task.full
-    few = PeerSampler(task, SUBSET, Setting({"solver": "DPM-Solver++"}, (0, 2, 4)))
-    few(task.sample, **task.conditioning)
-    assert few.macs.total * 2 == task.full.total
 
 
-def test_a_scheduler_without_timesteps_of_ones_own_says_so(task: Task) -> None:
-    """Where it has none, the error names the class; where it has, they are taken."""
-    setting = Setting({"solver": "same"}, (0, 2))
-    euler = replace(task, scheduler=EulerDiscreteScheduler.from_config(task.scheduler.config))
-    assert len(subset(euler, setting).timesteps) == 2
-    pndm = replace(task, scheduler=Case("digits-dit", STEPS, "PNDM").scheduler)
-    with pytest.raises(NotImplementedError, match=r"PNDMScheduler\.set_timesteps takes no timesteps"):
-        subset(pndm, setting)
-
-
-def test_a_search_ends_where_no_move_helps_or_its_budget_does(task: Task) -> None:
-    """It finds as many steps as it was asked for, no worse than even ones."""
-
-    def error(chosen: tuple[int, ...]) -> float:
-        sampler = PeerSampler(task, SUBSET, Setting({"solver": "same"}, chosen))
-        return float((sampler(task.sample, **task.conditioning) - task.target).square().mean())
-
-    found = search_subset(task, 2, "same")
-    assert len(found) == 2
-    assert error(found) <= error((0, 3))
-    assert error(search_subset(replace(task, full_runs=0.1), 2, "same")) >= error(found)
+def test_shares_of_the_same_number_are_tried_once(task: Task) -> None:
+    """As the largest of them."""
+    assert by_share(replace(task, asked=(0.5, 0.55, 0.2))) == {0.55: 3, 0.2: 1}
 
 
 def test_nothing_is_no_scheduler_of_its_own(task: Task) -> None:

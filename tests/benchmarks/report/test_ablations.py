@@ -11,10 +11,10 @@ def row(variant: str, psnr: float | str) -> Row:
     return {"variant": variant, "psnr_db": str(psnr), "search_full_runs": "3.8"}
 
 
-def test_the_best_of_a_study_is_bold() -> None:
+def test_a_variant_is_told_by_its_value() -> None:
     """A variant that was not measured has an empty cell."""
     rows = [row("l1", 23.26), row("l2", 21.84)]
-    assert [ablated(rows, name) for name in ("l1", "l2", "ssim")] == ["**23.3**", "21.8", ""]
+    assert [ablated(rows, name) for name in ("l1", "l2", "ssim")] == ["23.3", "21.8", ""]
 
 
 def test_a_way_to_search_is_told_with_its_cost() -> None:

@@ -46,8 +46,8 @@ def test_a_moved_plan_is_between_two_others(given: Given) -> None:
     ]
     given(*rows)
     text = costs.step_counts()
-    assert "moved to 10 and 30, at 50% of the MACs, is 5.0 to 10.0 dB behind a search" in text
-    assert text.endswith("-1.0 to 4.0 dB ahead of fewer steps at equal MACs, the latter in 1 of 2 cases.")
+    assert "moved to 10 and 30, at 50% of the MACs, is 5.0 to 10.0 dB below a search" in text
+    assert "it is -1.0 to 4.0 dB, above 0 in 1 of 2 cases (values of one seed, no intervals)." in text
 
 
 def test_speed_is_a_range_beside_what_macs_promise() -> None:
@@ -62,8 +62,9 @@ def test_speed_is_a_range_beside_what_macs_promise() -> None:
 )
 def test_a_missed_goal_is_told(given: Given, seconds: float, end: str) -> None:
     """And one that is not missed is not."""
-    given({"model": "M", "steps": 50, "median s": seconds, "asked s": 5.0})
-    assert costs.tracing() == f"Tracing takes {seconds:.1f} s for M at 50 steps (medians; {end}"
+    given({"model": "M", "steps": 50, "median CPU s": seconds, "asked s": 5.0})
+    start = f"Tracing takes, of one processor's time, {seconds:.1f} s for M at 50 steps"
+    assert costs.tracing() == f"{start} (medians; {end}"
 
 
 def test_guidance_in_two_calls_is_told_as_a_share(given: Given) -> None:

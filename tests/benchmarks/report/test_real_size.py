@@ -1,24 +1,158 @@
-"""Sentences on speed at full width, the memory of a search, and compiling."""
+"""Sentences on speed at full width, memory, tracing and compiling."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
 
 from benchmarks.report import real_size
 from benchmarks.report.results import Row
 
+Given = Callable[..., None]
+BLANK = {
+    "model": "M",
+    "device": "cpu",
+    "dtype": "float32",
+    "steps": "5",
+    "batch": "1",
+    "ratio_asked": "",
+    "macs_kept": "0.2",
+    "compile_seconds": "",
+    "error": "",
+    "clock": "wall",
+    "rounds": "2",
+    "graph_breaks": "",
+    "recompiles": "",
+}
+SCHEDULE, PACKAGE = "DeepCache's schedule as a plan, interval 5", "DeepCache 0.1.1, interval 5"
 
-def rows(column: str, **values: float) -> list[Row]:
-    """Return rows of one model by method."""
-    return [{"model": "M", "method": name, column: str(value)} for name, value in values.items()]
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Given:
+    """Put rows in the place of every file that is read."""
+
+    def put(*rows: Row) -> None:
+        monkeypatch.setattr(real_size, "read", lambda name: list(rows))
+
+    return put
 
 
-def test_efficiencies_stand_beside_those_of_the_package() -> None:
-    """A package that is ahead is named with its figure, one that did not run is not."""
-    own = rows("efficiency", **{"eager loop": 1, "traced loop": 1.01, "whole steps, 0.3": 0.97})
-    own += rows("efficiency", **{"whole steps, 0.8": 1.0, "1 of 5 whole, else": 0.9})
-    text = real_size.efficiencies(own)
-    assert text == "M 0.97 to 1.00 with whole steps, 0.90 with partial ones, 1.01 unpruned"
-    own += rows("efficiency", **{"DeepCache's schedule, interval 5": 0.91, "DeepCache 0.1.1": 0.95})
-    assert real_size.efficiencies(own).endswith("DeepCache's schedule as a plan 0.91 and its package 0.95")
+def row(method: str, efficiency: float | str, **cells: str) -> Row:
+    """Return a row of speed.csv."""
+    return {**BLANK, "method": method, "efficiency": str(efficiency), "speedup": str(efficiency), **cells}
+
+
+def test_efficiencies_are_told_by_kind(given: Given) -> None:
+    """A package beside the plan of its schedule; what was compiled, or failed, is left out."""
+    given(
+        row("eager loop", 1.0),
+        row("traced loop", 1.01),
+        row("whole steps", 0.97, ratio_asked="0.3"),
+        row("whole steps", 1.0, ratio_asked="0.8"),
+        row("whole steps, loop.compile()", 5.0, compile_seconds="9.0"),
+        row("1 of 5 whole, else the last 3 blocks", 0.9),
+        row(SCHEDULE, 0.95),
+        row(PACKAGE, 0.91),
+        row("cache-dit", "", error="ValueError: no"),
+    )
+    assert real_size.speed() == (
+        "At full width, with random weights, loops reach this share of the speed-up that MACs promise: on "
+        "one CPU thread unpruned 1.01, whole steps 0.97 to 1.00, partial steps 0.90, DeepCache's schedule as "
+        "a plan 0.95 and a package 0.91 (M)."
+    )
+
+
+def test_another_device_has_figures_of_its_own(given: Given) -> None:
+    """It is named with its dtype."""
+    given(row("traced loop", 1.0), row("traced loop", 1.1, device="cuda", dtype="bfloat16", model="N"))
+    assert real_size.speed().endswith(
+        "on one CPU thread unpruned 1.00 (M); on cuda, bfloat16 unpruned 1.10 (N)."
+    )
+
+
+def test_what_is_behind_is_told_plainly(given: Given) -> None:
+    """Of a loop against what was asked of its kind, and of a plan against the package."""
+    given(
+        row("traced loop", 0.98),
+        row("whole steps", 0.96, ratio_asked="0.5"),
+        row("whole steps", 0.966, ratio_asked="0.8"),
+        row("1 of 5 whole, else the last 3 blocks", 0.95),
+        row(SCHEDULE, 0.96),
+        row(PACKAGE, 0.99),
+    )
+    assert real_size.behind().partition("): ")[2] == (
+        "M, traced loop (5 steps) 0.98 instead of 1; M, whole steps (at 0.5, 5 steps) 0.96 instead of 0.97; "
+        f"M, {SCHEDULE} (5 steps) 0.96 times as fast as the eager loop, the package 0.99."
+    )
+
+
+def test_nothing_behind_is_told_too(given: Given) -> None:
+    """In one sentence."""
+    given(row("traced loop", 1.0))
+    assert real_size.behind() == "No loop is behind what was asked of it."
+
+
+def test_guidance_is_told_with_and_without_some_calls(given: Given) -> None:
+    """By seconds, and by what is kept."""
+    given(
+        row(real_size.ONE_CALL, 1.0, seconds_median="10.0"),
+        row(real_size.TWO_CALLS, 0.9, seconds_median="12.0"),
+        row(real_size.HALF_CALLS, 0.95, seconds_median="8.0"),
+    )
+    assert real_size.guidance().endswith("promise: M (one CPU thread) 1.20 and 0.95.")
+
+
+@pytest.mark.parametrize(("within", "end"), [("yes", "; so at every step."), ("no", "; not so with `P`.")])
+def test_a_run_that_has_more_alive_is_told(given: Given, within: str, end: str) -> None:
+    """Bytes as MiB."""
+    bytes_of = {"unpruned peak": str(3 * 2**20), "pruned peak": str(2 * 2**20), "values alive": str(2**19)}
+    given({"model": "M", "plan": "P", "within": within, **bytes_of})
+    text = real_size.runs()
+    assert "3.00 MiB unpruned, 2.00 MiB by the plan `P`, of which 0.50 live from" in text
+    assert text.endswith(end)
+
+
+def test_growth_is_told_by_step(given: Given) -> None:
+    """Processor seconds, and milliseconds a step."""
+    given(
+        *({"model": "M", "steps": steps, "median CPU s": s} for steps, s in (("50", "1.0"), ("100", "1.5")))
+    )
+    assert real_size.growth() == (
+        "Tracing M on the meta device takes, of the processor's time: 50 steps 1.0 s and 100 steps 1.5 s; "
+        "milliseconds a step: 20 and 15."
+    )
+
+
+def test_compiling_is_told_by_model(given: Given) -> None:
+    """Seconds, and what went wrong on the way."""
+    told = {"graph_breaks": "1", "recompiles": "2"}
+    given(row("eager loop", 1.0), row("loop.compile()", 1.0, compile_seconds="9.6", **told))
+    assert real_size.compiled() == (
+        "Compiling at full width takes: M (one CPU thread) loop.compile() 10 s; 1 graph breaks and 2 "
+        "recompiles in all."
+    )
+
+
+def test_a_table_has_a_line_a_model(given: Given) -> None:
+    """Spans, the shares kept behind them, and what failed."""
+    given(
+        row("eager loop", 1.0),
+        row("whole steps", 0.97, macs_kept="0.7"),
+        row("whole steps", 1.0),
+        row("cache-dit 1.5.3, static mask, 1 of 5", "", error="ValueError: no"),
+        row("whole steps, loop.compile()", 1.0, compile_seconds="9.6", model="N"),
+    )
+    assert real_size.table().splitlines()[-1] == (
+        "| M | one CPU thread | 5 | wall, 2 |  | 0.97 to 1.00 (0.20 to 0.70) |  |  |  | cache-dit 1.5.3 |"
+    )
+
+
+def test_only_what_was_measured_is_told(given: Given) -> None:
+    """A sentence without rows is left out."""
+    given()
+    every = (real_size.speed, real_size.runs, real_size.growth, real_size.guidance, real_size.compiled)
+    assert real_size.present(*every) == [real_size.speed]
 
 
 def test_ways_to_compile_are_told_one_by_one() -> None:

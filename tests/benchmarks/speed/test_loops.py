@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from benchmarks.speed.loops import HandPlan, guidance_rows, hand_plans, interleaved, wall_rows
+from benchmarks.speed.loops import HandPlan, guidance_rows, hand_plans, wall_rows
 from benchmarks.speed.subjects import SMALL, random_dit
 from dipgo_fx import trace
 
 STEPS = 6
-
-
-def test_no_contestant_has_always_the_same_place() -> None:
-    """The order turns round every time, and the first round only warms up."""
-    order: list[str] = []
-
-    def run(name: str) -> torch.Tensor:
-        order.append(name)
-        return torch.zeros(())
-
-    seconds = interleaved({name: lambda name=name: run(name) for name in "abc"}, repeats=2)  # type: ignore[misc]
-    assert "".join(order) == "cba" + "abc" + "cba"
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2, "c": 2}
 
 
 def test_plans_by_hand_keep_whole_steps_and_a_tail() -> None:

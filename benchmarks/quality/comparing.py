@@ -1,0 +1,94 @@
+"""Cells of the tables, and how `dipgo_fx` stands in them beside each other method.
+
+A cell is a share of the MACs of a model, sampler and step count; its seeds are pooled. Two methods are
+compared on the seeds that both have, where errors of the same images were kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.metrics import ImageErrors
+from benchmarks.plans import DEFAULT, ONE_SEARCH
+from benchmarks.statistics import COMPARED, Comparison, Resampled, Verdict, compared, resampled
+from benchmarks.tables import grouped
+
+from .image_store import ImageStore
+from .rows import OURS, UNPRUNED, Row
+
+OWN = (ONE_SEARCH.name, DEFAULT.name)  # the first that a cell has is `dipgo_fx` in it
+
+
+@dataclass
+class Cell:
+    """Rows of a model, sampler, step count and share of MACs, by method and seed; without unpruned ones."""
+
+    rows: Mapping[str, Mapping[int, Row]]
+    errors: Mapping[str, Mapping[int, ImageErrors]]
+    _resampled: dict[tuple[str, str, tuple[int, ...]], Resampled | None] = field(default_factory=dict)
+
+    @property
+    def about(self) -> Row:
+        """Any row: all are of one model and share."""
+        return next(iter(self.rows[next(iter(self.rows))].values()))
+
+    @property
+    def ours(self) -> str | None:
+        """The method that is `dipgo_fx` here."""
+        return next((name for name in OWN if name in self.rows), None)
+
+    @property
+    def others(self) -> list[str]:
+        """All methods that are not ours."""
+        return [name for name in self.rows if not name.startswith(OURS)]
+
+    def seeds(self, method: str) -> tuple[int, ...]:
+        """Return the seeds on which a method can be compared with ours."""
+        own, ours = self.errors.get(method, {}), self.errors.get(self.ours or "", {})
+        return tuple(seed for seed in sorted(own) if seed in ours and len(own[seed]) == len(ours[seed]))
+
+    def versus(self, method: str, column: str) -> Comparison | None:
+        """Return how ours compares with a method; `None` where the same images of both were not kept."""
+        seeds = self.seeds(method)
+        if self.ours is None or not seeds:
+            return None
+        if column.startswith("converged") and len(self._converged_steps(method, seeds)) > 1:
+            return None
+        ours, other = (self._draws(name, column, seeds) for name in (self.ours, method))
+        return compared(COMPARED[column], ours, other) if ours and other else None
+
+    def verdict(self, column: str) -> Verdict | None:
+        """Return whether ours is ahead of all others that it can be compared with, or behind any."""
+        found = {pair.verdict for name in self.others if (pair := self.versus(name, column))}
+        if not found:
+            return None
+        return "lost" if "lost" in found else "open" if "open" in found else "won"
+
+    def _converged_steps(self, method: str, seeds: Sequence[int]) -> set[int | None]:
+        """Return in how many steps the converged images of both were drawn."""
+        return {self.rows[name][seed].converged_steps for name in (method, self.ours or "") for seed in seeds}
+
+    def _draws(self, method: str, column: str, seeds: tuple[int, ...]) -> Resampled | None:
+        key = (method, column, seeds)
+        if key not in self._resampled:
+            errors = [self.errors[method][seed] for seed in seeds]
+            self._resampled[key] = resampled(COMPARED[column], errors)
+        return self._resampled[key]
+
+
+def cells(rows: Iterable[Row], images: ImageStore) -> list[Cell]:
+    """Return the cells of rows, from many MACs to few."""
+    pruned = [row for row in rows if row.method != UNPRUNED and not row.error and row.psnr_db is not None]
+    groups = grouped(pruned, lambda row: (row.model, row.scheduler, row.steps, row.ratio_asked))
+    return [cell_of(groups[key], images) for key in sorted(groups)]
+
+
+def cell_of(rows: Sequence[Row], images: ImageStore) -> Cell:
+    """Return the cell that rows are of."""
+    by_method = grouped(rows, lambda row: row.method)
+    errors: dict[str, dict[int, ImageErrors]] = {}
+    for row in rows:
+        if (kept := images.of(row)) is not None:
+            errors.setdefault(row.method, {})[row.seed] = kept
+    return Cell({name: {row.seed: row for row in own} for name, own in by_method.items()}, errors)
