@@ -7,6 +7,7 @@ from pathlib import Path
 SCRIPTS = (
     "quality",
     "ablations",
+    "factorial",
     "peers",
     "search_cost",
     "step_counts",

@@ -34,11 +34,17 @@ SCHEDULERS = {
     "Euler": "EulerDiscreteScheduler",
     "Heun": "HeunDiscreteScheduler",
     "LCM": "LCMScheduler",
+    "flow-match Euler": "FlowMatchEulerDiscreteScheduler",
 }
+FLOW = "FlowMatch"  # in the names of samplers of models that predict a flow's velocity, and of no others
 # Models that are not distilled leave [-1, 1] under LCM.
 EXTRA: dict[str, dict[str, Any]] = {"LCM": {"clip_sample": True}}
 CALIBRATION = 48  # samples of a search, and of a "full run" in every table
 HELD_OUT_SEED = 1000  # added to a seed: noise that no search sees
+
+
+class UnsuitedSamplerError(ValueError):
+    """A model predicts noise and the sampler wants a velocity, or the other way round."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Inputs:
 
 
 class Case:
-    """One model, scheduler, step count and seed; what is costly is made once, when it is asked for.
+    """One model, scheduler, step count, guidance and seed; what is costly is made once, when asked for.
 
     Args:
         name: one of `CASES`.
@@ -68,6 +74,9 @@ class Case:
         scheduler: one of `SCHEDULERS`, made from the config of the model's own.
         seed: of calibration; held-out noise comes from another.
         samples: of calibration.
+        guidance: scale of classifier-free guidance; the model's own if omitted, which for digits is none.
+
+    Raises `ValueError` for an unknown model, `UnsuitedSamplerError` for a sampler that it does not run with.
     """
 
     def __init__(
@@ -77,6 +86,7 @@ class Case:
         scheduler: str = "DDIM",
         seed: int = 0,
         samples: int = CALIBRATION,
+        guidance: float | None = None,
     ) -> None:
         if name not in CASES:
             raise ValueError(f"expected a model named one of {CASES}, got {name!r}")
@@ -86,13 +96,17 @@ class Case:
         digits = self.family == "digits"
         loaded = demo.load(cast(demo.DigitModel, short)) if digits else reference.load(name)
         self.model: nn.Module = loaded[0]
+        if (FLOW in SCHEDULERS[scheduler]) != (FLOW in type(loaded[1]).__name__):
+            raise UnsuitedSamplerError(f"{name} was not trained for {scheduler}")
         kind = getattr(diffusers, SCHEDULERS[scheduler])
         self.scheduler: Any = kind.from_config(loaded[1].config, **EXTRA.get(scheduler, {}))
-        self.guidance = None if digits else float(trainings.read(reference.WEIGHTS)[name]["guidance"])
+        own = None if digits else float(trainings.read(reference.WEIGHTS)[name]["guidance"])
+        self.guidance = own if guidance is None else guidance
+        self.other_guidance = None if self.guidance == own else guidance
         self.shape = demo.SAMPLE_SHAPE if digits else reference.SAMPLE_SHAPE[name]
         self.trained: dict[str, Plan] = {}  # plans that serve several ratios, by what made them
         self._loops: dict[tuple[Granularity, bool], Loop] = {}
-        self._batches: dict[str, Batch] = {}
+        self._batches: dict[tuple[Granularity, bool], Batch] = {}
         self._evaluators: list[Evaluator] = []
 
     # -- inputs
@@ -155,17 +169,23 @@ class Case:
         """MACs of the unpruned loop for one sample."""
         return LoopCost.of(self.loop()).full
 
-    def evaluator(self, granularity: Granularity = "block", config: Config | None = None) -> Evaluator:
+    def evaluator(
+        self,
+        granularity: Granularity = "block",
+        config: Config | None = None,
+        split_guidance: bool = False,
+    ) -> Evaluator:
         """Return a new evaluator on calibration inputs, with an account of its own."""
-        loop = self.loop(granularity)
-        if granularity not in self._batches:
+        key = (granularity, split_guidance)
+        loop = self.loop(*key)
+        if key not in self._batches:
             scale = float(getattr(self.scheduler, "init_noise_sigma", 1.0))
             with frozen(self.model):
-                self._batches[granularity] = calibrate(
+                self._batches[key] = calibrate(
                     loop, self.model, self.calibration, self.samples, scale, self.generator()
                 )
         config = PruneConfig(samples=self.samples) if config is None else config
-        self._evaluators.append(Evaluator(loop, LoopCost.of(loop), self._batches[granularity], config))
+        self._evaluators.append(Evaluator(loop, LoopCost.of(loop), self._batches[key], config))
         return self._evaluators[-1]
 
     @property

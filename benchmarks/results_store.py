@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
@@ -30,8 +30,8 @@ class ResultStore(Generic[Kind]):
     """Rows of a dataclass in a file, each appended at once: a run that stops loses nothing.
 
     The columns are the fields. A file may lack columns of fields that have a default, as files of earlier
-    versions do; such a file is read but not added to. An empty cell is `None`, or an empty text where the
-    field is a text. Of rows with one key the last one counts: it was measured anew.
+    versions do; such a file takes rows that have the default there, see `renew`. An empty cell is `None`, or
+    an empty text where the field is a text. Of rows with one key the last one counts: it was measured anew.
     """
 
     def __init__(self, file: Path, kind: type[Kind]) -> None:
@@ -51,14 +51,17 @@ class ResultStore(Generic[Kind]):
         return {row.key for row in self.rows()}
 
     def add(self, row: Kind) -> None:
-        """Append a row. Raises `ValueError` if the file has other columns than the rows of today."""
+        """Append a row. Raises `ValueError` if the file has no column for something that the row says."""
         if not self.file.exists():
             self._create()
-        with self.file.open(newline="", encoding="utf-8") as stream:
-            header = next(csv.reader(stream), [])
-        if header != self._names:
-            raise ValueError(f"{self.file} has columns of an earlier version: merge it into a new file")
-        self._append(["" if value is None else value for value in asdict(row).values()])
+        self.check(row)
+        values = asdict(row)
+        self._append(["" if values[name] is None else values[name] for name in self._header()])
+
+    def check(self, row: Kind) -> None:
+        """Raise `ValueError` if there is a file without a column for something that a row says."""
+        values = asdict(row)
+        self.check_columns(field.name for field in fields(self.kind) if values[field.name] != field.default)
 
     def merge(self, other: Path) -> int:
         """Add the rows of another file that are not here; return how many."""
@@ -68,11 +71,36 @@ class ResultStore(Generic[Kind]):
             self.add(row)
         return len(new)
 
+    def check_columns(self, names: Iterable[str]) -> None:
+        """Raise `ValueError` if there is a file and it lacks one of these columns."""
+        lacking = set(names) - set(self._header()) if self.file.exists() else set()
+        if lacking:
+            raise ValueError(
+                f"{self.file} has columns of an earlier version, without {', '.join(sorted(lacking))}: "
+                "merge it into a new file, or renew it"
+            )
+
+    def renew(self) -> None:
+        """Give a file of an earlier version the columns of today.
+
+        A process of that version that still adds rows stops with an error at its next one.
+        """
+        text = "".join(map(_line, [self._names, *(list(asdict(row).values()) for row in self.rows())]))
+        draft = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(self.file)
+
     def _create(self) -> None:
         """Write the header, unless another process was faster."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError), self.file.open("x", encoding="utf-8") as stream:
             stream.write(_line(self._names))
+
+    def _header(self) -> list[str]:
+        with self.file.open(newline="", encoding="utf-8") as stream:
+            header = next(csv.reader(stream), [])
+        self._check_header(self.file, header)
+        return header
 
     def _read(self, file: Path) -> list[Kind]:
         with file.open(newline="", encoding="utf-8") as stream:

@@ -91,6 +91,46 @@ def fill(
     return keep
 
 
+def refill(
+    keep: torch.Tensor, scores: torch.Tensor, kept: float, cost: LoopCost, history: int
+) -> torch.Tensor:
+    """Return `keep` without its dead gates, and with what is left of the budget spent on gates that run.
+
+    `threshold` counts a gate that nobody reads as open, for it costs nothing (most gates of a step whose
+    output is skipped). The gate next to the output then brings the whole step back, which is more than what
+    is left. So dead gates close, as in algorithm 1, and then the gate of the highest score opens among those
+    that fit and whose backup somebody reads, one after the other: a step comes back from its output on,
+    with backups below. No gate closes whose block runs under `keep`.
+
+    Args:
+        keep: `(T, N)`, within the budget.
+        scores: `(T, N)`; of equal ones the gate of the earlier step and block opens first.
+        kept: share of the loop's MACs.
+        cost: the loop's costs.
+        history: see `fits`.
+
+    Less than a quarter of the tolerance is left over, or less than what any such gate costs.
+    """
+    alive = cost.reads.liveness_at_most(keep, history).running
+    alive[0] = True
+    order = scores.flatten().argsort(descending=True, stable=True)
+    while kept - cost.kept_at_most(alive, history) >= TOLERANCE / 4:
+        backed_up = cost.reads.liveness_at_most(alive, history).backed_up.flatten()
+        tables = (_opened(alive, gate) for gate in order[backed_up[order]].tolist())
+        fitting = next((table for table in tables if fits(cost, table, kept, history)), None)
+        if fitting is None:
+            break
+        alive = fitting
+    return alive
+
+
+def _opened(keep: torch.Tensor, gate: int) -> torch.Tensor:
+    """Return `keep` with the gate of a flat index open."""
+    opened = keep.clone(memory_format=torch.contiguous_format)
+    opened.view(-1)[gate] = True
+    return opened
+
+
 def warn_of_miss(kept: float, asked: float) -> None:
     """Log why a plan that keeps the share `kept` of the loop's MACs is not closer to the one asked for."""
     if asked - kept >= TOLERANCE:

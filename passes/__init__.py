@@ -1,13 +1,15 @@
 """The compiler. Import it as ``dipgo_fx.passes``, never as ``passes``.
 
-* Four passes, a file each: `insert_gates`, `bind_gates`, `drop_dead_blocks`, `fold_constants`; `base` is what
-  they share, `rules` what every graph between them keeps, `gates` the nodes that they insert.
+* Five passes, a file each: `insert_gates`, `bind_gates`, `drop_dead_blocks`, `fold_constants`, `join_calls`;
+  `base` is what they share, `rules` what every graph between them keeps, `gates` the nodes that they insert.
 * A graph's beginning: `recorder` writes down what Python calls (`graph_writer` its nodes), `loop_recorder` a
   loop around a model, `call_recorder` one call of it; `unify_rows` makes one graph of recordings with two
   batch sizes; `blocks` finds the modules that get gates, `uncompiled` the Python behind a compiled model.
 * A graph's end: `split_steps` cuts it into one graph a step, `share_calls` makes one of equal calls of the
-  model, `step_graphs` cuts a call into those of its steps.
-* What is known of a graph: `tags` on its nodes, `signature` of its calls, `liveness` under a `gate_table`.
+  model, `step_graphs` cuts a call into those of its steps. `trim` leaves out of a SuperNet what a table will
+  not read.
+* What is known of a graph: `tags` on its nodes, `model_calls` and their `signature`, `liveness` under a
+  `gate_table`, `stored_weights` that hooks move or cast.
 """
 
 if __name__ != "dipgo_fx.passes":
@@ -26,6 +28,7 @@ from .fold_constants import FoldConstants
 from .gate_table import HISTORY, Backup, GateTable
 from .gates import forecast, gate
 from .insert_gates import InsertGates
+from .join_calls import JoinCalls
 from .loop_recorder import LoopRecorder
 from .split_steps import split_steps
 
@@ -41,6 +44,7 @@ __all__ = [
     "GraphPass",
     "InsertGates",
     "InvariantError",
+    "JoinCalls",
     "LoopRecorder",
     "PassError",
     "PassRecord",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -43,8 +44,11 @@ class FoldConstants(GraphPass):
             and isinstance(value, torch.Tensor)
             and any(user not in rows for user in node.users)
         ]
-        for index, node in enumerate(ends):
-            _store(gm, node, rows[node], f"{PREFIX}_{index}")
+        names: dict[Hashable, str] = {}  # equal rows are stored once
+        for node in ends:
+            row = rows[node][:1]
+            values = (row.dtype, row.shape, tuple(row.flatten().tolist()))
+            _store(gm, node, rows[node], names.setdefault(values, f"{PREFIX}_{len(names)}"))
         erase_dead_nodes(gm.graph)
         return bool(ends)
 

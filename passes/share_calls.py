@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import fx
 
 from .graph_writer import attribute
-from .tags import tag
+from .model_calls import ModelCall, frozen, model_calls
 
 PREFIX = "_call"
+_Copies = dict[fx.Node, fx.Node]
 
 
 def share_calls(gm: fx.GraphModule) -> fx.GraphModule:
@@ -23,20 +22,20 @@ def share_calls(gm: fx.GraphModule) -> fx.GraphModule:
     its inputs. Schedulers, guidance and forecasts stay in the graph around them, as do steps that call
     no module. Not a rewrite of the graph but a new one around it, hence a function.
     """
-    graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
-    calls = list(_calls(gm.graph))
+    graph, copies = fx.Graph(), _Copies()
     parts: dict[Hashable, _Part] = {}
-    ends: dict[fx.Node, _Call] = {}
-    for call in calls:
-        call.part = parts.setdefault(call.key, _Part(f"{PREFIX}_{len(parts)}", call))
-        call.part.read |= call.read
-        ends[call.body[-1]] = call
-    inside = {node: call for call in calls for node in call.body}
+    ends: dict[fx.Node, tuple[ModelCall, _Part]] = {}
+    inside: set[fx.Node] = set()
+    for call in model_calls(gm.graph):
+        part = parts.setdefault(call.key, _Part(f"{PREFIX}_{len(parts)}", call))
+        part.read |= call.read
+        ends[call.body[-1]] = call, part
+        inside.update(call.body)
     for node in gm.graph.nodes:
         if node not in inside:
             copies[node] = graph.node_copy(node, copies.__getitem__)
         elif node in ends:
-            copies |= ends[node].written(graph, copies)
+            copies |= _written(*ends[node], graph, copies)
     made = {part.name: fx.GraphModule(gm, part.graph()) for part in parts.values()}
     targets = {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")}
     shared = fx.GraphModule({name: made.get(name, attribute(gm, name)) for name in targets}, graph)
@@ -54,54 +53,11 @@ def part_key(part: fx.GraphModule) -> Hashable:
         (
             node.op,
             id(attribute(part, str(node.target))) if node.op == "call_module" else str(node.target),
-            _frozen(node.args, places),
-            _frozen(node.kwargs, places),
+            frozen(node.args, places),
+            frozen(node.kwargs, places),
         )
         for node in part.graph.nodes
     )
-
-
-@dataclass(eq=False)
-class _Call:
-    """The model's part of one step: nodes that follow each other, but for forecasts, which come before."""
-
-    body: list[fx.Node]
-    part: _Part = field(init=False)
-
-    @property
-    def inputs(self) -> list[fx.Node]:
-        """What the body reads of other nodes, in order."""
-        own = set(self.body)
-        return [n for n in dict.fromkeys(r for b in self.body for r in b.all_input_nodes) if n not in own]
-
-    @property
-    def read(self) -> set[int]:
-        """Places in the body of what other nodes read."""
-        own = set(self.body)
-        return {place for place, node in enumerate(self.body) if not own.issuperset(node.users)}
-
-    @property
-    def key(self) -> Hashable:
-        """What calls have in common that compute the same of their inputs."""
-        places: dict[fx.Node, Hashable] = {node: ("body", n) for n, node in enumerate(self.body)}
-        places |= {node: ("input", n) for n, node in enumerate(self.inputs)}
-        return tuple(
-            (node.op, str(node.target), _frozen(node.args, places), _frozen(node.kwargs, places))
-            for node in self.body
-        )
-
-    def written(self, graph: fx.Graph, copies: dict[fx.Node, fx.Node]) -> dict[fx.Node, fx.Node]:
-        """Write the call of the part, and return what stands for the nodes that others read."""
-        made = graph.call_module(self.part.name, tuple(copies[node] for node in self.inputs))
-        made.meta = {"custom": dict(self.body[-1].meta["custom"])}
-        stand_ins = {}
-        for place, value in enumerate(sorted(self.part.read)):
-            node = self.body[value]
-            if value in self.read:
-                item = graph.call_function(operator.getitem, (made, place))
-                item.meta = dict(node.meta)
-                stand_ins[node] = item
-        return stand_ins
 
 
 @dataclass(eq=False)
@@ -109,7 +65,7 @@ class _Part:
     """What equal calls share: the body of the first of them, and places of what any of them hands on."""
 
     name: str
-    first: _Call
+    first: ModelCall
     read: set[int] = field(default_factory=set)
 
     def graph(self) -> fx.Graph:
@@ -123,24 +79,15 @@ class _Part:
         return graph
 
 
-def _calls(graph: fx.Graph) -> Iterator[_Call]:
-    """Yield the model's calls that compute something."""
-    bodies: dict[tuple[int, str], list[fx.Node]] = defaultdict(list)
-    for node in graph.nodes:
-        if tag(node, "in_model") and node.op != "get_attr" and tag(node, "role") != "backup":
-            bodies[tag(node, "step"), tag(node, "call")].append(node)
-    for body in bodies.values():
-        if any(node.op == "call_module" for node in body):
-            yield _Call(body)
-
-
-def _frozen(value: Any, places: dict[fx.Node, Hashable]) -> Hashable:
-    if isinstance(value, fx.Node):
-        return places[value]
-    if isinstance(value, (tuple, list)):
-        return type(value).__name__, *(_frozen(item, places) for item in value)
-    if isinstance(value, dict):
-        return tuple((key, _frozen(item, places)) for key, item in value.items())
-    if isinstance(value, slice):
-        return "slice", *(_frozen(end, places) for end in (value.start, value.stop, value.step))
-    return type(value).__name__, str(value)
+def _written(call: ModelCall, part: _Part, graph: fx.Graph, copies: _Copies) -> _Copies:
+    """Write the call of its part, and return what stands for the nodes that others read."""
+    made = graph.call_module(part.name, tuple(copies[node] for node in call.inputs))
+    made.meta = {"custom": dict(call.body[-1].meta["custom"])}
+    stand_ins = {}
+    for place, value in enumerate(sorted(part.read)):
+        node = call.body[value]
+        if value in call.read:
+            item = graph.call_function(operator.getitem, (made, place))
+            item.meta = dict(node.meta)
+            stand_ins[node] = item
+    return stand_ins

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -19,12 +19,14 @@ IMPURE_FUNCTIONS = frozenset({randn_tensor})
 class TensorSpec:
     """A tensor without its values: sizes for a batch of one sample, dtype and device.
 
-    Unlike the fake tensors of a trace it can be copied and stored with the graph.
+    Unlike the fake tensors of a trace it can be copied and stored with the graph. `has_rows` tells whether
+    the first size grows with the batch; calls cost the same whatever it says.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
+    has_rows: bool = field(default=False, compare=False)
 
     def zeros(self) -> torch.Tensor:
         """Return a tensor of this kind, on the CPU."""
@@ -36,7 +38,8 @@ def spec_of(value: Any) -> Any:
 
     def plain(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
-            return TensorSpec(tuple(map(_size, leaf.shape)), leaf.dtype, leaf.device)
+            has_rows = any(isinstance(size, torch.SymInt) for size in leaf.shape[:1])
+            return TensorSpec(tuple(map(_size, leaf.shape)), leaf.dtype, leaf.device, has_rows)
         return _size(leaf) if isinstance(leaf, torch.SymInt) else leaf
 
     return pytree.tree_map(plain, value)

@@ -146,7 +146,7 @@ class _Unified:
         """Return what a value looks like for one sample."""
         if isinstance(ours, TensorSpec):
             shape = (self._for_one(*sizes) for sizes in zip(ours.shape, theirs.shape, strict=True))
-            return TensorSpec(tuple(shape), ours.dtype, ours.device)
+            return TensorSpec(tuple(shape), ours.dtype, ours.device, ours.shape[:1] != theirs.shape[:1])
         if isinstance(ours, (tuple, list)):
             return type(ours)(self._spec(*pair) for pair in zip(ours, theirs, strict=True))
         if isinstance(ours, Mapping):

@@ -103,6 +103,7 @@ KINDS: dict[str, Callable[[object], bool]] = {
     "generator": is_a(torch.Generator),
     "progress": is_a(bool),
     "fold": is_a(bool),
+    "join": is_a(bool),
     "compile": is_a(bool, Mapping),
     "path": is_a(str, Path),
     "folder": is_a(str, Path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zoo
-from dipgo_fx.budget import TOLERANCE, fill, fits, kept_of, threshold, warn_of_miss
+from dipgo_fx.budget import TOLERANCE, fill, fits, kept_of, refill, threshold, warn_of_miss
+from dipgo_fx.cost import LoopCost
 from dipgo_fx.passes import GateTable
 from dipgo_fx.placement import whole_steps
 from dipgo_fx.search.candidate import Candidate
@@ -106,6 +108,70 @@ def test_scores_at_lower_budgets_spread_the_plans_steps(key: Key) -> None:
 
 
 # -- what is left over
+
+
+@cache
+def _long(key: Key, steps: int = 40) -> LoopCost:
+    """Return the costs of a loop with so many steps that a block of one is less than the tolerance."""
+    costs = cost(*key).with_steps(steps)
+    assert max(unit.total for unit in costs.units) < TOLERANCE * costs.full.total
+    return costs
+
+
+@st.composite
+def _scores(draw: st.DrawFn, key: Key) -> torch.Tensor:
+    """Draw scores of a long loop; those of one block may be as low as a training leaves them."""
+    costs, levels = _long(key), draw(st.sampled_from((1, 3, 10**6)))  # 1: all are equal
+    shape, random = (costs.num_steps, costs.num_blocks), zoo.generator(draw(st.integers(0, 2**32 - 1)))
+    scores = torch.randint(levels, shape, generator=random).double()
+    if draw(st.booleans()):
+        scores[:, draw(st.integers(0, shape[1] - 1))] -= levels
+    return scores
+
+
+@given(key=keys, data=st.data(), history=st.integers(1, 3), kept=st.floats(0.05, 1))
+def test_refilling_comes_close_and_stays_within_budget(
+    key: Key, data: st.DataObject, history: int, kept: float
+) -> None:
+    """No gate closes that was open and read; it is the same table again, for equal scores too."""
+    costs, scores = _long(key), data.draw(_scores(key))
+    keep = threshold(scores, kept, costs, history)
+    filled = refill(keep, scores, kept, costs, history)
+    assert fits(costs, filled, kept, history)
+    assert kept - costs.kept_at_most(filled, history) < TOLERANCE
+    assert bool(filled[costs.reads.liveness_at_most(keep, history).running].all())
+    assert torch.equal(filled, refill(keep, scores, kept, costs, history))
+
+
+def test_steps_whose_output_is_skipped_come_back_in_part() -> None:
+    """What thresholding misses: the head's gate alone is closed, and brings back more than is left."""
+    costs, kept = cost(*PLAIN), 0.33
+    (head,) = costs.reads.heads
+    scores = torch.ones(costs.num_steps, costs.num_blocks, dtype=torch.float64)
+    scores[:, head] = torch.linspace(0, 0.5, costs.num_steps)
+    keep = threshold(scores, kept, costs, 1)
+    assert keep.sum() == keep.numel() - 6, "two whole steps, and all but the head of the others"
+    assert kept - costs.kept_at_most(keep, 1) > TOLERANCE
+    filled = refill(keep, scores, kept, costs, 1)
+    rows = costs.reads.liveness_at_most(filled, 1).running.sum(1).tolist()
+    assert rows[0] == rows[-1] == costs.num_blocks
+    assert 0 < max(rows[1:-1]) < costs.num_blocks
+    assert kept - costs.kept_at_most(filled, 1) < kept - costs.kept_at_most(keep, 1)
+
+
+def test_refilling_opens_the_highest_score_that_fits() -> None:
+    """And leaves its input alone."""
+    costs = cost(*PLAIN)
+    (head,) = costs.reads.heads
+    keep = whole_steps((0,), costs).keep(costs)
+    scores, given_keep = torch.zeros(keep.shape, dtype=torch.float64), keep.clone()
+    scores[3, head] = 1
+    one_step = costs.smallest_kept + 1 / costs.num_steps
+    assert refill(keep, scores, one_step, costs, 1)[3, head]
+    assert torch.equal(keep, given_keep)
+    assert torch.equal(refill(keep, scores, costs.smallest_kept, costs, 1), keep)
+    scores[3] = 1
+    assert torch.equal(refill(keep, scores, one_step, costs, 1), whole_steps((0, 3), costs).keep(costs))
 
 
 def test_filling_leaves_its_input_alone() -> None:

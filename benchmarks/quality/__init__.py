@@ -16,6 +16,11 @@ Results are held against the unpruned loop and against the converged images: the
 `--cache`. `--frechet N` measures only Fréchet distances of N images to real ones, 5,000 at least, beside
 those of the unpruned loop, into quality-frechet.csv: name the few `--methods` and `--ratios` it is for.
 
+`--guidance` takes scales of classifier-free guidance; without it a model has its own, and the cell of that
+column stays empty. A quality.csv from before the column takes such rows only: `--renew` gives it the columns
+of today, once no process that started before is writing. `--schedulers` leaves out those that a model was
+not trained for.
+
 `held_out_samples` were measured, `search_samples` chose a plan, `tuning_samples` a package's setting; the
 cells of rows that are older than these columns are empty (`quality-sets.csv` has their counts). Seconds are
 those of the machine at the time, to plan by: speed is for `python -m benchmarks.speed`.

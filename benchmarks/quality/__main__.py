@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks import peers, quality
-from benchmarks.cases import CALIBRATION, CASES, Case
+from benchmarks.cases import CALIBRATION, CASES, Case, UnsuitedSamplerError
 from benchmarks.command_line import CommandLine
 from benchmarks.frechet import ENOUGH
 from benchmarks.plans import PLAN_METHODS, Effort
@@ -19,14 +21,15 @@ from benchmarks.tables import write
 
 from . import progress, tables
 from .far_from_real import measure_distances
-from .measuring import Stores, measure, missing
+from .measuring import Stores, measure, missing, row_about
 from .offers import Options
 from .plots import draw, samples_file
-from .rows import CurvePoint, FrechetRow, Row
+from .rows import CurvePoint, FrechetRow
 from .targets import CONVERGED_STEPS, Targets, cache_folder
 
 RATIOS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
-SCHEDULERS = ("DDIM", "PNDM", "DPM-Solver++", "UniPC", "Euler", "Heun")  # those that draw no noise
+# Those that draw no noise.
+SCHEDULERS = ("DDIM", "PNDM", "DPM-Solver++", "UniPC", "Euler", "Heun", "flow-match Euler")
 SMOKE = {
     "models": ["digits-dit", "digits-unet"],
     "methods": ["fewer steps", "DeepCache", "uniform, linear", "random search", "dipgo_fx default"],
@@ -50,6 +53,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--ratios", nargs="+", type=float, default=list(RATIOS), help="shares to remove")
     made.add_argument("--steps", nargs="+", type=int, default=[20])
     made.add_argument("--schedulers", nargs="+", choices=SCHEDULERS, default=["DDIM"])
+    made.add_argument("--guidance", nargs="+", type=float, default=[None], help="scales; the model's own")
     made.add_argument("--seeds", nargs="+", type=int, default=[0])
     made.add_held_out(256)
     made.add_argument("--chunk", type=int, default=64, help="held-out samples that run together")
@@ -66,6 +70,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--curves", action="store_true", help="write all settings of packages")
     made.add_argument("--plots", action="store_true", help="draw the pictures afterwards")
     made.add_argument("--merge", nargs="*", type=Path, help="only add the rows of other files")
+    made.add_argument(
+        "--renew", action="store_true", help="only give quality.csv the columns of today; see above"
+    )
     options = made.read(argv)
     if options.frechet is not None and not options.smoke and options.frechet < ENOUGH:
         made.error(f"--frechet needs at least {ENOUGH} images, got {options.frechet}")
@@ -75,12 +82,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield what was asked for, seeds last: a stopped run has whole cases."""
-    for seed in options.seeds:
-        for name in options.models:
-            for scheduler in options.schedulers:
-                for steps in options.steps:
-                    yield Case(name, steps, scheduler, seed, options.calibration)
+    """Yield what was asked for and can be, seeds last: a stopped run has whole cases."""
+    asked = (options.seeds, options.models, options.schedulers, options.guidance, options.steps)
+    for seed, name, scheduler, guidance, steps in product(*asked):
+        with suppress(UnsuitedSamplerError):
+            yield Case(name, steps, scheduler, seed, options.calibration, guidance)
 
 
 def how(options: argparse.Namespace) -> Options:
@@ -97,7 +103,7 @@ def run(options: argparse.Namespace, stores: Stores) -> None:
     bar = tqdm(desc="rows", unit="row")
     first_seed = min([*options.seeds, *(row.seed for row in stores.rows.rows())])  # the pictured one
     for case in cases(options):
-        about = Row(case.name, case.scheduler_name, case.steps, "", 0.0)
+        about = row_about(case, "", 0.0)
         pictured = samples_file(options.out, about) if case.seed == first_seed else None
         rows = measure(case, stores, options.ratios, how(options), options.methods, curves, pictured)
         for row in rows:
@@ -130,7 +136,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.frechet is not None:
         run_distances(options)
         return
-    if options.merge is None:
+    if options.renew:
+        stores.rows.renew()
+    elif options.merge is None:
+        if options.guidance != [None]:
+            stores.rows.check_columns(["guidance"])  # before anything is measured
         run(options, stores)
     else:
         for file in options.merge:

@@ -1,7 +1,7 @@
 """Cells of the tables, and how `dipgo_fx` stands in them beside each other method.
 
-A cell is a share of the MACs of a model, sampler and step count; its seeds are pooled. Two methods are
-compared on the seeds that both have, where errors of the same images were kept.
+A cell is a share of the MACs of a model, sampler, step count and guidance; its seeds are pooled. Two methods
+are compared on the seeds that both have, where errors of the same images were kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OWN = (ONE_SEARCH.name, DEFAULT.name)  # the first that a cell has is `dipgo_fx`
 
 @dataclass
 class Cell:
-    """Rows of a model, sampler, step count and share of MACs, by method and seed; without unpruned ones."""
+    """Rows of a model, sampler, step count, guidance and share of MACs, by method and seed; none unpruned."""
 
     rows: Mapping[str, Mapping[int, Row]]
     errors: Mapping[str, Mapping[int, ImageErrors]]
@@ -45,18 +45,26 @@ class Cell:
 
     def seeds(self, method: str) -> tuple[int, ...]:
         """Return the seeds on which a method can be compared with ours."""
-        own, ours = self.errors.get(method, {}), self.errors.get(self.ours or "", {})
-        return tuple(seed for seed in sorted(own) if seed in ours and len(own[seed]) == len(ours[seed]))
+        return self.seeds_of_both(self.ours or "", method)
+
+    def seeds_of_both(self, one: str, other: str) -> tuple[int, ...]:
+        """Return the seeds on which two methods can be compared."""
+        first, second = self.errors.get(one, {}), self.errors.get(other, {})
+        return tuple(
+            seed for seed in sorted(first) if seed in second and len(first[seed]) == len(second[seed])
+        )
 
     def versus(self, method: str, column: str) -> Comparison | None:
         """Return how ours compares with a method; `None` where the same images of both were not kept."""
-        seeds = self.seeds(method)
-        if self.ours is None or not seeds:
+        return None if self.ours is None else self.between(self.ours, method, column)
+
+    def between(self, one: str, other: str, column: str) -> Comparison | None:
+        """Return how one method compares with another; `None` where the same images were not kept."""
+        seeds = self.seeds_of_both(one, other)
+        if not seeds or (column.startswith("converged") and self._targets_differ((one, other), seeds)):
             return None
-        if column.startswith("converged") and len(self._converged_steps(method, seeds)) > 1:
-            return None
-        ours, other = (self._draws(name, column, seeds) for name in (self.ours, method))
-        return compared(COMPARED[column], ours, other) if ours and other else None
+        first, second = (self._draws(name, column, seeds) for name in (one, other))
+        return compared(COMPARED[column], first, second) if first and second else None
 
     def verdict(self, column: str) -> Verdict | None:
         """Return whether ours is ahead of all others that it can be compared with, or behind any."""
@@ -65,9 +73,9 @@ class Cell:
             return None
         return "lost" if "lost" in found else "open" if "open" in found else "won"
 
-    def _converged_steps(self, method: str, seeds: Sequence[int]) -> set[int | None]:
-        """Return in how many steps the converged images of both were drawn."""
-        return {self.rows[name][seed].converged_steps for name in (method, self.ours or "") for seed in seeds}
+    def _targets_differ(self, methods: Sequence[str], seeds: Sequence[int]) -> bool:
+        """Whether the converged images of methods were drawn in different numbers of steps."""
+        return len({self.rows[name][seed].converged_steps for name in methods for seed in seeds}) > 1
 
     def _draws(self, method: str, column: str, seeds: tuple[int, ...]) -> Resampled | None:
         key = (method, column, seeds)
@@ -80,7 +88,10 @@ class Cell:
 def cells(rows: Iterable[Row], images: ImageStore) -> list[Cell]:
     """Return the cells of rows, from many MACs to few."""
     pruned = [row for row in rows if row.method != UNPRUNED and not row.error and row.psnr_db is not None]
-    groups = grouped(pruned, lambda row: (row.model, row.scheduler, row.steps, row.ratio_asked))
+    groups = grouped(
+        pruned,  # no guidance of a row's own comes first
+        lambda row: (row.model, row.scheduler, row.steps, row.guidance or 0.0, row.ratio_asked),
+    )
     return [cell_of(groups[key], images) for key in sorted(groups)]
 
 

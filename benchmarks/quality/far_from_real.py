@@ -45,7 +45,7 @@ class Distances:
         return FrechetRow(
             *(case.name, case.scheduler_name, case.steps, method, offer.ratio, self.options.samples),
             *(float(f"{number:.5g}") for number in numbers),
-            *(drawn.recognised, base.recognised, case.seed),
+            *(drawn.recognised, base.recognised, case.seed, case.other_guidance),
         )
 
     def _drawn(self, images: torch.Tensor) -> _Drawn:

@@ -1,4 +1,4 @@
-"""The errors of single images beside quality.csv: one small file a model, sampler, step count and seed.
+"""The errors of single images beside quality.csv: a small file a model, sampler, steps, guidance and seed.
 
 A file has a float16 tensor `(6, images)` for each row of quality.csv, named by method and ratio. Errors are
 stored as their roots and SSIM as what it lacks of 1: both keep three digits in half precision, over the
@@ -32,10 +32,11 @@ class ImageStore:
 
     Args:
         results: the folder that quality.csv is in.
+        name: of the folder beside it.
     """
 
-    def __init__(self, results: Path) -> None:
-        self.folder = results / FOLDER
+    def __init__(self, results: Path, name: str = FOLDER) -> None:
+        self.folder = results / name
 
     def of(self, row: Row) -> ImageErrors | None:
         """Return the errors of a row's images, if they were kept."""

@@ -32,12 +32,13 @@ class Stores:
     images: ImageStore
 
     @classmethod
-    def in_folder(cls, results: Path) -> Stores:
-        """Return those of a folder of results."""
-        return cls(ResultStore(results / "quality.csv", Row), ImageStore(results))
+    def in_folder(cls, results: Path, name: str = "quality") -> Stores:
+        """Return those of a folder of results: `{name}.csv` and `{name}-images`."""
+        return cls(ResultStore(results / f"{name}.csv", Row), ImageStore(results, f"{name}-images"))
 
     def add(self, row: Row, errors: statistics.ImageErrors | None) -> None:
         """Keep a row, its images first: a row without them would be measured again."""
+        self.rows.check(row)
         if errors is not None:
             self.images.add(row, errors)
         self.rows.add(row)
@@ -132,6 +133,7 @@ class Measurement:
         return {
             "held_out_samples": self.options.samples,
             "row_seconds": seconds,
+            "guidance": self.case.other_guidance,
             "seed": self.case.seed,
         }
 
@@ -196,12 +198,17 @@ def missing(
     """Return the methods of a case with the ratios that were not measured, the unpruned loop first."""
     unpruned = Contender(UNPRUNED, lambda ratios: iter(()))
     every = [(unpruned, [0.0]), *((each, ratios) for each in contenders(case, methods, options, curves))]
-    about = (case.name, case.scheduler_name, case.steps)
     left = [
-        (each, [ratio for ratio in asked if (*about, each.name, ratio, case.seed) not in known])
+        (each, [ratio for ratio in asked if row_about(case, each.name, ratio).key not in known])
         for each, asked in every
     ]
     return [(each, asked) for each, asked in left if asked]
+
+
+def row_about(case: Case, method: str, ratio: float) -> Row:
+    """Return the row of a measurement before it was made."""
+    about = (case.name, case.scheduler_name, case.steps, method, ratio)
+    return Row(*about, guidance=case.other_guidance, seed=case.seed)
 
 
 def _added(stores: Stores, row: Row, errors: statistics.ImageErrors | None) -> Row:

@@ -183,6 +183,6 @@ def _last_of(sampler: peers.PeerSampler) -> Callable[[], Cost]:
 def _point(case: Case, method: peers.Method, outcome: peers.Outcome) -> CurvePoint:
     about = (case.name, case.scheduler_name, case.steps, method.name, str(outcome.setting))
     if outcome.error:
-        return CurvePoint(*about, None, None, None, case.seed, outcome.error)
+        return CurvePoint(*about, None, None, None, case.seed, outcome.error, case.other_guidance)
     numbers = (round(outcome.kept, 4), round(outcome.kept_without_attention, 4), round(outcome.psnr, 2))
-    return CurvePoint(*about, *numbers, case.seed)
+    return CurvePoint(*about, *numbers, case.seed, guidance=case.other_guidance)

@@ -15,7 +15,7 @@ class Row:
     `psnr_db` is of all images together, `psnr_low_db` the 5th percentile of single images; `clamped_...` are
     of images clamped to [-1, 1], `converged_...` against the converged images instead of the unpruned ones.
     `search_calls` are whole calls of the model for one sample, parts counted by their MACs; `row_seconds` is
-    what the row took, search included.
+    what the row took, search included. `guidance` is `None` where it is the model's own.
     """
 
     model: str
@@ -51,18 +51,28 @@ class Row:
     settings_failed: int | None = None
     converged_steps: int | None = None
     row_seconds: float | None = None
+    guidance: float | None = None
     seed: int = 0
     error: str = ""
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What makes a row the same measurement."""
-        return (self.model, self.scheduler, self.steps, self.method, self.ratio_asked, self.seed)
+        about = (self.model, self.scheduler, self.steps, self.guidance)
+        return (*about, self.method, self.ratio_asked, self.seed)
 
     @property
     def stem(self) -> str:
-        """What the names of files on a row's model, scheduler and steps have in common."""
-        return f"{self.model}-{self.scheduler.lower().replace('+', '')}-{self.steps}"
+        """What the names of files on a row's model, scheduler, steps and guidance have in common."""
+        scheduler = self.scheduler.lower().replace("+", "").replace(" ", "-")
+        guidance = "" if self.guidance is None else f"-guidance{self.guidance:g}"
+        return f"{self.model}-{scheduler}-{self.steps}{guidance}"
+
+    @property
+    def about(self) -> str:
+        """The same for people."""
+        guidance = "" if self.guidance is None else f", guidance {self.guidance:g}"
+        return f"{self.model}, {self.scheduler}, {self.steps} steps{guidance}"
 
 
 @dataclass(frozen=True)
@@ -79,11 +89,13 @@ class CurvePoint:
     psnr_db: float | None
     seed: int
     error: str = ""
+    guidance: float | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What makes a point the same measurement."""
-        return (self.model, self.scheduler, self.steps, self.method, self.setting, self.seed)
+        about = (self.model, self.scheduler, self.steps, self.guidance)
+        return (*about, self.method, self.setting, self.seed)
 
 
 @dataclass(frozen=True)
@@ -107,8 +119,10 @@ class FrechetRow:
     class_accuracy: float | None
     unpruned_class_accuracy: float | None
     seed: int = 0
+    guidance: float | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What makes a row the same measurement."""
-        return (self.model, self.scheduler, self.steps, self.method, self.ratio_asked, self.seed)
+        about = (self.model, self.scheduler, self.steps, self.guidance)
+        return (*about, self.method, self.ratio_asked, self.seed)

@@ -32,7 +32,7 @@ SCORES = (
 
 
 def parts(rows: Sequence[Row], images: ImageStore) -> list[Part]:
-    """Return a section for each model, scheduler and step count, and a table of errors."""
+    """Return a section for each model, scheduler, step count and guidance, and a table of errors."""
     sections = [
         Section(title, list(_tables(own, images)), _unpruned(own)) for title, own in groups(rows).items()
     ]
@@ -41,8 +41,8 @@ def parts(rows: Sequence[Row], images: ImageStore) -> list[Part]:
 
 
 def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return rows by model, scheduler and steps."""
-    return grouped(rows, lambda row: f"{row.model}, {row.scheduler}, {row.steps} steps")
+    """Return rows by model, scheduler, steps and guidance."""
+    return grouped(rows, lambda row: row.about)
 
 
 def first_seed(rows: Sequence[Row]) -> list[Row]:

@@ -64,9 +64,10 @@ def guided_offers(subject: Subject) -> Iterator[Offer]:
         "guidance, one call a step", lambda: (partial(subject.loop, **subject.inputs), 1.0), None, GUIDED
     )
     yield Offer("guidance, two calls a step", lambda: (partial(subject.split_loop, **subject.inputs), 1.0))
-    yield Offer(
-        "guidance, two calls, half of the unconditional ones", partial(placed, subject, (half, every))
-    )
+    yield Offer("guidance, two calls, joined", partial(placed, subject, (every, every), join=True))
+    name = "guidance, two calls, half of the unconditional ones"
+    yield Offer(name, partial(placed, subject, (half, every)))
+    yield Offer(f"{name}, joined", partial(placed, subject, (half, every), join=True))
     if subject.steps % EVERY == 0:
         yield Offer("guidance, one call, whole steps", partial(placed, subject, (fifth,)), 0.8)
         yield Offer("guidance, two calls, whole steps", partial(placed, subject, (fifth, fifth)), 0.8)
@@ -123,11 +124,14 @@ def pruned(subject: Subject, plan: Callable[[Loop], Plan]) -> tuple[Run, float]:
     return partial(loop, **subject.inputs), 1 - loop.plan.ratio
 
 
-def placed(subject: Subject, runs: Runs) -> tuple[Run, float]:
-    """Return the loop in which each call of the model is made at its steps, and what it keeps."""
+def placed(subject: Subject, runs: Runs, join: bool = False) -> tuple[Run, float]:
+    """Return the loop in which each call of the model is made at its steps, and what it keeps.
+
+    With `join` the two calls of guidance are one at steps that make both.
+    """
     loop = subject.loop if len(runs) == 1 else subject.split_loop
     plan = Plan.from_keep(loop, Placement(runs).keep(LoopCost.of(loop)), "linear")
-    return partial(build(loop, plan), **subject.inputs), 1 - plan.ratio
+    return partial(build(loop, plan, join=join), **subject.inputs), 1 - plan.ratio
 
 
 def _deepcache(subject: Subject) -> tuple[Run, float]:

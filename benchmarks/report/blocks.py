@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from benchmarks.tables import RESULTS
 
-from . import ablations, costs, coverage, limits, quality, real_size, trials
+from . import ablations, costs, coverage, few_steps, limits, quality, real_size, trials
 from .words import listed
 
 ROOT = RESULTS.parents[1]
@@ -21,12 +21,15 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "weak": limits.weak,
     "summary": costs.summary,
     "real-size": real_size.summary,
+    "real-size-details": real_size.details,
     "real-size-table": real_size.table,
     "effort": limits.effort,
     "seeds": quality.seeds,
     "likeness": quality.likeness,
     "lost-cells": quality.lost_cells,
     "held": quality.held,
+    "few-steps": few_steps.table,
+    "few-steps-summary": few_steps.summary,
     "recognised": limits.recognised,
     "searching": costs.searching,
     "coverage": coverage.coverage,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from benchmarks.tables import grid, grouped
 
@@ -26,6 +26,7 @@ ASKED = {
 """Share of the speed-up that MACs promise which a loop should reach."""
 ONE_CALL, TWO_CALLS = "guidance, one call a step", "guidance, two calls a step"
 HALF_CALLS = "guidance, two calls, half of the unconditional ones"
+JOINED, HALF_JOINED = "guidance, two calls, joined", f"{HALF_CALLS}, joined"
 COMPILED = {
     "loop, `loop.compile()`": "`loop.compile()`",
     "loop, its blocks `block.compile()`": "blocks compiled in place",
@@ -133,16 +134,28 @@ def guidance() -> str:
     for own in grouped(timed(read("speed")), about).values():
         by_method = {row["method"]: row for row in own}
         if {ONE_CALL, TWO_CALLS, HALF_CALLS} <= set(by_method):
-            one, two = (float(by_method[name]["seconds_median"]) for name in (ONE_CALL, TWO_CALLS))
-            half = by_method[HALF_CALLS]
-            told.append(
-                f"{half['model']} ({place(half)}) {two / one:.2f} and {float(half['efficiency']):.2f}"
-            )
+            told.append(f"{own[0]['model']} ({place(own[0])}) {_two_calls(by_method)}")
     return (
         "Guidance in two calls of the model a step takes, unpruned, this times as long as in one on twice "
         "the rows (asked: at most 1), and without half of the unconditional calls it reaches this share of "
-        f"the speed-up that MACs promise: {'; '.join(told)}."
+        f"the speed-up that MACs promise; in brackets with calls joined where both run: {'; '.join(told)}."
     )
+
+
+def _two_calls(by_method: Mapping[str, Row]) -> str:
+    """Tell how long two calls take, and what leaving half of one kind out gains, in brackets joined ones."""
+
+    def times(name: str) -> str:
+        return (
+            f"{float(by_method[name]['seconds_median']) / float(by_method[ONE_CALL]['seconds_median']):.2f}"
+        )
+
+    def efficiency(name: str) -> str:
+        return f"{float(by_method[name]['efficiency']):.2f}"
+
+    if not {JOINED, HALF_JOINED} <= set(by_method):
+        return f"{times(TWO_CALLS)} and {efficiency(HALF_CALLS)}"
+    return f"{times(TWO_CALLS)} [{times(JOINED)}] and {efficiency(HALF_CALLS)} [{efficiency(HALF_JOINED)}]"
 
 
 def runs() -> str:
@@ -257,8 +270,13 @@ def line_of(rows: Sequence[Row]) -> list[str]:
 
 
 def summary() -> str:
-    """List of all, for the README."""
-    return bullets(*present(speed, behind, guidance, memory, runs, growth, compiling, compiled))
+    """List of what a user asks first, for the README."""
+    return bullets(*present(speed, behind, guidance, memory, compiling))
+
+
+def details() -> str:
+    """List of the rest."""
+    return bullets(*present(runs, growth, compiled))
 
 
 def present(*sentences: Callable[[], str]) -> list[Callable[[], str]]:

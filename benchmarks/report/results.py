@@ -120,18 +120,28 @@ def scores() -> list[Score]:
 
 
 def measured() -> list[Row]:
-    """Return the rows of quality.csv with DDIM at 20 steps; of rows of one measurement the last."""
-    rows = chosen(read("quality"), scheduler="DDIM", steps="20")
+    """Return the rows of quality.csv with DDIM at 20 steps; of rows of one measurement the last.
+
+    Guidance is the models' own.
+    """
+    rows = [
+        row for row in chosen(read("quality"), scheduler="DDIM", steps="20") if not row.get("guidance", "")
+    ]
     key = ("model", "method", "ratio_asked", "seed")
     return list({tuple(row[name] for name in key): row for row in rows}.values())
 
 
 @cache
-def cells() -> list[Cell]:
-    """Return the cells of quality.csv with DDIM at 20 steps, with what was kept of their images."""
+def every_cell() -> list[Cell]:
+    """Return the cells of quality.csv with the models' own guidance, with what was kept of their images."""
     rows = ResultStore(RESULTS / "quality.csv", QualityRow).rows()
-    here = [row for row in rows if row.model in NAMES and (row.scheduler, row.steps) == ("DDIM", 20)]
+    here = [row for row in rows if row.model in NAMES and row.guidance is None]
     return comparing.cells(here, ImageStore(RESULTS))
+
+
+def cells() -> list[Cell]:
+    """Return those with DDIM at 20 steps."""
+    return [cell for cell in every_cell() if (cell.about.scheduler, cell.about.steps) == ("DDIM", 20)]
 
 
 def pruned() -> list[Score]:

@@ -69,6 +69,8 @@ class PaperConfig:
         encoder: of the pruner network, see `Pruner`.
         width: of the pruner network's queries, a multiple of 16.
         checkpoint: recompute each step in the backward pass: memory grows by features, not by steps.
+        exact_fill: spend what thresholding leaves of the budget (up to a whole step) on the closed gates of
+            the highest scores, see `refill`; the paper has no such thing.
 
     Raises `ValueError` for an option outside its range.
     """
@@ -87,6 +89,7 @@ class PaperConfig:
     encoder: Encoder = "attention"
     width: int = 512
     checkpoint: bool = True
+    exact_fill: bool = False
 
     @property
     def chunk(self) -> int:
@@ -100,7 +103,7 @@ class PaperConfig:
         _check_at_least_0(self, "weight_decay", "alpha", "tau")
         _check_one_of(self, loss=get_args(Consistency), backup=get_args(Backup), encoder=get_args(Encoder))
         check("decode", self.decode, DECODE, "a function of final samples, or None")
-        for name in ("mac_weights", "checkpoint"):
+        for name in ("mac_weights", "checkpoint", "exact_fill"):
             check(name, getattr(self, name), bool, "True or False")
         check("width", self.width, Integral, "a whole number")
         if self.tau >= 1:

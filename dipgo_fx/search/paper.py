@@ -9,7 +9,7 @@ import torch
 from torch import fx
 from tqdm.auto import tqdm
 
-from ..budget import threshold
+from ..budget import refill, threshold
 from ..cost import LoopCost
 from ..passes import Backup, GateTable, split_steps
 from ..passes.insert_gates import GATES, WEIGHTS
@@ -23,6 +23,8 @@ from .stepwise import run_checkpointed
 
 HISTORIES: dict[Backup, int] = {"reuse": 1, "linear": 2}
 """How many computed values each kind of backup reads."""
+NOTED, EVERY = 20, 50
+"""Gradient steps that the notes tell of: the first few, and later ones at this interval."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ def train_pruner(
     the MACs is kept, alpha times the sparsity loss (equation 3; the printed condition reads the other
     way round, text and numbers of the paper agree with this one). One training serves every ratio.
 
+    The notes hold `gates`, rows of: the gradient step, the share of gates after step 0 that are open, and the
+    share for which the gradient of the consistency loss is 0. While all are open that is all, for the loss is
+    at its minimum. Then it is the gates of blocks that nobody reads: once a step's output is skipped, nothing
+    but sparsity and weight decay moves the other gates of the step.
+
     Raises `FloatingPointError` if the loss becomes infinite or NaN.
     """
     cost, batch = evaluator.cost, evaluator.batch
@@ -57,18 +64,22 @@ def train_pruner(
     history = HISTORIES[config.backup]
     supernet = evaluator.supernet(history)
     net = split_steps(supernet) if config.checkpoint else supernet
+    told: list[list[float]] = []
     bar = tqdm(range(config.iterations), desc="pruner", unit="step", disable=not progress)
-    for _ in bar:
+    for iteration in bar:
         optimizer.zero_grad()
         gates = straight_through(pruner())
         table = GateTable.of(gates.detach() > 0.5, config.backup)
         kept = cost.kept_at_most(table.keep, 1)
         if kept >= config.tau:
             (config.alpha * sparsity_loss(gates, gamma)).backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        gates.retain_grad()  # from here on: that of the consistency loss alone
         tables = {GATES: gates}
         if history > 1:
             tables[WEIGHTS] = table.weights.to(device, torch.float32)
         loss = descend(evaluator, net, config.checkpoint, _drawn(batch, config.batch_size, generator), tables)
+        if iteration < NOTED or iteration % EVERY == 0:
+            told.append([iteration, *_open_and_silent(gates)])
         torch.nn.utils.clip_grad_norm_(pruner.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -76,7 +87,12 @@ def train_pruner(
         bar.set_postfix(loss=f"{loss:.2e}", kept=f"{kept:.3f}", refresh=False)
     with torch.no_grad():
         scores: torch.Tensor = pruner().softmax(-1)[..., KEEP].double().cpu()
-    return Trained(scores, {"kept_by_argmax": float((scores > 0.5).double().mean())})
+    notes = {
+        "kept_by_argmax": float((scores > 0.5).double().mean()),
+        "gates": told,
+        "exact_fill": config.exact_fill,
+    }
+    return Trained(scores, notes)
 
 
 def descend(
@@ -119,9 +135,23 @@ def mac_weights(cost: LoopCost) -> torch.Tensor:
 
 
 def thresholded(evaluator: Evaluator, scores: torch.Tensor, kept: float, backup: Backup) -> Candidate:
-    """Return the evaluated candidate that keeps the gates of the highest scores."""
-    keep = threshold(scores, kept, evaluator.cost, HISTORIES[backup])
+    """Return the evaluated candidate that keeps the gates of the highest scores (algorithm 1).
+
+    With `exact_fill` of a `PaperConfig` what is left of the budget is spent on closed gates, see `refill`.
+    """
+    cost, history = evaluator.cost, HISTORIES[backup]
+    keep = threshold(scores, kept, cost, history)
+    if isinstance(evaluator.config, PaperConfig) and evaluator.config.exact_fill:
+        keep = refill(keep, scores, kept, cost, history)
     return evaluator.evaluate(Candidate(GateTable.of(keep, backup), name=f"pruner, {backup}"))
+
+
+def _open_and_silent(gates: torch.Tensor) -> tuple[float, float]:
+    """Return the shares of the gates after step 0 that are open, and that have a gradient of exactly 0."""
+    assert gates.grad is not None
+    shares = (gates.detach()[1:] > 0.5, gates.grad[1:] == 0)
+    opened, silent = (round(float(share.double().mean()), 4) for share in shares)
+    return opened, silent
 
 
 def _drawn(batch: Batch, size: int, generator: torch.Generator) -> Batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.cases import CASES, SCHEDULERS, Case
+from benchmarks.cases import CASES, FLOW, SCHEDULERS, Case, UnsuitedSamplerError
 from dipgo_fx import PaperConfig
 from dipgo_fx.demo.models import NULL_CLASS
 
@@ -41,7 +41,23 @@ def test_guidance_is_the_models_own() -> None:
     assert not any(torch.equal(a, b) for a in seen[4:] for b in held_out[4:])
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_another_guidance_is_told() -> None:
+    """The model's own is not another one; digits have none of their own and know what to ask for nothing."""
+    assert Case("fashion-dit", STEPS, guidance=2.0).other_guidance is None
+    fashion = Case("fashion-dit", STEPS, guidance=5.0)
+    assert (fashion.guidance, fashion.other_guidance) == (5.0, 5.0)
+    digits = Case("digits-dit", STEPS, guidance=3.0)
+    assert digits.inputs(2, held_out=False).conditioning["class_labels"].tolist() == [NULL_CLASS] * 2 + [0, 1]
+    assert digits.loop(split_guidance=True).facts.guidance.scale == 3.0
+
+
+def test_samplers_of_flows_are_for_flows() -> None:
+    """A model that predicts noise is not run as if that were a velocity."""
+    with pytest.raises(UnsuitedSamplerError, match="digits-dit was not trained for flow-match Euler"):
+        Case("digits-dit", STEPS, "flow-match Euler")
+
+
+@pytest.mark.parametrize("scheduler", [name for name in SCHEDULERS if FLOW not in SCHEDULERS[name]])
 def test_the_unpruned_loop_is_like_itself(scheduler: str) -> None:
     """Also where the sampler draws noise."""
     case = Case("digits-dit", STEPS, scheduler)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.quality import measuring, tables
 from benchmarks.quality.__main__ import main
+from benchmarks.quality.comparing import cells as cells_of
 from benchmarks.quality.image_store import ImageStore
 from benchmarks.quality.measuring import Stores
 from benchmarks.quality.rows import Row
@@ -22,7 +24,7 @@ COLUMNS = (
     "clamped_psnr_low_db,clamped_psnr_worst_db,ssim,feature_distance,converged_psnr_db,"
     "converged_psnr_mean_db,class_accuracy,search_full_runs,search_seconds,search_calls,search_images,"
     "held_out_samples,search_samples,tuning_samples,settings_tried,settings_failed,converged_steps,"
-    "row_seconds,seed,error"
+    "row_seconds,guidance,seed,error"
 )
 METHODS = ("fewer steps", "DeepCache", "uniform, reuse")
 STEPS, RATIO, SAMPLES, TUNING, CALIBRATION = "4", "0.5", "6", "2", "4"
@@ -166,6 +168,49 @@ def test_tables_and_pictures_show_what_was_measured(out: Path) -> None:
     for method in ("fewer steps", "uniform, reuse"):
         assert f"| {method} | {float(cells(out)[method]['psnr_db']):.2f} |" in text
     assert {file.suffix for file in out.iterdir() if file.is_file()} == {".csv", ".md", ".png"}
+
+
+OLD_COLUMNS = COLUMNS.replace("guidance,", "")
+
+
+def as_it_was(out: Path, folder: Path) -> Path:
+    """Return a folder with a quality.csv from before the column of guidance."""
+    folder.mkdir()
+    names = OLD_COLUMNS.split(",")
+    with (folder / "quality.csv").open("w", newline="") as file:
+        lines = csv.DictWriter(file, names, extrasaction="ignore")
+        lines.writeheader()
+        lines.writerows(cells(out).values())
+    return folder
+
+
+def test_rows_from_before_guidance_are_those_of_the_models_own(out: Path, tmp_path: Path) -> None:
+    """Such a file is read and added to; `--renew` gives it the column, and then it takes other guidance."""
+    old = as_it_was(out, tmp_path / "old")
+    rows = Stores.in_folder(old).rows
+    own = Row("m", "DDIM", 20, "fewer steps", 0.5)
+    assert {row.key for row in rows.rows()} == {
+        row.key for row in ResultStore(out / "quality.csv", Row).rows()
+    }
+    rows.add(own)
+    assert (old / "quality.csv").read_text().startswith(OLD_COLUMNS)
+    with pytest.raises(ValueError, match=r"without guidance: .*renew it"):
+        main(["--out", str(old), "--guidance", "5"])
+    main(["--out", str(old), "--renew"])
+    rows.add(replace(own, guidance=5.0))
+    assert (old / "quality.csv").read_text().startswith(COLUMNS)
+    assert rows.rows()[-2:] == [own, replace(own, guidance=5.0)]
+
+
+def test_guidance_has_sections_and_files_of_its_own() -> None:
+    """Rows of other guidance are other measurements."""
+    own = Row("m", "flow-match Euler", 28, "ours", 0.5, macs_kept=0.5, psnr_db=30.0)
+    other = replace(own, guidance=7.5, psnr_db=20.0)
+    assert own.key != other.key
+    assert (own.stem, other.stem) == ("m-flow-match-euler-28", "m-flow-match-euler-28-guidance7.5")
+    text = markdown(tables.TITLE, tables.parts([own, other], ImageStore(Path())))
+    assert "## m, flow-match Euler, 28 steps, guidance 7.5" in text
+    assert len(cells_of([own, other], ImageStore(Path()))) == 2
 
 
 def test_seeds_are_not_mixed() -> None:

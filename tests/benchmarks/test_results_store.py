@@ -73,14 +73,28 @@ def test_rows_of_other_files_merge_once(store: ResultStore[Row], tmp_path: Path)
 
 
 def test_a_file_without_later_columns_is_read_and_merged(store: ResultStore[Row], tmp_path: Path) -> None:
-    """Columns that it lacks have their default; adding to it is refused, a new file takes its rows."""
+    """Columns that it lacks have their default; a row that says more is refused, a new file takes all."""
     old = ResultStore(tmp_path / "old.csv", Row)
     old.file.write_text("name,count,score\nd,4,0.5\n")
     assert old.rows() == [Row("d", 4, 0.5)]
-    with pytest.raises(ValueError, match="merge it into a new file"):
+    with pytest.raises(ValueError, match="without samples: merge it into a new file"):
         old.add(ROWS[0])
     assert store.merge(old.file) == 1
     assert store.rows() == [*ROWS, Row("d", 4, 0.5)]
+
+
+def test_a_file_without_later_columns_goes_on_as_it_is(tmp_path: Path) -> None:
+    """Processes of two versions add to it, as long as the later one has nothing to say in new columns."""
+    old = ResultStore(tmp_path / "old.csv", Row)
+    old.file.write_text("count,name,score\n4,d,0.5\n")
+    old.add(Row("e", 5))
+    assert old.file.read_text() == "count,name,score\n4,d,0.5\n5,e,\n"
+    assert old.rows() == [Row("d", 4, 0.5), Row("e", 5)]
+    old.renew()
+    assert old.file.read_text() == "name,count,score,samples,error\nd,4,0.5,,\ne,5,,,\n"
+    old.add(ROWS[0])
+    assert old.rows() == [Row("d", 4, 0.5), Row("e", 5), ROWS[0]]
+    assert [file.name for file in tmp_path.iterdir()] == ["old.csv"]
 
 
 @pytest.mark.parametrize(

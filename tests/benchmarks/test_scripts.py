@@ -16,6 +16,7 @@ FOLDER = Path(benchmarks.__file__).parent
 WRITTEN = {
     "quality": {"quality.csv", "quality.md", "quality-images"},
     "ablations": {"ablations.csv", "ablations.md"},
+    "factorial": {"factorial.csv", "factorial.md", "factorial-images"},
     "peers": {"peers.md", "peers-digits-dit.csv"},
     "search_cost": {
         "search_cost.md",

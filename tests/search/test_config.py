@@ -107,6 +107,7 @@ CHANGES: dict[type, dict[str, Any]] = {
         "encoder": "table",
         "width": 16,
         "checkpoint": False,
+        "exact_fill": True,
     },
 }
 # Of eight samples and more, which a quick search has not, a Gauss-Newton step goes by chunks: see

@@ -8,7 +8,8 @@ import torch
 import dipgo_fx
 import zoo
 from dipgo_fx import PaperConfig
-from dipgo_fx.budget import TOLERANCE, threshold
+from dipgo_fx.applying import at_ratio
+from dipgo_fx.budget import TOLERANCE, refill, threshold
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.search.evaluator import Evaluator
 from dipgo_fx.search.paper import mac_weights, thresholded, train_pruner
@@ -93,6 +94,49 @@ def test_thresholding_keeps_the_highest_scores() -> None:
     assert torch.equal(found.table.keep, threshold(scores, 0.6, judge.cost, 1))
     assert found.table.history == 1
     assert judge.curve[-1][1] == found.loss < float("inf")
+
+
+def test_a_budget_is_filled_if_asked_for() -> None:
+    """The same scores give a plan nearer to the budget; the plan without is what it was."""
+    options = {"iterations": 4, "width": 32, "samples": 2, "learning_rate": 10.0}
+    short, exact = (
+        quick(ratio=0.5, config=PaperConfig(**options, exact_fill=flag)).plan for flag in (False, True)
+    )
+    assert short.scores is not None
+    assert exact.scores is not None
+    assert exact.cost is not None
+    assert torch.equal(short.scores, exact.scores)
+    assert torch.equal(short.keep, threshold(short.scores, 0.5, exact.cost, 1))
+    assert torch.equal(exact.keep, refill(short.keep, short.scores, 0.5, exact.cost, 1))
+    assert 0.5 - 1e-9 <= exact.ratio < short.ratio - 0.1
+    scores, left = exact.scores, threshold(exact.scores, 0.3, exact.cost, 1)
+    assert torch.equal(at_ratio(short, 0.7, exact.cost).keep, left)
+    assert torch.equal(at_ratio(exact, 0.7, exact.cost).keep, refill(left, scores, 0.3, exact.cost, 1))
+
+
+def test_gates_collapse_and_then_get_no_gradient() -> None:
+    """At the rate for transformers a few steps close all: then only outputs of steps are still learnt.
+
+    The notes tell of it: at first nothing is pruned, so that the loss is at its minimum.
+    """
+    config = PaperConfig(iterations=20, width=32, samples=2, learning_rate=10.0)
+    plan = quick(num_inference_steps=6, granularity="stage", config=config).plan
+    steps, opened, silent = zip(*plan.origin["gates"], strict=True)
+    assert steps == tuple(range(20))
+    assert (opened[0], silent[0]) == (1, 1)
+    assert max(opened[1:]) < 0.5
+    assert set(opened[5:]) == {0}
+    # The gate of a step's last block decides whether the others are read.
+    assert min(silent[5:]) >= 1 - 1 / len(plan.blocks) - 1e-4
+
+
+@pytest.mark.parametrize(("iterations", "told"), [(3, [0, 1, 2]), (101, [*range(20), 50, 100])])
+def test_notes_of_a_long_training_are_few(iterations: int, told: list[int]) -> None:
+    """The first gradient steps, where gates close, and some of the others."""
+    config = PaperConfig(iterations=iterations, width=16, samples=2, encoder="table", checkpoint=False)
+    plan = quick(num_inference_steps=2, ratio=0.25, config=config).plan
+    assert [row[0] for row in plan.origin["gates"]] == told
+    assert all(0 <= share <= 1 for row in plan.origin["gates"] for share in row[1:])
 
 
 def test_nonfinite_losses_stop_the_search() -> None:
