@@ -138,7 +138,7 @@ def guidance() -> str:
     return (
         "Guidance in two calls of the model a step takes, unpruned, this times as long as in one on twice "
         "the rows (asked: at most 1), and without half of the unconditional calls it reaches this share of "
-        f"the speed-up that MACs promise; in brackets with calls joined where both run: {'; '.join(told)}."
+        f"the speed-up that MACs promise (in brackets: joined where both run): {'; '.join(told)}."
     )
 
 

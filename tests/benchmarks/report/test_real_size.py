@@ -95,12 +95,16 @@ def test_nothing_behind_is_told_too(given: Given) -> None:
 
 def test_guidance_is_told_with_and_without_some_calls(given: Given) -> None:
     """By seconds, and by what is kept."""
-    given(
+    rows = [
         row(real_size.ONE_CALL, 1.0, seconds_median="10.0"),
         row(real_size.TWO_CALLS, 0.9, seconds_median="12.0"),
         row(real_size.HALF_CALLS, 0.95, seconds_median="8.0"),
-    )
-    assert real_size.guidance().endswith("promise: M (one CPU thread) 1.20 and 0.95.")
+    ]
+    given(*rows)
+    assert real_size.guidance().endswith("both run): M (one CPU thread) 1.20 and 0.95.")
+    joined = row(real_size.JOINED, 1.0, seconds_median="10.0"), row(real_size.HALF_JOINED, 0.97)
+    given(*rows, *joined)
+    assert real_size.guidance().endswith("both run): M (one CPU thread) 1.20 [1.00] and 0.95 [0.97].")
 
 
 @pytest.mark.parametrize(("within", "end"), [("yes", "; so at every step."), ("no", "; not so with `P`.")])
