@@ -199,14 +199,15 @@ def compared(statistic: Statistic, ours: Resampled, other: Resampled) -> Compari
     if ours.sizes != other.sizes:
         raise ValueError(f"pairs need the same images, got {ours.sizes} and {other.sizes}")
     difference = Interval.of(ours.value - other.value, ours.draws - other.draws)
-    return Comparison(ours.value, other.value, difference, verdict(difference, statistic.higher_is_better))
+    return Comparison(ours.value, other.value, difference, verdict(difference, statistic))
 
 
-def verdict(difference: Interval, higher_is_better: bool) -> Verdict:
-    """Return who is better, if the interval says so."""
-    if difference.low <= 0 <= difference.high:
+def verdict(difference: Interval, statistic: Statistic) -> Verdict:
+    """Return who is better, if the interval says so in the digits that tables show."""
+    low, high = (round(end, statistic.digits) for end in (difference.low, difference.high))
+    if low <= 0 <= high:
         return "open"
-    return "won" if (difference.low > 0) == higher_is_better else "lost"
+    return "won" if (low > 0) == statistic.higher_is_better else "lost"
 
 
 @lru_cache(maxsize=8)

@@ -96,7 +96,7 @@ class Effects:
         if ours is None or other is None:
             return None
         difference = Interval.of(ours.value - other.value, ours.draws - other.draws)
-        judged = verdict(difference, COMPARED[column].higher_is_better)
+        judged = verdict(difference, COMPARED[column])
         return Comparison(ours.value, other.value, difference, judged)
 
     def _span(self, pairs: Pairs, seeds: tuple[int, ...]) -> str:

@@ -182,10 +182,12 @@ def test_other_images_are_not_compared() -> None:
         ((-0.2, -0.1), False, "won"),
         ((-0.1, 0.1), True, "open"),
         ((0.0, 0.1), True, "open"),
+        ((-0.02, -0.01), True, "open"),  # no digit that a table shows
     ],
 )
 def test_a_verdict_needs_an_interval_without_zero(
     ends: tuple[float, float], higher: bool, expected: str
 ) -> None:
     """An end at 0 is not enough."""
-    assert verdict(Interval(sum(ends) / 2, *ends), higher) == expected
+    statistic = replace(COMPARED["psnr_db"], higher_is_better=higher)
+    assert verdict(Interval(sum(ends) / 2, *ends), statistic) == expected
