@@ -80,7 +80,7 @@ def prune(
         model, scheduler, num_inference_steps, sample, conditioning, guidance_scale, split_guidance, shared
     )
     calibration = checked_calibration(calibration, model)
-    with frozen(model), torch.enable_grad():
+    with frozen(model), awake(model), torch.enable_grad():
         loop = trace(
             model,
             scheduler,
@@ -106,15 +106,14 @@ def gains_by_split(ratio: float, config: Config, granularity: Blocks) -> bool:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode without parameter gradients, its weights at hand, and back as it was."""
+    """Put a model into eval mode without parameter gradients, and back as it was."""
     modes = {module: module.training for module in model.modules()}
     wanted = [p for p in model.parameters() if p.requires_grad]
     try:
         model.eval()
         for parameter in wanted:
             parameter.requires_grad_(False)
-        with awake(model):
-            yield
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode

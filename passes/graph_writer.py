@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
-from torch._subclasses import FakeTensorMode
+from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import (
     DimDynamic,
     ShapeEnv,
@@ -297,6 +297,11 @@ class GraphWriter:
 
     def _constant(self, tensor: torch.Tensor) -> str:
         """Lift a constant of the scheduler into a buffer; small equal ones share it."""
+        if isinstance(tensor, FakeTensor):
+            raise TraceError(
+                "it reads a weight itself that hooks keep elsewhere or in another dtype: load the weights "
+                "before (model.to(device)), and offload or cast them afterwards"
+            )
         small = tensor.numel() <= 16 and not tensor.is_meta
         values = tuple(tensor.flatten().tolist()) if small else id(tensor)
         key = (tensor.dtype, tensor.device, tensor.shape, values)

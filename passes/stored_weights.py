@@ -37,18 +37,19 @@ def as_computed(model: nn.Module, fakes: FakeTensorMode) -> Iterator[None]:
             tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
             for held in tables:
                 for name, tensor in held.items():
-                    if tensor is not None and (tensor.device != device or cast not in (None, tensor.dtype)):
-                        stack.callback(held.__setitem__, name, tensor)
-                        with fakes:
-                            held[name] = torch.empty(tensor.shape, dtype=cast or tensor.dtype, device=device)
+                    if tensor is None or (_is_on(device, tensor) and cast in (None, tensor.dtype)):
+                        continue
+                    stack.callback(held.__setitem__, name, tensor)
+                    with fakes:
+                        held[name] = torch.empty(tensor.shape, dtype=cast or tensor.dtype, device=device)
         yield
 
 
 @contextmanager
 def awake(model: nn.Module) -> Iterator[None]:
-    """Run the hooks around a model's own `forward`, which load what is no block's.
+    """Run the hooks around a model's own `forward`, which load what is no layer's, for what calls its parts.
 
-    Afterwards its weights are where they were.
+    Afterwards its weights are where they were. Not to be entered twice, nor while the model itself runs.
     """
     hooks = [getattr(model, "_hf_hook", None), _hook(model, "group_offloading")]
     present = [hook for hook in hooks if hook is not None]
@@ -62,6 +63,12 @@ def awake(model: nn.Module) -> Iterator[None]:
             hook.post_forward(model, None)
         if present and stored.type != "meta" and _first(model).device != stored:
             model.to(stored)  # offloading of whole models leaves that to the pipeline
+
+
+def _is_on(device: torch.device, tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor is on a device; one without a number is any of its kind."""
+    numbers = {device.index, tensor.device.index} - {None}
+    return tensor.device.type == device.type and len(numbers) < 2
 
 
 def _hook(module: nn.Module, name: str) -> Any:

@@ -177,6 +177,7 @@ def watched(pipe: Any, handle: Callable[[str, Callable[[], Any]], Any]) -> dict[
 
         @functools.wraps(method)
         def called(*args: Any, **kwargs: Any) -> Any:
+            """Go to `handle`, but from inside another stand-in."""
             nonlocal inside
             if inside:
                 return method(*args, **kwargs)

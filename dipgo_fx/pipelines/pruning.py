@@ -20,6 +20,7 @@ from ..budget import kept_of
 from ..cost import LoopCost
 from ..loop import Loop
 from ..passes import Blocks, find_blocks
+from ..passes.stored_weights import awake
 from ..plan import Plan
 from ..pruning import frozen, gains_by_split
 from ..search.batch import Batch
@@ -103,8 +104,9 @@ def prune_pipeline(
         inputs_of_all = _made_inputs(
             pipe, model, loop, full, {**call, "generator": generator}, config.samples
         )
-        batch = _calibrated(loop, inputs_of_all, generator, config.chunk)
-        plan = search(loop, batch, config, kept, generator, progress)
+        with awake(model):
+            batch = _calibrated(loop, inputs_of_all, generator, config.chunk)
+            plan = search(loop, batch, config, kept, generator, progress)
     if given is None and inputs is None:
         logger.info("searched on %d prompts that come with dipgo_fx", config.samples)
     source = "inputs" if inputs else "shipped" if given is None else len(given)

@@ -17,6 +17,7 @@ from ..loop import Loop, LoopFacts
 from ..passes import Blocks, LoopRecorder, TraceError, find_blocks, granularity_of
 from ..passes.blocks import call_of
 from ..passes.drop_dead_blocks import erase_dead_nodes
+from ..passes.stored_weights import awake
 from ..passes.tags import tag
 from ..passes.unify_rows import ROWS, unify_rows
 from ..tracing import GUARD, assemble
@@ -76,7 +77,8 @@ def check_first_step(pipe: Any, model: nn.Module, loop: Loop, asked: Callable[[A
     generators = [torch.Generator().manual_seed(0) for _ in range(2)]
     inputs = inputs_of(loop, capture(pipe, model, asked(generators[0]), 2))
     # The noise of a step comes after that of the latents.
-    found = _first_step(loop)(**inputs, generator=generators[0])
+    with awake(model):
+        found = _first_step(loop)(**inputs, generator=generators[0])
     with as_found(pipe) as state, torch.random.fork_rng(devices=[]):
         samples: list[torch.Tensor] = []
         own_step = state["scheduler"].step
@@ -158,6 +160,7 @@ def _record(
 
         @functools.wraps(own_step)  # pipelines read its signature
         def step(*args: Any, **kwargs: Any) -> Any:
+            """Tell the recorder where a step ends, and end the pipeline after the last."""
             nonlocal index
             if index == 0:
                 recorder.mark_sample(0, stepped_sample(own_step, args, kwargs))
@@ -171,7 +174,7 @@ def _record(
 
         scheduler.step = step
         state |= watched(pipe, _stand_ins(inputs, {**conditioning, "sample": sample}, rows))
-        with ForwardSlot(model).bare(), until_enough(), recorder.recording():
+        with awake(model), ForwardSlot(model).bare(), until_enough(), recorder.recording():
             pipe(**arguments)
     if not final:
         raise TraceError(
