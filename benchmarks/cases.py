@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any, cast
 
 import diffusers
@@ -24,6 +28,8 @@ from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.calibration import calibrate
 from dipgo_fx.search.config import Config
 from dipgo_fx.search.evaluator import Evaluator
+
+logger = logging.getLogger(__name__)
 
 CASES = ("digits-dit", "digits-unet", *reference.REFERENCE_MODELS)
 SCHEDULERS = {
@@ -241,3 +247,16 @@ class Case:
             for each in (loop, self.loop())
         )
         return metrics.Quality.of(self.errors(result, target, inputs))
+
+
+def asked_cases(options: argparse.Namespace) -> Iterator[Case]:
+    """Yield the cases of a command line, seeds last: a stopped run has whole cases.
+
+    A model is left out, with a warning, of a sampler that it was not trained for.
+    """
+    asked = (options.seeds, options.models, options.schedulers, options.guidance, options.steps)
+    for seed, name, scheduler, guidance, steps in product(*asked):
+        try:
+            yield Case(name, steps, scheduler, seed, options.calibration, guidance)
+        except UnsuitedSamplerError as error:
+            logger.warning("left out: %s", error)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import factorial
-from benchmarks.cases import CALIBRATION, CASES, Case, UnsuitedSamplerError
+from benchmarks.cases import CALIBRATION, CASES, asked_cases
 from benchmarks.command_line import CommandLine
 from benchmarks.plans import Effort
 from benchmarks.quality.measuring import Stores
@@ -50,21 +48,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield what was asked for and can be, seeds last."""
-    asked = (options.seeds, options.models, options.schedulers, options.guidance, options.steps)
-    for seed, name, scheduler, guidance, steps in product(*asked):
-        with suppress(UnsuitedSamplerError):
-            yield Case(name, steps, scheduler, seed, options.calibration, guidance)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, and write the tables."""
     options = arguments(argv)
     stores = Stores.in_folder(options.out, "factorial")
     targets = Targets(options.cache, options.chunk, converged_steps=0)
     how = Options(targets, options.samples, options.chunk, effort=Effort(options.full_runs))
-    for case in cases(options):
+    for case in asked_cases(options):
         for row in measure(case, stores, options.ratios, how):
             told = row.error or f"{row.psnr_db} dB"
             print(f"{row.about}, {1 - row.ratio_asked:.0%}, {row.method}: {told}", flush=True)

@@ -7,9 +7,9 @@ from itertools import islice, product
 
 import torch
 
-import dipgo_fx
 from benchmarks.cases import Case
 from benchmarks.plans import Effort, OutOfReachError
+from benchmarks.plans.learned import searched
 from dipgo_fx import Plan, PruneConfig
 from dipgo_fx.budget import kept_of
 from dipgo_fx.cost import LoopCost
@@ -94,18 +94,8 @@ class Places:
     def _searched(self, ratio: float, split: bool) -> Plan:
         case, key = self.case, f"factorial at {ratio:g}, {split}"
         if key not in case.trained:
-            case.trained[key] = dipgo_fx.prune(
-                case.model,
-                case.scheduler,
-                ratio,
-                num_inference_steps=case.steps,
-                calibration=case.calibration,
-                guidance_scale=case.guidance,
-                split_guidance=split,
-                config=PruneConfig(samples=case.samples, full_runs=self.effort.of_default),
-                generator=case.generator(),
-                progress=False,
-            ).plan
+            config = PruneConfig(samples=case.samples, full_runs=self.effort.of_default)
+            case.trained[key] = searched(case, ratio, config, split_guidance=split)
         return case.trained[key]
 
 

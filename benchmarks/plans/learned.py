@@ -54,7 +54,11 @@ def train_paper(case: Case, effort: Effort, **changes: Any) -> Plan:
 
 
 def searched(
-    case: Case, ratio: float, config: PruneConfig | PaperConfig, granularity: Granularity = "block"
+    case: Case,
+    ratio: float,
+    config: PruneConfig | PaperConfig,
+    granularity: Granularity = "block",
+    split_guidance: bool | None = None,
 ) -> Plan:
     """Return the plan that `prune` finds, with the case's seed and conditioning."""
     pruned = dipgo_fx.prune(
@@ -64,6 +68,7 @@ def searched(
         num_inference_steps=case.steps,
         calibration=case.calibration,
         guidance_scale=case.guidance,
+        split_guidance=split_guidance,
         granularity=granularity,
         config=config,
         generator=case.generator(),

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks import peers, quality
-from benchmarks.cases import CALIBRATION, CASES, Case, UnsuitedSamplerError
+from benchmarks.cases import CALIBRATION, CASES, asked_cases
 from benchmarks.command_line import CommandLine
 from benchmarks.frechet import ENOUGH
 from benchmarks.plans import PLAN_METHODS, Effort
@@ -81,14 +79,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield what was asked for and can be, seeds last: a stopped run has whole cases."""
-    asked = (options.seeds, options.models, options.schedulers, options.guidance, options.steps)
-    for seed, name, scheduler, guidance, steps in product(*asked):
-        with suppress(UnsuitedSamplerError):
-            yield Case(name, steps, scheduler, seed, options.calibration, guidance)
-
-
 def how(options: argparse.Namespace) -> Options:
     """Return how to measure."""
     effort = Effort(options.full_runs, options.search_scale, options.paper_iterations)
@@ -102,7 +92,7 @@ def run(options: argparse.Namespace, stores: Stores) -> None:
     print(expected(options, stores))
     bar = tqdm(desc="rows", unit="row")
     first_seed = min([*options.seeds, *(row.seed for row in stores.rows.rows())])  # the pictured one
-    for case in cases(options):
+    for case in asked_cases(options):
         about = row_about(case, "", 0.0)
         pictured = samples_file(options.out, about) if case.seed == first_seed else None
         rows = measure(case, stores, options.ratios, how(options), options.methods, curves, pictured)
@@ -115,7 +105,7 @@ def run(options: argparse.Namespace, stores: Stores) -> None:
 def expected(options: argparse.Namespace, stores: Stores) -> str:
     """Say how much is missing."""
     known, todo = stores.measured(options.samples), Counter[tuple[str, str]]()
-    for case in cases(options):
+    for case in asked_cases(options):
         for contender, ratios in missing(case, known, options.ratios, how(options), options.methods):
             todo[case.name, contender.name] += len(ratios)
     return progress.left(todo, stores.rows.rows(), options.samples)
@@ -124,7 +114,7 @@ def expected(options: argparse.Namespace, stores: Stores) -> str:
 def run_distances(options: argparse.Namespace) -> None:
     """Measure distances to real images."""
     store = ResultStore(options.out / "quality-frechet.csv", FrechetRow)
-    for case in cases(options):
+    for case in asked_cases(options):
         for row in measure_distances(case, store, options.ratios, how(options), options.methods):
             print(f"{row.model} {row.method} {row.ratio_asked}: {row.difference} beside the unpruned model")
 
