@@ -203,9 +203,9 @@ def compared(statistic: Statistic, ours: Resampled, other: Resampled) -> Compari
 
 
 def verdict(difference: Interval, statistic: Statistic) -> Verdict:
-    """Return who is better, if the interval says so in the digits that tables show."""
-    low, high = (round(end, statistic.digits) for end in (difference.low, difference.high))
-    if low <= 0 <= high:
+    """Return who is better, if the interval leaves out 0; open if no digit that tables show differs."""
+    low, high = difference.low, difference.high
+    if low <= 0 <= high or max(abs(low), abs(high)) < 0.5 * 10**-statistic.digits:
         return "open"
     return "won" if (low > 0) == statistic.higher_is_better else "lost"
 

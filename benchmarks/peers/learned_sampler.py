@@ -36,6 +36,10 @@ UNCONDITIONAL = 0.45  # unconditional calls to a conditional one where halves of
 ALL = ("coefficients", "times", "told")
 
 
+class NoStartError(ValueError):
+    """There is nothing to go on from."""
+
+
 @dataclass(frozen=True)
 class Teacher:
     """Learns samplers for a task.
@@ -60,7 +64,7 @@ class Teacher:
                     knobs = {"calls": _told(both, count), "learns": "+".join(learns)}
                     try:
                         yield self._learned(task, asked, knobs, learns, both or (True,) * count)
-                    except (NotImplementedError, ValueError, RuntimeError) as error:
+                    except (NotImplementedError, NoStartError, torch.linalg.LinAlgError) as error:
                         yield Setting(knobs, asked=asked, error=words(error))
 
     def _calls(self, task: Task, count: int) -> list[tuple[bool, ...] | None]:
@@ -121,7 +125,7 @@ def best_start(
             tried.append((_started(few, recipe, path.part(len(few.sample)))[1], recipe))
     loss, recipe = min(tried, key=lambda each: each[0])
     if not math.isfinite(loss):
-        raise ValueError("no start has a finite loss")
+        raise NoStartError("no start has a finite loss")
     corrections, _ = _started(lesson, recipe, path)
     runs = 1 + len(tried) * len(few.sample) / len(lesson.sample)
     return corrections, 1 + runs * lesson.price(corrections())

@@ -17,7 +17,6 @@ from .multistep import THEORIES, Coefficients, Multistep
 from .noise_levels import NoiseLevels
 
 LEAST_GAP = 0.5  # of timesteps, for a gap of the start that is 0
-NEVER = 10**6
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,12 @@ class Cell:
         return compared(COMPARED[column], first, second) if first and second else None
 
     def verdict(self, column: str) -> Verdict | None:
-        """Return whether ours is ahead of all others that it can be compared with, or behind any."""
-        found = {pair.verdict for name in self.others if (pair := self.versus(name, column))}
-        if not found:
+        """Return whether ours is ahead of all others, or behind any; open while one cannot be compared."""
+        pairs = [self.versus(name, column) for name in self.others]
+        found = {pair.verdict if pair else None for pair in pairs}
+        if found <= {None}:
             return None
-        return "lost" if "lost" in found else "open" if "open" in found else "won"
+        return "lost" if "lost" in found else "won" if found == {"won"} else "open"
 
     def _targets_differ(self, methods: Sequence[str], seeds: Sequence[int]) -> bool:
         """Whether the converged images of methods were drawn in different numbers of steps."""

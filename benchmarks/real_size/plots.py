@@ -8,6 +8,8 @@ from typing import Any
 
 from benchmarks.tables import Row, grouped
 
+from .rows import SETTING
+
 FILE = "real_size-efficiency.png"
 KINDS = {"whole steps": "o", "1 of": "s", "DeepCache's": "D", "DeepCache": "x", "cache-dit": "x"}
 """Markers by how a method's name begins, the longer name first."""
@@ -16,16 +18,18 @@ ASKED = {"whole steps": 0.97, "partial steps": 0.95}
 
 
 def points(rows: Iterable[Row]) -> dict[str, list[tuple[float, float, str]]]:
-    """Return for each model and device `(kept, efficiency, marker)` of its pruned loops, few MACs first."""
+    """Return for each measurement `(kept, efficiency, marker)` of its pruned loops, few MACs first."""
     found: dict[str, list[tuple[float, float, str]]] = {}
-    for (model, device), own in grouped(rows, lambda row: (row["model"], row["device"])).items():
+    for about, own in grouped(rows, lambda row: tuple(row[name] for name in SETTING)).items():
+        model, device, dtype, steps, batch = about
         told = [
             (float(row["macs_kept"]), float(row["efficiency"]), marker)
             for row in own
             if row["efficiency"] and not row["compile_seconds"] and (marker := marker_of(row["method"]))
         ]
         if told:
-            found[model if device == "cpu" else f"{model}, {device}"] = sorted(told)
+            where = "" if device == "cpu" else f", batch {batch}, {dtype} on {device}"
+            found[f"{model}, {steps} steps{where}"] = sorted(told)
     return found
 
 

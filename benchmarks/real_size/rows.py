@@ -69,10 +69,12 @@ def merge_rows(out: Path, new: Iterable[Row]) -> list[Row]:
     rows |= {_key(row): row for row in new}
     together = [row for own in grouped(rows.values(), _setting).values() for row in own]
     out.mkdir(parents=True, exist_ok=True)
-    with (out / FILE).open("w", newline="", encoding="utf-8") as stream:
+    draft = out / f"{FILE}.draft"  # a run that stops in the middle leaves the file as it was
+    with draft.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=[*COLUMNS, *MORE, *machine()])
         writer.writeheader()
         writer.writerows(together)
+    draft.replace(out / FILE)
     return read_rows(out)
 
 
@@ -87,7 +89,8 @@ def _table(rows: Sequence[Row]) -> Table:
     told = [name for name in COLUMNS if name not in SETTING and any(row[name] for row in rows)]
     title = "{model}, {steps} steps, batch {batch}, {dtype} on {device}".format_map(about)
     timed = {name: ", ".join(sorted({str(row[name]) for row in rows})) for name in MORE}
-    note = "Rounds: {rounds}; seconds by the clock: {clock}.".format_map(timed)
+    machines = ", ".join(sorted({str(row["machine"]) for row in rows}))
+    note = "Rounds: {rounds}; seconds by the clock: {clock}. On ".format_map(timed) + f"{machines}."
     return Table(title, [{name: row[name] for name in told} for row in rows], note)
 
 

@@ -85,7 +85,7 @@ def summary() -> str:
         return ""
     steps = listed(sorted({cell.about.steps for cell in cells}))
     text = (
-        f"At {steps} steps, where caches have little to reuse, PSNR of all images together, by 95% intervals "
+        f"At {steps} steps, without caches among the others, PSNR of all images together, by 95% intervals "
         "of paired differences: "
     )
     told_of = (

@@ -80,8 +80,13 @@ def weak() -> str:
         f"{runs[PAPER]} ({count['papers_steps']} gradient steps instead of its 1000 in rows without a count "
         f"of samples), a search of `dipgo_fx` {runs[OURS]}; packages chose their settings on "
         f"{tuned_on(count['packages'])} samples, `dipgo_fx` searched on {count['search']}; one sampler, and "
-        "small models that were trained for this; no GPU was measured."
+        f"small models that were trained for this{no_gpu()}."
     )
+
+
+def no_gpu() -> str:
+    """Say that no GPU was measured, for as long as none was."""
+    return "" if any(row["device"] != "cpu" for row in read("speed")) else "; no GPU was measured"
 
 
 def held_out() -> dict[tuple[str, int], int]:
@@ -104,7 +109,12 @@ def of_one_seed() -> str:
     several = sorted(name for name, count in fewest.items() if count > 1)
     if len(several) == len(fewest):
         return f"{span(map(float, fewest.values()), 0)} seeds"
-    return f"one seed on some model for all methods but {listed(several)}" if several else "one seed"
+    named = listed(name if name.startswith("`") else f"`{name}`" for name in several)
+    return (
+        f"one seed on some model that they were measured on for all methods but {named}"
+        if several
+        else "one seed"
+    )
 
 
 def learned() -> str:

@@ -175,7 +175,11 @@ def test_what_is_there_is_not_measured_again(tmp_path: Path, monkeypatch: pytest
     words = ["--smoke", "--out", str(tmp_path)]
     main(words)
     before = (tmp_path / "factorial.csv").read_text()
-    monkeypatch.setattr(Combinations, "find", None)
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("benchmarks.factorial.measuring.Measurement", refuse)
     main(words)
     assert (tmp_path / "factorial.csv").read_text() == before
     assert len(before.splitlines()) == 1 + len(designs(guided=False))

@@ -11,7 +11,8 @@ from benchmarks.tables import Row
 def row(method: str, kept: float, efficiency: object, compiled: str = "", device: str = "cpu") -> Row:
     """Return a row of speed.csv."""
     cells = {"macs_kept": str(kept), "efficiency": str(efficiency), "compile_seconds": compiled}
-    return {"model": "M", "device": device, "method": method, **cells}
+    about = {"model": "M", "device": device, "dtype": "float32", "steps": "5", "batch": "1"}
+    return {**about, "method": method, **cells}
 
 
 ROWS = [
@@ -28,8 +29,8 @@ ROWS = [
 def test_points_are_of_pruned_loops_that_ran_as_they_are() -> None:
     """Few MACs first; another device is another line."""
     assert plots.points(ROWS) == {
-        "M": [(0.2, 1.0, "o"), (0.25, 0.95, "D"), (0.5, 0.96, "o")],
-        "M, cuda": [(0.3, 0.9, "s")],
+        "M, 5 steps": [(0.2, 1.0, "o"), (0.25, 0.95, "D"), (0.5, 0.96, "o")],
+        "M, 5 steps, batch 1, float32 on cuda": [(0.3, 0.9, "s")],
     }
 
 

@@ -24,6 +24,7 @@ BLANK = {
     "rounds": "2",
     "graph_breaks": "",
     "recompiles": "",
+    "max_abs_diff": "",
 }
 SCHEDULE, PACKAGE = "DeepCache's schedule as a plan, interval 5", "DeepCache 0.1.1, interval 5"
 
@@ -58,16 +59,20 @@ def test_efficiencies_are_told_by_kind(given: Given) -> None:
     )
     assert real_size.speed() == (
         "At full width, with random weights, loops reach this share of the speed-up that MACs promise: on "
-        "one CPU thread unpruned 1.01, whole steps 0.97 to 1.00, partial steps 0.90, DeepCache's schedule as "
-        "a plan 0.95 and a package 0.91 (M)."
+        "one CPU thread by wall time unpruned 1.01, whole steps 0.97 to 1.00, partial steps 0.90, "
+        "DeepCache's schedule as a plan 0.95 and a package 0.91 (M)."
     )
 
 
 def test_another_device_has_figures_of_its_own(given: Given) -> None:
-    """It is named with its dtype."""
-    given(row("traced loop", 1.0), row("traced loop", 1.1, device="cuda", dtype="bfloat16", model="N"))
+    """It is named with its dtype; another clock has too."""
+    other = {"device": "cuda", "dtype": "bfloat16", "model": "N", "clock": "events"}
+    given(
+        row("traced loop", 1.0), row("traced loop", 1.2, clock="processor"), row("traced loop", 1.1, **other)
+    )
     assert real_size.speed().endswith(
-        "on one CPU thread unpruned 1.00 (M); on cuda, bfloat16 unpruned 1.10 (N)."
+        "on one CPU thread by wall time unpruned 1.00 (M); on one CPU thread by processor time unpruned 1.20 "
+        "(M); on cuda, bfloat16 by events time unpruned 1.10 (N)."
     )
 
 
@@ -78,12 +83,15 @@ def test_what_is_behind_is_told_plainly(given: Given) -> None:
         row("whole steps", 0.96, ratio_asked="0.5"),
         row("whole steps", 0.966, ratio_asked="0.8"),
         row("1 of 5 whole, else the last 3 blocks", 0.95),
-        row(SCHEDULE, 0.96),
-        row(PACKAGE, 0.99),
+        row(SCHEDULE, 0.96, max_abs_diff="0.5"),
+        row(PACKAGE, 0.99, max_abs_diff="0.0"),
+        row("guidance, two calls, whole steps", 0.86),
     )
     assert real_size.behind().partition("): ")[2] == (
         "M, traced loop (5 steps) 0.98 instead of 1; M, whole steps (at 0.5, 5 steps) 0.96 instead of 0.97; "
-        f"M, {SCHEDULE} (5 steps) 0.96 times as fast as the eager loop, the package 0.99."
+        "M, guidance, two calls, whole steps (5 steps) 0.86 instead of 0.97; "
+        f"M, {SCHEDULE} (5 steps) 0.96 times as fast as the eager loop, the package 0.99; "
+        f"M, {SCHEDULE} (5 steps) differs by 0.5 from what it must equal."
     )
 
 
