@@ -25,6 +25,7 @@ from .passes import (
     InsertGates,
     JoinCalls,
     Pipeline,
+    SteerCalls,
 )
 from .placement import Placement
 from .plan import Plan
@@ -124,6 +125,7 @@ def build(loop: Loop, plan: Plan, *, fold: bool = False, join: bool = False) -> 
     # A file of format 3 does not say what its loop costs, and at another image size the shares are others.
     plan = replace(plan, cost=cost, ratio=1 - cost.kept(plan.table))
     passes: tuple[GraphPass, ...] = (
+        *(() if plan.steering is None else (SteerCalls(plan.steering),)),
         InsertGates(plan.history),
         BindGates(plan.table),
         DropDeadBlocks(),
@@ -139,7 +141,7 @@ def build(loop: Loop, plan: Plan, *, fold: bool = False, join: bool = False) -> 
 
 
 def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
-    """Return the plan at another ratio: the dearest of its frontier that fits, no new search.
+    """Return the plan at another ratio: the dearest of its frontier that fits, no new search; all kept at 0.
 
     A plan without a frontier (the paper's recipe, stages) is its scores thresholded anew, with backups of
     the same kind.
@@ -147,9 +149,11 @@ def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
     Raises `PlanError` for a plan written by hand, which has neither.
     """
     kept = kept_of(ratio, cost)
-    point = best_within(plan.frontier, cost, kept)
-    if point is not None:
-        table, name = point.table(cost, kept), str(Placement(point.runs))
+    point, steering = best_within(plan.frontier, cost, kept), None
+    if ratio == 0:
+        table, name = GateTable.of(cost.all_kept), "unpruned"
+    elif point is not None:
+        table, name, steering = point.table(cost), str(Placement(point.runs)), point.steering
     elif plan.scores is not None:
         backup: Backup = "reuse" if plan.history == 1 else "linear"
         keep = threshold(plan.scores, kept, cost, plan.history)
@@ -161,7 +165,8 @@ def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
         raise PlanError("this plan was written by hand and has no scores to threshold at another ratio")
     left = cost.kept(table)
     warn_of_miss(left, kept)
-    return replace(plan, table=table, ratio=1 - left, cost=cost, origin=_derived(plan, name))
+    origin = _derived(plan, name)
+    return replace(plan, table=table, ratio=1 - left, cost=cost, origin=origin, steering=steering)
 
 
 def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan:
@@ -191,10 +196,10 @@ def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan
             f"the frontier of this plan has no point within {kept:.4f} of the MACs at "
             f"{facts.num_inference_steps} steps: ask for less pruning or search a plan for that step count"
         )
-    table = point.table(cost, kept)
+    table = point.table(cost)
     name, left = str(Placement(point.runs)), cost.kept(table)
     warn_of_miss(left, kept)
-    return Plan(facts, table, 1 - left, None, frontier, cost, _derived(plan, name))
+    return Plan(facts, table, 1 - left, None, frontier, cost, _derived(plan, name), point.steering)
 
 
 def _derived(plan: Plan, name: str) -> dict[str, Any]:

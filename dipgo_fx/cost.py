@@ -65,6 +65,11 @@ class LoopCost:
         """N."""
         return self.reads.num_blocks
 
+    def heads_of(self, call: int) -> list[int]:
+        """Return the blocks whose output the prediction of one call of a step reads."""
+        blocks = self.num_blocks // self.num_calls
+        return [head for head in self.reads.heads if head // blocks == call]
+
     def of_table(self, table: GateTable) -> Cost:
         """Return what the SubNet of a gate table costs, dead code removed."""
         return self._of(self.reads.liveness(table))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from .arguments import check
 from .budget import fits
 from .cost import LoopCost
 from .errors import PlanError
-from .passes import HISTORY, GateTable
+from .passes import HISTORY, GateTable, Steering
 from .passes.equality import ComparedByValue
 from .passes.gate_table import REPEAT
-from .placement import Placement, Runs, filled, nearest_free
+from .placement import Placement, Runs, nearest_free
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,18 +26,20 @@ class Point(ComparedByValue):
         runs: see `Runs`.
         weights: `(T, R, 3)`: of the R blocks that the model's predictions read (mostly one a call, the
             output head), which are all that a skipped call reads.
+        steering: of its calls; `None` if they are not steered.
     """
 
     runs: Runs
     weights: torch.Tensor
+    steering: Steering | None = None
 
     def __post_init__(self) -> None:
         """Raise `PlanError` for steps or weights that no point has."""
         for steps in self.runs:
             if not steps or any(type(step) is not int for step in steps):
                 raise PlanError(f"steps of the frontier must be whole numbers, got {steps}")
-            if steps[0] != 0 or list(steps) != sorted({*steps}):
-                raise PlanError(f"steps of the frontier must rise from 0, got {steps}")
+            if steps[0] < 0 or list(steps) != sorted({*steps}):
+                raise PlanError(f"steps of the frontier must rise from 0 or above, got {steps}")
         weights = self.weights
         if not self.runs or weights.dim() != 3 or weights.shape[2] != HISTORY:
             raise PlanError(
@@ -45,11 +48,17 @@ class Point(ComparedByValue):
             )
         if not bool(torch.isfinite(weights).all()):
             raise PlanError("weights of the frontier must be finite")
+        check("steering of the frontier", self.steering, (Steering, type(None)), "a Steering or None")
+        check_steering(self.steering, len(weights), len(self.runs))
+        firsts = tuple(steps[0] for steps in self.runs)
+        steered = (0,) * len(firsts) if self.steering is None else self.steering.firsts
+        if firsts != steered:
+            raise PlanError(f"steps of the frontier must rise from {steered}, one a call, got {firsts}")
 
     @classmethod
-    def of(cls, runs: Runs, table: GateTable, cost: LoopCost) -> Point:
+    def of(cls, runs: Runs, table: GateTable, cost: LoopCost, steering: Steering | None = None) -> Point:
         """Return the point of a table that makes `runs` and skips the rest."""
-        return cls(runs, table.weights[:, cost.reads.heads])
+        return cls(runs, table.weights[:, cost.reads.heads], steering)
 
     def check_fits(self, cost: LoopCost) -> None:
         """Raise `PlanError` unless there are weights of the R blocks that the loop's predictions read."""
@@ -60,23 +69,33 @@ class Point(ComparedByValue):
                 f"read, got {got}"
             )
 
-    def table(self, cost: LoopCost, kept: float = 0.0) -> GateTable:
-        """Return the point's gate table; what the share `kept` leaves over goes to the last steps."""
+    def table(self, cost: LoopCost) -> GateTable:
+        """Return the point's gate table."""
         self.check_fits(cost)
-        plain = whole_steps_table(cost, self.runs, kept)
+        plain = whole_steps_table(cost, self.runs)
         weights, heads = plain.weights.clone(), cost.reads.heads
         weights[:, heads] = torch.where(plain.keep[:, heads, None], weights[:, heads], self.weights)
         return GateTable(plain.keep, weights)
 
 
-def whole_steps_table(cost: LoopCost, runs: Runs, kept: float = 0.0) -> GateTable:
-    """Return the linear table that makes each call at its steps, and what `kept` leaves over at the last."""
-    keep = filled(Placement(runs).keep(cost), kept, cost, HISTORY, by_step=True)
-    return GateTable.of(keep, "linear")
+def check_steering(steering: Steering | None, steps: int, calls: int) -> None:
+    """Raise `PlanError` for a steering of another number of steps or of calls of a step."""
+    if steering is not None and tuple(steering.mix.shape[:2]) != (steps, calls):
+        raise PlanError(
+            f"steering must be of {steps} steps and {calls} calls, got {tuple(steering.mix.shape[:2])}"
+        )
+
+
+def whole_steps_table(cost: LoopCost, runs: Runs) -> GateTable:
+    """Return the linear table that makes each call at its steps and nothing at the others."""
+    return GateTable.of(Placement(runs).keep(cost), "linear")
 
 
 def best_within(points: Sequence[Point], cost: LoopCost, kept: float) -> Point | None:
-    """Return the dearest point that keeps at most `kept` of the MACs, `None` if there is none."""
+    """Return the dearest point that keeps at most `kept` of the MACs, `None` if there is none.
+
+    A frontier holds no point that is both dearer and worse, so it is the best one too.
+    """
     affordable = [p for p in points if fits(cost, Placement(p.runs).keep(cost), kept, HISTORY)]
     return affordable[-1] if affordable else None
 
@@ -102,27 +121,63 @@ def at_timesteps(
 
 def _placed(point: Point, old: Sequence[float], new: Sequence[float]) -> Point:
     every = sorted({step for steps in point.runs for step in steps})
-    place = dict(zip(every, _nearest([old[step] for step in every], new), strict=True))
+    levels = [new[0] if step == 0 else old[step] for step in every]  # the start is the start
+    place = dict(zip(every, _nearest_steps(levels, new), strict=True))
     runs = tuple(tuple(place[step] for step in steps) for steps in point.runs)
     heads = zip(point.weights.chunk(len(runs), 1), point.runs, runs, strict=True)
-    placed = [_interpolated(weights, before, after, old, new) for weights, before, after in heads]
-    return Point(runs, torch.cat(placed, 1))
+    repeat = torch.tensor(REPEAT, dtype=torch.float64)
+    placed = [_interpolated(weights, repeat, before, after, old, new) for weights, before, after in heads]
+    steering = None
+    if point.steering is not None:
+        steering = _placed_steering(point.steering, point.runs, runs, place, old, new)
+    return Point(runs, torch.cat(placed, 1), steering)
+
+
+def _placed_steering(
+    steering: Steering,
+    before: Runs,
+    after: Runs,
+    place: Mapping[int, int],
+    old: Sequence[float],
+    new: Sequence[float],
+) -> Steering:
+    """Return a steering for other timesteps.
+
+    A running step is told as much more or less as before. The share of the sample in forecasts goes with
+    their weights, by noise level. Mixtures of running steps make up for steps between, which are others now,
+    and are left out.
+    """
+    told = torch.ones(len(new), dtype=torch.float64)
+    for step, placed in place.items():
+        told[placed] = steering.told[step]
+    calls = zip(steering.mix[:, :, None, :1].unbind(1), before, after, strict=True)
+    nothing = torch.zeros(1, dtype=torch.float64)
+    carry = [_interpolated(share, nothing, start, end, old, new) for share, start, end in calls]
+    mix = Steering.neutral(len(new), [steps[0] for steps in after]).mix
+    for call, (share, steps) in enumerate(zip(carry, after, strict=True)):
+        mix[steps[0] :, call, :1] = share[steps[0] :, 0]
+        for step in range(steps[0]):
+            mix[step, call, 0] = steering.mix[min(_nearest(new[step], old), before[call][0] - 1), call, 0]
+    return Steering(told, mix)
 
 
 def _interpolated(
     weights: torch.Tensor,
+    at_runs: torch.Tensor,
     before: tuple[int, ...],
     after: tuple[int, ...],
     old: Sequence[float],
     new: Sequence[float],
 ) -> torch.Tensor:
-    """Return weights `(T, R, 3)` of a call, read off at the noise levels of a loop with other steps."""
-    repeat = torch.tensor(REPEAT, dtype=torch.float64)
-    placed = repeat.expand(len(new), *weights.shape[1:]).clone()
+    """Return weights `(T, R, K)` of a call, read off at the noise levels of a loop with other steps.
+
+    Those of the steps that run, `after`, are `at_runs`.
+    """
+    placed = at_runs.expand(len(new), *weights.shape[1:]).clone()
     ends = zip(before, [*before[1:], len(old)], after, [*after[1:], len(new)], strict=True)
     for start, stop, new_start, new_stop in ends:
         known = weights[start:stop].clone()
-        known[0] = repeat  # at its own step a value is itself
+        known[0] = at_runs
         levels = [-old[t] for t in range(start, stop)]
         for t in range(new_start + 1, new_stop):
             for entry in np.ndindex(*known.shape[1:]):
@@ -139,13 +194,16 @@ def _denser(top: Runs, old: int, new: int, count: int) -> Runs:
         wanted = max(1, round(count * len(steps) / len(top[-1])))
         known = [index / len(steps) for index in range(len(steps) + 1)]
         places = [*(step / old for step in steps), 1.0]
-        quantiles = np.interp([index / wanted for index in range(wanted)], known, places)
-        made.append(nearest_free((quantiles * new).tolist(), conditional or range(new)))
+        quantiles = np.interp([index / wanted for index in range(1, wanted)], known, places)
+        made.append(nearest_free([0, *(quantiles * new).tolist()], conditional or range(new)))
         conditional = made[0]
     return tuple(reversed(made))
 
 
-def _nearest(levels: Sequence[float], new: Sequence[float]) -> tuple[int, ...]:
-    """Return the steps whose noise levels are nearest to `levels`, step 0 for the first."""
-    places = [min(range(len(new)), key=lambda t: abs(new[t] - level)) for level in levels[1:]]
-    return nearest_free([0, *places], range(len(new)))
+def _nearest_steps(levels: Sequence[float], new: Sequence[float]) -> tuple[int, ...]:
+    """Return the steps whose noise levels are nearest to `levels`."""
+    return nearest_free([_nearest(level, new) for level in levels], range(len(new)))
+
+
+def _nearest(level: float, new: Sequence[float]) -> int:
+    return min(range(len(new)), key=lambda t: abs(new[t] - level))

@@ -9,9 +9,11 @@ import torch
 
 from .budget import fill
 from .cost import LoopCost
+from .passes.gate_table import first_kept
 
 Runs = tuple[tuple[int, ...], ...]
-"""For each call of the model in a step (see `Guidance.calls`) the steps that make it, rising from 0."""
+"""For each call of the model in a step (see `Guidance.calls`) the steps that make it, rising, from 0 unless a
+`Steering` lets the sample stand for predictions at first."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def filled(
     With `by_step` one step is filled after the other: the rest stay whole or skipped.
     """
     steps, blocks = keep.shape
-    closed = [(t, n) for t in range(1, steps) for n in range(blocks) if not keep[t, n]]
+    first = max(first_kept(keep.tolist()))
+    closed = [(t, n) for t in range(first + 1, steps) for n in range(blocks) if not keep[t, n]]
     closed.sort(reverse=True, key=lambda gate: gate if by_step else gate[::-1])
     return fill(keep, [(t - 1) * blocks + n for t, n in closed], kept, cost, history)
 

@@ -14,9 +14,9 @@ from . import plan_file
 from .arguments import check
 from .cost import LoopCost
 from .errors import PlanError
-from .frontier import Point
+from .frontier import Point, check_steering
 from .loop import Loop, LoopFacts
-from .passes import Backup, GateTable
+from .passes import Backup, GateTable, Steering
 from .passes.equality import ComparedByValue
 from .states import drawn, states_of
 
@@ -39,6 +39,8 @@ class Plan(ComparedByValue):
         cost: what the parts of the loop cost and who reads whom; `None` in files of format 3.
         origin: where the plan came from: recipe, seed, losses, versions; plain JSON values. Of a plan
             that was made from another one `derived_from` is that one's origin.
+        steering: what the model's calls are told and how their predictions are mixed, at no MACs; `None` if
+            they are as they are.
     """
 
     facts: LoopFacts
@@ -48,6 +50,7 @@ class Plan(ComparedByValue):
     frontier: tuple[Point, ...] = ()
     cost: LoopCost | None = None
     origin: dict[str, Any] = field(default_factory=dict)
+    steering: Steering | None = None
 
     def __post_init__(self) -> None:
         """Raise `TypeError` for a field of another kind, `PlanError` if fields do not fit each other."""
@@ -64,6 +67,8 @@ class Plan(ComparedByValue):
             raise PlanError(f"ratio must lie in [0, 1), got {self.ratio}")
         for point in self.frontier:
             self._check_point(point)
+        check_steering(self.steering, len(self.timesteps), len(self.facts.guidance.calls))
+        self._check_firsts()
         if self.cost is not None:
             self._check_cost(self.cost)
 
@@ -77,9 +82,25 @@ class Plan(ComparedByValue):
             check("each of frontier", point, Point, "a Point")
         check("cost", self.cost, (LoopCost, type(None)), "a LoopCost or None")
         check("origin", self.origin, dict, "a dictionary of plain values")
+        check("steering", self.steering, (Steering, type(None)), "a Steering or None")
         object.__setattr__(self, "ratio", float(self.ratio))
         if not plan_file.is_plain(self.origin):
             raise PlanError(f"origin must hold what JSON can hold, got {self.origin!r:.200}")
+
+    def _check_firsts(self) -> None:
+        """Check that the sample stands for predictions where, and only where, nothing ran so far."""
+        calls = len(self.facts.guidance.calls)
+        steered = (0,) * calls if self.steering is None else self.steering.firsts
+        try:
+            kept = self.table.firsts(calls)
+        except ValueError as error:
+            raise PlanError(str(error)) from error
+        if kept != steered:
+            raise PlanError(
+                f"keep must be true for every block at step {steered[0]}, which has no earlier value to read"
+                if len({*steered}) == 1
+                else f"each call of the model must first run at its step of {steered}, got {kept}"
+            )
 
     def _check_point(self, point: Point) -> None:
         steps, calls = len(self.timesteps), len(self.facts.guidance.calls)
@@ -187,7 +208,12 @@ class Plan(ComparedByValue):
         head = f"{self.facts.model}, {self.facts.scheduler}, {self.ratio:.1%} of MACs removed"
         if self.cost is None:
             return f"{head}\n(apply the plan to see what runs: it does not know who reads whom)"
-        return "\n".join([head, *drawn(self.blocks, self.states(), self.kept_by_step())])
+        lines = [head, *drawn(self.blocks, self.states(), self.kept_by_step())]
+        if self.steering is not None:
+            first = self.steering.firsts[0]
+            late = f"; before step {first} some of the sample stands for the prediction" if first else ""
+            lines.append(f"(calls are steered: told timesteps, mixed predictions{late})")
+        return "\n".join(lines)
 
     def check_fits(self, facts: LoopFacts) -> None:
         """Raise `PlanError` naming both sides if the plan was made for another loop."""

@@ -1,18 +1,20 @@
 """Plans as JSON: what a file holds, and how files of this format and the one before are read.
 
-Format 4 is an object of
+Format 5 is an object of
 
-* `format`: 4;
+* `format`: 5;
 * `facts`: the fields of `LoopFacts`, with `guidance` as an object of `scale` and `split`;
 * `ratio`: a number in [0, 1);
 * `keep`: T texts of N characters, `1` where a gate is open;
 * `weights`: T lists of N lists of three numbers; `scores`: T lists of N numbers, or null;
-* `frontier`: a list of `{"runs": lists of steps, one a call of the model, "weights": T x R x 3}`;
+* `steering`: `{"told": T numbers, "mix": T x C x 4}`, or null;
+* `frontier`: a list of `{"runs": lists of steps, one a call of the model, "weights": T x R x 3, "steering"}`;
 * `cost`: `reads`, `output` and `order` of `StepReads`, and `units`, `fixed` and `full` of `LoopCost` as
   pairs of all MACs and attention's; or null;
 * `origin`: an object of plain values.
 
-Format 3 has `rungs` for `frontier`, `guidance_scale` and `split_guidance` among the facts, and no `cost`.
+Format 4 has no `steering`. Format 3 has `rungs` for `frontier`, `guidance_scale` and `split_guidance` among
+the facts, and no `cost`.
 """
 
 from __future__ import annotations
@@ -31,11 +33,11 @@ from .frontier import Point
 from .guidance import Guidance
 from .loop import LoopFacts
 from .macs import Cost
-from .passes import GateTable
+from .passes import GateTable, Steering
 from .passes.liveness import StepReads
 
 NAME = "plan.json"
-FORMAT = 4
+FORMAT = 5
 
 
 def written(plan: Mapping[str, Any]) -> str:
@@ -48,7 +50,11 @@ def written(plan: Mapping[str, Any]) -> str:
         "keep": ["".join("01"[kept] for kept in row) for row in table.keep_rows],
         "weights": table.weight_rows,
         "scores": None if scores is None else scores.tolist(),
-        "frontier": [{"runs": p.runs, "weights": p.weights.tolist()} for p in plan["frontier"]],
+        "steering": _steering_values(plan["steering"]),
+        "frontier": [
+            {"runs": p.runs, "weights": p.weights.tolist(), "steering": _steering_values(p.steering)}
+            for p in plan["frontier"]
+        ],
         "cost": None if cost is None else _cost_values(cost),
         "origin": plan["origin"],
     }
@@ -69,8 +75,10 @@ def read(file: str | Path) -> dict[str, Any]:
 def _fields(values: dict[str, Any]) -> dict[str, Any]:
     if values["format"] == 3:
         values = _from_format_3(values)
+    if values["format"] == 4:
+        values = _from_format_4(values)
     if values["format"] != FORMAT:
-        raise PlanError(f"plan format {values['format']} is neither 3 nor {FORMAT}, which this version reads")
+        raise PlanError(f"plan format {values['format']} is none of 3 to {FORMAT}, which this version reads")
     if set("".join(values["keep"])) - {"0", "1"}:
         raise PlanError("keep may only hold 0 and 1")
     scores = values["scores"]
@@ -84,6 +92,7 @@ def _fields(values: dict[str, Any]) -> dict[str, Any]:
         "frontier": tuple(_point(point) for point in values["frontier"]),
         "cost": None if values["cost"] is None else _cost(values["cost"], facts),
         "origin": dict(values["origin"]),
+        "steering": _steering(values["steering"]),
     }
 
 
@@ -94,11 +103,28 @@ def _from_format_3(values: dict[str, Any]) -> dict[str, Any]:
     old = {key: value for key, value in values.items() if key != "rungs"}
     return {
         **old,
-        "format": FORMAT,
+        "format": 4,
         "facts": {**facts, "guidance": guidance},
         "frontier": values["rungs"],
         "cost": None,
     }
+
+
+def _from_format_4(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a file of format 4, which steers nothing, as those of format 5."""
+    frontier = [{**point, "steering": None} for point in values["frontier"]]
+    return {**values, "format": FORMAT, "frontier": frontier, "steering": None}
+
+
+def _steering_values(steering: Steering | None) -> Any:
+    return None if steering is None else {"told": steering.told.tolist(), "mix": steering.mix.tolist()}
+
+
+def _steering(values: Any) -> Steering | None:
+    if values is None:
+        return None
+    told, mix = (torch.tensor(values[name], dtype=torch.float64) for name in ("told", "mix"))
+    return Steering(told, mix)
 
 
 def _facts(values: dict[str, Any]) -> LoopFacts:
@@ -116,7 +142,8 @@ def is_plain(value: Any) -> bool:
 
 def _point(values: dict[str, Any]) -> Point:
     runs = tuple(tuple(of_call) for of_call in values["runs"])
-    return Point(runs, torch.tensor(values["weights"], dtype=torch.float64))
+    weights = torch.tensor(values["weights"], dtype=torch.float64)
+    return Point(runs, weights, _steering(values["steering"]))
 
 
 def _cost_values(cost: LoopCost) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The compiler. Import it as ``dipgo_fx.passes``, never as ``passes``.
 
-* Five passes, a file each: `insert_gates`, `bind_gates`, `drop_dead_blocks`, `fold_constants`, `join_calls`;
-  `base` is what they share, `rules` what every graph between them keeps, `gates` the nodes that they insert.
+* Six passes, a file each: `steer_calls`, `insert_gates`, `bind_gates`, `drop_dead_blocks`, `fold_constants`,
+  `join_calls`; `base` is what they share, `rules` what every graph between them keeps, `gates` the nodes that
+  they insert.
 * A graph's beginning: `recorder` writes down what Python calls (`graph_writer` its nodes), `loop_recorder` a
   loop around a model, `call_recorder` one call of it; `unify_rows` makes one graph of recordings with two
   batch sizes; `blocks` finds the modules that get gates, `uncompiled` the Python behind a compiled model.
@@ -9,7 +10,7 @@
   model, `step_graphs` cuts a call into those of its steps. `trim` leaves out of a SuperNet what a table will
   not read.
 * What is known of a graph: `tags` on its nodes, `model_calls` and their `signature`, `liveness` under a
-  `gate_table`, `stored_weights` that hooks move or cast.
+  `gate_table`, `steering`, `stored_weights` that hooks move or cast.
 """
 
 if __name__ != "dipgo_fx.passes":
@@ -31,6 +32,8 @@ from .insert_gates import InsertGates
 from .join_calls import JoinCalls
 from .loop_recorder import LoopRecorder
 from .split_steps import split_steps
+from .steer_calls import SteerCalls
+from .steering import Steering
 
 __all__ = [
     "HISTORY",
@@ -50,6 +53,8 @@ __all__ = [
     "PassRecord",
     "PassResult",
     "Pipeline",
+    "SteerCalls",
+    "Steering",
     "TraceError",
     "find_blocks",
     "forecast",

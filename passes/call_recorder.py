@@ -36,6 +36,12 @@ class CallGraph:
     result: Any
     values: Mapping[int, torch.Tensor]
 
+    @property
+    def channels(self) -> int:
+        """Size of the second dimension of the first tensor that the model returns."""
+        (returned,) = next(node for node in self.module.graph.nodes if node.op == "output").args
+        return int(returned[0].meta["spec"].shape[1])
+
     def holds_for(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Tell whether the model's Python would go the same way for these inputs."""
         return all(torch.equal(tensors[place], value) for place, value in self.values.items())

@@ -23,14 +23,16 @@ class GateTable(ComparedByValue):
     """The gates of a loop of T steps and N blocks.
 
     Attributes:
-        keep: `(T, N)` bool; false means that readers of the block take its backup. Row 0 is true.
+        keep: `(T, N)` bool; false means that readers of the block take its backup. Each block is kept at
+            some step. Before that it does not run, which needs a `Steering` by which nobody reads it there:
+            without one row 0 is true.
         weights: `(T, N, 3)` float64, what a closed gate reads: this much of the block's last computed
             value, of the one before and of the one before that. `(1, 0, 0)` repeats the last value (the
             paper's reuse). Entries where `keep` is true mean nothing and are made that, so that equal
             plans are equal tables.
 
-    Raises `ValueError` for tables of other shapes or dtypes, weights that are not finite, or a closed gate at
-    step 0.
+    Raises `ValueError` for tables of other shapes or dtypes, weights that are not finite, or a block that is
+    never kept.
     """
 
     keep: torch.Tensor
@@ -41,8 +43,8 @@ class GateTable(ComparedByValue):
         keep = torch.as_tensor(self.keep).detach().cpu().clone()
         if keep.dtype != torch.bool or keep.dim() != 2 or 0 in keep.shape:
             raise ValueError(f"keep must be a bool tensor (T, N), got {keep.dtype} {tuple(keep.shape)}")
-        if not bool(keep[0].all()):
-            raise ValueError("keep[0] must be true for every block: step 0 has no earlier value to read")
+        if not bool(keep.any(0).all()):
+            raise ValueError("keep must be true for every block at some step: else there is nothing to read")
         weights = torch.as_tensor(self.weights).detach().cpu()
         if weights.dtype == torch.bool or weights.is_complex():
             raise ValueError(f"weights must be real numbers, got {weights.dtype}")
@@ -67,6 +69,20 @@ class GateTable(ComparedByValue):
         keep = torch.as_tensor(keep)
         reuse = cls(keep, _repeats(keep))
         return reuse if backup == "reuse" else cls(reuse.keep, _linear(reuse))
+
+    def firsts(self, calls: int) -> tuple[int, ...]:
+        """Return the step at which all blocks of each call of the model are first kept.
+
+        Raises `ValueError` where those of a call differ.
+        """
+        firsts = first_kept(self.keep_rows)
+        size = len(firsts) // calls
+        by_call = [{*firsts[call * size : (call + 1) * size]} for call in range(calls)]
+        if any(len(found) > 1 for found in by_call):
+            raise ValueError(
+                "keep must be true for every block at the first step of its call: there is no earlier value"
+            )
+        return tuple(found.pop() for found in by_call)
 
     @property
     def history(self) -> int:
@@ -106,16 +122,23 @@ def is_repeat(used: Sequence[tuple[int, float]]) -> bool:
 def last_kept(keep: Sequence[Sequence[bool]]) -> list[list[tuple[int, ...]]]:
     """Return for each step and block the last `HISTORY` kept steps before it, newest first.
 
-    Step 0 counts as kept, and stands in where fewer steps were kept before; at step 0 all are 0.
+    The first kept step stands in where fewer were kept before, up to that step itself.
     """
-    current = [(0,) * HISTORY] * len(keep[0])
+    firsts = first_kept(keep)
+    current = [(first,) * HISTORY for first in firsts]
     rows = [current]
     for t in range(1, len(keep)):
         before = keep[t - 1]
-        if t > 1:
-            current = [(t - 1, *past[:-1]) if before[n] else past for n, past in enumerate(current)]
+        current = [
+            (t - 1, *past[:-1]) if before[n] and t - 1 > firsts[n] else past for n, past in enumerate(current)
+        ]
         rows.append(current)
     return rows
+
+
+def first_kept(keep: Sequence[Sequence[bool]]) -> list[int]:
+    """Return the first step at which each block is kept."""
+    return [next(t for t, row in enumerate(keep) if row[n]) for n in range(len(keep[0]))]
 
 
 def _repeats(keep: torch.Tensor) -> torch.Tensor:
@@ -126,7 +149,7 @@ def _linear(reuse: GateTable) -> torch.Tensor:
     weights = reuse.weights.clone()
     for t, row in enumerate(last_kept(reuse.keep_rows)):
         for n, (last, previous, _) in enumerate(row):
-            if last != previous and not reuse.keep_rows[t][n]:
+            if t > last != previous and not reuse.keep_rows[t][n]:
                 ahead = (t - last) / (last - previous)
                 weights[t, n, :2] = torch.tensor([1 + ahead, -ahead], dtype=torch.float64)
     return weights

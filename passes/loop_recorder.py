@@ -9,6 +9,7 @@ steps, and the steps' graphs are equal by construction.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,11 @@ from .stored_weights import as_computed
 from .uncompiled import uncompiled
 
 logger = logging.getLogger(__name__)
+
+TIMESTEP = ("timestep", "timesteps", "timestep_ratio", "t")
+"""What the models of diffusers call their argument of the noise level; the sample is their first."""
+SAMPLE = "sample"
+"""Tag of the node that stands for the first argument; that of the other is `TIMESTEP[0]`."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,8 @@ class LoopRecorder(Recorder):
         return f"{module}, step {self.step}: {kind} while it was recorded: {error}"
 
     def _module(self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
+        if path == "":
+            self._tag_arguments(module, args, kwargs)
         if path == "" and self._call is not None:
             return self._replay(self._call, args, kwargs)
         self._stack.append(path)
@@ -165,6 +173,15 @@ class LoopRecorder(Recorder):
             result = self._leaf(call, module, path, args, kwargs)
         self._stack.pop()
         return result
+
+    def _tag_arguments(self, model: nn.Module, args: Any, kwargs: Any) -> None:
+        """Tag the nodes of the sample and of the timestep that the model is called with."""
+        names = [*inspect.signature(type(model).forward).parameters][1:]
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        tags = {name: TIMESTEP[0] for name in TIMESTEP} | {name: SAMPLE for name in names[:1]}
+        for name, tensor in given.items():
+            if name in tags and isinstance(tensor, torch.Tensor):
+                self._tensor(tensor).meta["custom"]["given"] = tags[name]
 
     def _leaf(self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
         edited: list[int] = []

@@ -46,12 +46,13 @@ def gates_stay_in_block(gm: fx.GraphModule) -> list[fx.Node]:
 
 
 def outputs_are_gated(gm: fx.GraphModule) -> list[fx.Node]:
-    """After the first step nothing but gates and histories reads a block's output."""
+    """After its first step nothing but gates and histories reads a block's output."""
+    outputs = [node for node in gm.graph.nodes if is_block_output(node)]
+    first = {tag(node, "block"): tag(node, "step") for node in reversed(outputs)}
     return [
         node
-        for node in gm.graph.nodes
-        if is_block_output(node)
-        and tag(node, "step") > 0
+        for node in outputs
+        if tag(node, "step") > first[tag(node, "block")]
         and any(tag(reader, "role") not in ("gate", "history") for reader in node.users)
     ]
 

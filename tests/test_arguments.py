@@ -25,7 +25,7 @@ from dipgo_fx import Loop, PaperConfig, Plan, PruneConfig, importers
 from dipgo_fx.arguments import SHOWN, check
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.loop import LoopFacts
-from dipgo_fx.passes import GateTable
+from dipgo_fx.passes import GateTable, Steering
 from loops import loop
 from plans import KEEP, plan
 from searches import QUICK
@@ -117,6 +117,7 @@ KINDS: dict[str, Callable[[object], bool]] = {
     "frontier": is_a(tuple),
     "cost": is_a(LoopCost, type(None)),
     "origin": is_a(dict),
+    "steering": is_a(Steering, type(None)),
     "schedule": is_a(Mapping, str, Path),
     "run": callable,
     "block": is_a(str, type(None)),
@@ -314,7 +315,7 @@ def test_no_function_is_left_out() -> None:
         ("apply", {"model": zoo.model("unet")}, "DiTTransformer2DModel .*, got UNet2DModel"),
         ("Plan.from_keep", {"keep": KEEP.long()}, "keep must be a bool tensor"),
         ("Plan.from_keep", {"keep": KEEP[:4]}, r"keep must have shape \(5, 4\)"),
-        ("Plan.from_keep", {"keep": ~KEEP}, r"keep\[0\] must be true"),
+        ("Plan.from_keep", {"keep": ~KEEP}, "keep must be true for every block at the first step"),
         ("Plan.from_keep", {"weights": torch.ones(5, 4)}, r"weights must have shape \(5, 4, 3\)"),
         ("Plan.from_keep", {"weights": torch.full((5, 4, 3), torch.nan)}, "weights must be finite"),
         ("Plan.from_keep", {"weights": torch.ones(5, 4, 3, dtype=torch.bool)}, "weights must be real num"),

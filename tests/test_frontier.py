@@ -38,16 +38,6 @@ def test_a_point_gives_its_table_back(key: Key) -> None:
         )
 
 
-def test_what_a_budget_leaves_goes_to_the_last_steps() -> None:
-    """A point within a larger budget runs its steps, and some of what comes last."""
-    costs, point = cost(*PLAIN), with_frontier(PLAIN).frontier[1]
-    own = costs.kept(point.table(costs))
-    table = point.table(costs, own + 0.2)
-    opened = table.keep & ~Placement(point.runs).keep(costs)
-    assert opened[-1].any()
-    assert own < costs.kept(table) <= own + 0.2
-
-
 def test_the_dearest_that_fits_is_taken() -> None:
     """None where not even the cheapest does."""
     costs, points = cost(*PLAIN), with_frontier(PLAIN).frontier
@@ -166,7 +156,8 @@ def test_a_frontier_survives_its_file(tmp_path: Path, key: Key) -> None:
 @pytest.mark.parametrize(
     ("steps", "weights", "said"),
     [
-        ((1, 2), torch.zeros(FRONTIER_STEPS, 1, 3), "must rise from 0"),
+        ((-1, 2), torch.zeros(FRONTIER_STEPS, 1, 3), "must rise from 0"),
+        ((1, 2), torch.zeros(FRONTIER_STEPS, 1, 3), r"must rise from \(0,\), one a call, got \(1,\)"),
         ((0, 3, 2), torch.zeros(FRONTIER_STEPS, 1, 3), "must rise from 0"),
         ((0, FRONTIER_STEPS), torch.zeros(FRONTIER_STEPS, 1, 3), "must be of 1 calls and"),
         ((0, 2.0), torch.zeros(FRONTIER_STEPS, 1, 3), "must be whole numbers"),
@@ -179,7 +170,7 @@ def test_points_that_cannot_be_are_refused(steps: tuple[int, ...], weights: torc
     """By themselves, or by the plan that they are of."""
 
     def planned() -> Plan:
-        point = replace(with_frontier(PLAIN).frontier[0], runs=(steps,), weights=weights)
+        point = Point((steps,), weights)
         return replace(with_frontier(PLAIN), frontier=(point,))
 
     with pytest.raises(PlanError, match=said):

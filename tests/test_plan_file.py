@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ import dipgo_fx
 import zoo
 from dipgo_fx import PlanError, plan_file
 from dipgo_fx.applying import build
+from dipgo_fx.frontier import Point
 from dipgo_fx.loop import LoopFacts
+from dipgo_fx.passes import GateTable
 from dipgo_fx.plan import Plan
 from loops import inputs, loop, run
 from plans import KEEP, plan
+from steerings import steering_of
 
 # -- what was written comes back
 
@@ -40,6 +44,34 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
         assert torch.equal(mine.weights, theirs.weights)
     x, c = inputs("dit", 2)
     assert torch.equal(run(build(loop("dit"), read), x, c), run(build(loop("dit"), plan()), x, c))
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_steered_plan_survives_its_file(tmp_path: Path, first: int) -> None:
+    """What calls are told, how they are mixed and where they begin, for the points of the frontier too."""
+    keep = KEEP.clone()
+    keep[:first], keep[first] = False, True
+    steering = steering_of(plan().facts, 1, first)
+    point = Point(((first, 3),), plan().frontier[0].weights, steering_of(plan().facts, 2, first))
+    written = replace(
+        plan(), table=GateTable.of(keep, "linear"), steering=steering, frontier=(point,), cost=None
+    )
+    written.save(tmp_path / "plan.json")
+    read = Plan.load(tmp_path / "plan.json")
+    assert read == written
+    x, c = inputs("dit", 2)
+    assert torch.equal(run(build(loop("dit"), read), x, c), run(build(loop("dit"), written), x, c))
+
+
+def test_a_file_of_format_4_is_read(tmp_path: Path) -> None:
+    """It steers nothing."""
+    plan().save(tmp_path / "plan.json")
+    values = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    del values["steering"]
+    values["format"] = 4
+    values["frontier"] = [{"runs": p["runs"], "weights": p["weights"]} for p in values["frontier"]]
+    (tmp_path / "plan.json").write_text(json.dumps(values), encoding="utf-8")
+    assert Plan.load(tmp_path / "plan.json") == plan()
 
 
 def test_a_plan_without_scores_survives_its_file(tmp_path: Path) -> None:
@@ -126,10 +158,18 @@ def _cost(
 
 
 DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    **{
-        f"no {key}": _without(key)
-        for key in ("format", "facts", "keep", "weights", "ratio", "scores", "frontier", "cost", "origin")
-    },
+    **{f"no {key}": _without(key) for key in ("format", "facts", "keep", "weights", "ratio", "scores")},
+    **{f"no {key}": _without(key) for key in ("frontier", "cost", "origin", "steering")},
+    "a steering of text": _with(steering="none"),
+    "a steering without a mixture": _with(steering={"told": [1.0] * 5}),
+    "a steering of fewer steps": _with(steering={"told": [1.0], "mix": [[[0.0, 1.0, 0.0, 0.0]]]}),
+    "a steering of two calls": _with(steering={"told": [1.0] * 5, "mix": [[[0.0, 1.0, 0.0, 0.0]] * 2] * 5}),
+    "a steering with a number that is none": _with(
+        steering={"told": [float("nan")] * 5, "mix": [[[0.0, 1.0, 0.0, 0.0]]] * 5}
+    ),
+    "a steering that begins late": _with(
+        steering={"told": [1.0] * 5, "mix": [[[1.0, 0.0, 0.0, 0.0]], *[[[0.0, 1.0, 0.0, 0.0]]] * 4]}
+    ),
     "a list": lambda values: [values],
     "a number": lambda values: 3,
     "null": lambda values: None,

@@ -87,7 +87,8 @@ def found_by(evaluator: Evaluator, evaluated: Sequence[Candidate]) -> Found:
     """Return the plan of the lowest loss. Raises `ValueError` if nothing was evaluated."""
     if not evaluated:
         raise ValueError("the budget of the search is less than one evaluation: raise full_runs")
-    table = min(evaluated, key=lambda candidate: candidate.loss).table
-    plan = Plan.from_keep(evaluator.loop, table.keep, weights=table.weights)
+    best, cost = min(evaluated, key=lambda candidate: candidate.loss), evaluator.cost
+    removed = 1 - cost.kept(best.table)
+    plan = Plan(evaluator.loop.facts, best.table, removed, cost=cost, steering=best.steering)
     samples = len(evaluator.batch)
     return Found(plan, evaluator.budget.spent * samples / CALIBRATION, samples)

@@ -43,7 +43,7 @@ def of_frontier(case: Case, ratio: float, effort: Effort) -> Found:
     if point is None:
         raise OutOfReachError("no whole steps keep so little")
     table, searched = point.table(cost), found_in(plan)
-    whole = Plan.from_keep(loop, table.keep, weights=table.weights)
+    whole = Plan(loop.facts, table, 1 - cost.kept(table), cost=cost, steering=point.steering)
     return Found(whole, searched.full_runs, searched.samples)
 
 

@@ -11,10 +11,8 @@ from typing import Any
 from torch import nn
 
 from ..errors import PlanError
+from ..passes.loop_recorder import TIMESTEP
 from ..passes.uncompiled import is_hook, is_wrapper
-
-TIMESTEP = ("timestep", "timesteps", "timestep_ratio", "t")
-"""What the models of diffusers call their argument of the noise level."""
 
 
 def parts(pipe: Any) -> dict[str, nn.Module]:

@@ -20,10 +20,11 @@ from ..applying import at_ratio, at_steps
 from ..arguments import check, check_ratio
 from ..errors import PlanError
 from ..passes import GateTable
+from ..passes.steer_calls import mixture
 from ..passes.step_graphs import Step, StepKind, steps_of
 from ..plan import Plan
 from .denoiser import ForwardSlot, StandIn, denoisers_of, parts
-from .lanes import CallArguments, Graphs, Lane, Values, check_blocks, run_halves
+from .lanes import CallArguments, Graphs, Lane, Mixer, Values, check_blocks, run_halves
 from .sample_rows import SampleRows
 from .step_clock import StepClock
 
@@ -145,11 +146,15 @@ class _Run:
 
 @dataclass(frozen=True)
 class _FirstCall:
-    """A call of the model at the first step: rows, what follows by each table of the plan, what it saved."""
+    """A call of the model at the first step: rows, what follows by each table of the plan, what it saved.
+
+    `prediction` is what the model predicted, where the plan steers its calls.
+    """
 
     rows: int
     steps: list[tuple[Step, ...]]
     values: Values
+    prediction: torch.Tensor | None
 
 
 class PrunedForward(StandIn):
@@ -163,7 +168,7 @@ class PrunedForward(StandIn):
     def __init__(self, run: _Run, model: nn.Module, plan: Plan, graphs: Graphs) -> None:
         self.plan, self.graphs = plan, graphs
         self._run, self._enabled = run, plan
-        self._start = self._step = self._call = self._number = 0
+        self._start = self._first = self._step = self._call = self._number = 0
         self._has_turn = False
         self._placed: dict[tuple[float, ...], Plan] = {}
         self._firsts: list[_FirstCall] = []
@@ -186,9 +191,14 @@ class PrunedForward(StandIn):
                 self._begin(clock)
             self._call = self._call + 1 if self._step == clock.step else 0
             self._step = clock.step
-            if self._step == self._start:
+            steering = self.plan.steering
+            if steering is not None and bool((steering.told != 1).any()):
+                arguments = arguments.told(steering.told[self._step].item())
+            if self._step < self._first:
+                return self._sample_alone(arguments)
+            if self._step == self._first:
                 return self._run_first(arguments)
-            if bool(self.plan.keep.all()):
+            if steering is None and bool(self.plan.keep.all()):
                 return self.graphs.run(arguments, StepKind((), ()), (), ())[0]
             return self._run_step(arguments)
 
@@ -222,6 +232,9 @@ class PrunedForward(StandIn):
         if levels not in self._placed:
             self._placed[levels] = _for_levels(self._enabled, levels)
         self.plan = self._placed[levels]
+        # A run that leaves steps out starts from other samples than noise.
+        late = self.plan.steering is not None and self._start == 0
+        self._first = self.plan.steering.firsts[0] if late and self.plan.steering else self._start
         if self.plan.facts.guidance.split:
             self._check_shares_no_step(clock)
             self._run.sample_rows.watch()
@@ -246,12 +259,31 @@ class PrunedForward(StandIn):
         """Run all of the model, at the first step."""
         call = self.graphs.call(arguments)
         check_blocks(call, self.plan.facts)
-        tables = [_from_step(table, self._start) for table in _table_of_each_call(self.plan)]
+        tables = [_from_step(table, self._first) for table in _table_of_each_call(self.plan)]
         steps = [steps_of(call, table) for table in tables]
         saved = sorted({output for of_table in steps for output in of_table[0].kind.saved})
-        result, values = self.graphs.run(arguments, StepKind((), tuple(saved)), (), ())
-        self._firsts.append(_FirstCall(arguments.rows, steps, values))
+        seen: list[torch.Tensor | None] = [None]
+
+        def noted(prediction: torch.Tensor) -> torch.Tensor:
+            seen[0] = prediction if self.plan.steering is not None else None
+            return prediction
+
+        result, values = self.graphs.run(arguments, StepKind((), tuple(saved)), (), (), noted)
+        self._firsts.append(_FirstCall(arguments.rows, steps, values, seen[0]))
         return result
+
+    def _sample_alone(self, arguments: CallArguments) -> Any:
+        """Return what stands for the prediction before the first run: some of the sample."""
+        call, sample = self.graphs.call(arguments), arguments.tensors[0]
+        check_blocks(call, self.plan.facts)
+        assert self.plan.steering is not None
+        weights = self.plan.steering.of_call(0)[self._step]  # those of all calls
+        return call.wrapped([mixture(weights, sample, [], call.channels)])
+
+    def _mixer(self, call: int, first: torch.Tensor | None) -> Mixer:
+        """Return what mixes the predictions of a call of a step from the first run on."""
+        steering = self.plan.steering
+        return Mixer(None if steering is None else steering.from_step(self._first).of_call(call), first)
 
     def _run_step(self, arguments: CallArguments) -> Any:
         if not self._lanes:
@@ -261,7 +293,7 @@ class PrunedForward(StandIn):
                 f"the model is called {self._call + 1} times at step {self._step}, {len(self._firsts)} times "
                 "at the first: guidance that begins later than the first step cannot follow a plan"
             )
-        index, rows = self._step - self._start, self._firsts[min(self._call, len(self._firsts) - 1)].rows
+        index, rows = self._step - self._first, self._firsts[min(self._call, len(self._firsts) - 1)].rows
         if self._is_batched and arguments.rows == rows:
             return run_halves(self._lanes, index, arguments)
         if arguments.rows != rows and not self._is_batched:
@@ -283,13 +315,17 @@ class PrunedForward(StandIn):
         """Return a lane for each call of the model a step, unconditional first if a batched call is split."""
         if self._is_batched:
             (first,) = self._firsts
-            halves = [{o: value.chunk(2)[k] for o, value in first.values.items()} for k in range(2)]
-            return [Lane(self.graphs, *each) for each in zip(first.steps, halves, strict=True)]
+            values = [{o: value.chunk(2)[k] for o, value in first.values.items()} for k in range(2)]
+            made = (None, None) if first.prediction is None else first.prediction.chunk(2)
+            mixers = [self._mixer(k, made[k]) for k in range(2)]
+            return [Lane(self.graphs, *each) for each in zip(first.steps, values, mixers, strict=True)]
         # With two tables the conditional call is the first, and the only one without guidance.
-        return [
-            Lane(self.graphs, first.steps[max(0, len(first.steps) - 1 - number)], first.values)
-            for number, first in enumerate(self._firsts)
-        ]
+        lanes = []
+        for number, first in enumerate(self._firsts):
+            call = max(0, len(first.steps) - 1 - number)
+            mixer = self._mixer(call, first.prediction)
+            lanes.append(Lane(self.graphs, first.steps[call], first.values, mixer))
+        return lanes
 
 
 # -- which plan a run follows

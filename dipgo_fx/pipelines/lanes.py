@@ -16,8 +16,10 @@ from ..loop import LoopFacts
 from ..passes import TraceError
 from ..passes.blocks import path_of
 from ..passes.call_recorder import CallGraph, record_call
+from ..passes.loop_recorder import TIMESTEP
+from ..passes.steer_calls import mixture
 from ..passes.step_graphs import Step, StepKind, step_graph
-from .denoiser import TIMESTEP, ForwardSlot, parameters_of
+from .denoiser import ForwardSlot, parameters_of
 
 RECORDED = 0.02
 """How far a graph may be from its model, relative to the largest value: kernels may round otherwise."""
@@ -54,6 +56,10 @@ class CallArguments:
             if name in TIMESTEP:
                 return value  # type: ignore[no-any-return]
         raise TraceError(f"the denoiser is called without a timestep, with {sorted(self.named)}")
+
+    def told(self, factor: float) -> CallArguments:
+        """Return the arguments with another timestep, this many times theirs."""
+        return CallArguments({k: v * factor if k in TIMESTEP else v for k, v in self.named.items()})
 
     @cached_property
     def leaves(self) -> list[Any]:
@@ -162,12 +168,59 @@ class Graphs:
         kind: StepKind,
         values: Iterable[torch.Tensor],
         weights: Iterable[float],
+        mixed: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> tuple[Any, Values]:
-        """Return what the model returns, and the values that the kind of step saves."""
+        """Return what the model returns, and the values that the kind of step saves.
+
+        Args:
+            arguments: of the call.
+            kind: of the step.
+            values: of earlier steps, that it reads.
+            weights: of those.
+            mixed: what is taken for the prediction.
+        """
         results = self.step(arguments, kind)(*arguments.tensors, *values, *weights)
         count = len(results) - len(kind.saved)
         saved = dict(zip(kind.saved, results[count:], strict=True))
-        return self.call(arguments).wrapped(results[:count]), saved
+        made = list(results[:count])
+        if mixed is not None:
+            made[0] = mixed(made[0])
+        return self.call(arguments).wrapped(made), saved
+
+
+class Mixer:
+    """What is taken for the predictions of one call of the model a step, through a run.
+
+    Args:
+        rows: of `Steering.mix`, from the step that ran first; `None` takes all as they are.
+        first: the prediction of that step.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[float]] | None, first: torch.Tensor | None) -> None:
+        self.rows = rows
+        self.past: list[torch.Tensor] = []
+        if rows is not None and first is not None:
+            self._keep(0, first)
+
+    def __call__(self, index: int, sample: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """Return what stands for the prediction of step `index`, counted from the first that ran."""
+        if self.rows is None:
+            return prediction
+        made = [prediction, *self.past]
+        mixed = mixture(self.rows[index], sample, made, prediction.shape[1])
+        self._keep(index, prediction)
+        return mixed
+
+    def _keep(self, index: int, prediction: torch.Tensor) -> None:
+        """Keep what the next two steps read."""
+        assert self.rows is not None
+        ahead = self.rows[index + 1 : index + 3]
+        self.past = [prediction, *self.past][:2] if any(row[2] or row[3] for row in ahead) else []
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held for later steps."""
+        return sum(prediction.nbytes for prediction in self.past)
 
 
 class Lane:
@@ -177,10 +230,11 @@ class Lane:
         graphs: of the model.
         steps: of the lane, whose first has run already.
         first: the values that it saved.
+        mixer: of its predictions.
     """
 
-    def __init__(self, graphs: Graphs, steps: tuple[Step, ...], first: Values) -> None:
-        self.graphs, self.steps = graphs, steps
+    def __init__(self, graphs: Graphs, steps: tuple[Step, ...], first: Values, mixer: Mixer) -> None:
+        self.graphs, self.steps, self.mixer = graphs, steps, mixer
         self._held = {(output, 0): first[output] for output in steps[0].kind.saved}
         self.bytes_held = [self._bytes()]
 
@@ -188,7 +242,10 @@ class Lane:
         """Return the result of the step `index`, counted from the first that ran."""
         step = self.steps[index]
         values = [self._held[value] for value in step.reads]
-        result, saved = self.graphs.run(arguments, step.kind, values, step.weights)
+        sample = arguments.tensors[0]
+        result, saved = self.graphs.run(
+            arguments, step.kind, values, step.weights, lambda made: self.mixer(index, sample, made)
+        )
         self.take(index, saved)
         return result
 
@@ -202,9 +259,10 @@ class Lane:
     def let_go(self) -> None:
         """Hold nothing any more: no step will follow."""
         self._held.clear()
+        self.mixer.past.clear()
 
     def _bytes(self) -> int:
-        return sum(value.nbytes for value in self._held.values())
+        return sum(value.nbytes for value in self._held.values()) + self.mixer.nbytes
 
 
 def run_halves(lanes: Sequence[Lane], index: int, arguments: CallArguments) -> Any:
@@ -218,7 +276,14 @@ def run_halves(lanes: Sequence[Lane], index: int, arguments: CallArguments) -> A
         halves = zip(lanes, arguments.halves(), strict=True)
         return joined([lane.run(index, half) for lane, half in halves])
     saved = sorted({output for kind in kinds for output in kind.saved})
-    result, values = lanes[0].graphs.run(arguments, StepKind((), tuple(saved)), (), ())
+
+    def mixed(prediction: torch.Tensor) -> torch.Tensor:
+        halves = zip(lanes, arguments.tensors[0].chunk(2), prediction.chunk(2), strict=True)
+        return torch.cat([lane.mixer(index, sample, made) for lane, sample, made in halves])
+
+    result, values = lanes[0].graphs.run(
+        arguments, StepKind((), tuple(saved)), (), (), None if lanes[0].mixer.rows is None else mixed
+    )
     for half, (lane, kind) in enumerate(zip(lanes, kinds, strict=True)):
         lane.take(index, {output: values[output].chunk(2)[half] for output in kind.saved})
     return result

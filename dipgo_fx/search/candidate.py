@@ -7,9 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from ..passes import GateTable
+from ..passes import GateTable, Steering
 from ..passes.equality import ComparedByValue
+from ..passes.insert_gates import WEIGHTS
+from ..passes.steer_calls import MIX, TOLD
 from ..placement import Placement
+
+Tables = dict[str, torch.Tensor]
+"""What a net that is there to be fitted takes beside a batch: float32 tables by the names of its inputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +26,7 @@ class Candidate(ComparedByValue):
         history: how many computed values its gates may read when weights are fitted.
         placement: where `table.keep` came from, with what was left of the budget spent on further gates.
         name: for people.
+        steering: of its calls; `None` where they are not to be steered.
         loss: distance of its samples to the unpruned ones; infinite before it was evaluated.
         unlikeness: 1 - SSIM (1 for samples that are no images).
     """
@@ -29,6 +35,7 @@ class Candidate(ComparedByValue):
     history: int = 2
     placement: Placement = field(default=Placement(()), compare=False)
     name: str = ""
+    steering: Steering | None = None
     loss: float = math.inf
     unlikeness: float = 1.0
 
@@ -44,3 +51,17 @@ class Candidate(ComparedByValue):
     def with_weights(self, weights: torch.Tensor) -> Candidate:
         """Return the candidate with other weights; its loss is still that of the old ones."""
         return replace(self, table=GateTable(self.table.keep, weights))
+
+    def tables(self, device: torch.device) -> Tables:
+        """Return copies of all that may be fitted, on a device."""
+        tables = {WEIGHTS: self.table.weights}
+        if self.steering is not None:
+            tables |= {TOLD: self.steering.told, MIX: self.steering.mix}
+        return {name: table.to(device, torch.float32, copy=True) for name, table in tables.items()}
+
+    def with_tables(self, tables: Tables) -> Candidate:
+        """Return the candidate with what was fitted; its loss is still that from before."""
+        fitted = self.with_weights(tables[WEIGHTS].double())
+        if self.steering is None:
+            return fitted
+        return replace(fitted, steering=Steering(tables[TOLD].double(), tables[MIX].double()))

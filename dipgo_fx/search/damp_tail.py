@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
-from ..passes import GateTable
-from ..passes.insert_gates import WEIGHTS
+from ..passes import GateTable, Steering
 from .batch import Batch
-from .candidate import Candidate
+from .candidate import Candidate, Tables
 from .evaluator import Evaluator
 from .stepwise import Resumable
 
@@ -37,24 +37,32 @@ def damp_tail(evaluator: Evaluator, candidate: Candidate, most: float = math.inf
     first = cost.reads.liveness(table).last_running_step + 1
     if first == cost.num_steps or batch.target.dim() != 4:  # SSIM is for images
         return candidate
-    repeats = GateTable.of(table.keep, "reuse").weights
-    mixed = [table.weights.clone() for _ in MIXTURES]
-    for weights, share in zip(mixed, MIXTURES, strict=True):
-        weights[first:] = torch.lerp(weights[first:], repeats[first:], share)
+    plain = replace(
+        candidate,
+        table=GateTable.of(table.keep, "reuse"),
+        steering=candidate.steering and Steering.neutral(cost.num_steps, candidate.steering.firsts),
+    )
     split = evaluator.learnable(candidate)
 
+    def mixed(share: float, device: torch.device) -> Tables:
+        tables = candidate.tables(device)
+        for name, repeated in plain.tables(device).items():
+            tables[name][first:] = torch.lerp(tables[name][first:], repeated[first:], share)
+        return tables
+
     def results(part: Batch) -> list[torch.Tensor]:
-        tables = [weights.to(part.sample.device, torch.float32) for weights in mixed]
+        device = part.sample.device
         run = Resumable(split, part)
-        run.run_with({WEIGHTS: tables[0]})
+        run.run_with(candidate.tables(device))
         run.remember()
-        return [run.again(first, each) for each in tables]
+        return [run.again(first, mixed(share, device)) for share in MIXTURES]
 
     made = [torch.cat(parts) for parts in zip(*evaluator.chunks.map(results, batch), strict=True)]
     evaluator.charge(cost.kept(table), batch)
     mixtures = []
-    for weights, share, result in zip(mixed, MIXTURES, made, strict=True):
-        damped = evaluator.with_loss(candidate.with_weights(weights), result, batch)
+    for share, result in zip(MIXTURES, made, strict=True):
+        changed = candidate.with_tables(mixed(share, torch.device("cpu"))) if share else candidate
+        damped = evaluator.with_loss(changed, result, batch)
         if damped.loss <= min(most, SLACK * candidate.loss) or share == 0:
             mixtures.append(damped)
     return min(mixtures, key=lambda damped: damped.unlikeness)

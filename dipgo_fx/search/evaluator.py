@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import fx
@@ -12,9 +14,20 @@ from torch import fx
 from ..arguments import check
 from ..cost import LoopCost
 from ..loop import Loop
-from ..passes import BindGates, DropDeadBlocks, GateTable, InsertGates, Pipeline, split_steps
+from ..passes import (
+    BindGates,
+    DropDeadBlocks,
+    GateTable,
+    InsertGates,
+    Pipeline,
+    SteerCalls,
+    Steering,
+    split_steps,
+)
 from ..passes.base import draft_class
+from ..passes.steer_calls import can_steer, carries_sample
 from ..passes.trim import trimmed
+from ..placement import Runs
 from .batch import Batch
 from .candidate import Candidate
 from .chunks import Chunks
@@ -22,6 +35,7 @@ from .config import Config
 from .losses import consistency_loss, ssim
 from .run_budget import RunBudget
 
+logger = logging.getLogger(__name__)
 MOST_LEARNABLE = 8
 """How many SubNets with free weights are kept."""
 
@@ -48,38 +62,71 @@ class Evaluator:
         self.budget.charge(1.0)  # the unpruned run that made the targets
         self.curve: list[tuple[float, float]] = []
         self._distance = consistency_loss(config.loss)
-        self._supernets: dict[int, fx.GraphModule] = {}
+        self._supernets: dict[Hashable, fx.GraphModule] = {}
         self._learnable: dict[Hashable, fx.GraphModule] = {}
 
     # -- compiling
 
-    def supernet(self, history: int) -> fx.GraphModule:
-        """Return the loop with all gates in place."""
-        if history not in self._supernets:
-            self._supernets[history] = InsertGates(history)(self.loop).graph_module
-        return self._supernets[history]
+    def supernet(self, history: int, steering: Steering | None = None) -> fx.GraphModule:
+        """Return the loop with all gates in place and, of a steering, its tables as inputs."""
+        key = history, None if steering is None else steering.firsts
+        if key not in self._supernets:
+            loop: fx.GraphModule = self.loop
+            if steering is not None:
+                loop = SteerCalls(steering, free=True)(loop).graph_module
+            self._supernets[key] = InsertGates(history)(loop).graph_module
+        return self._supernets[key]
+
+    def steering(self, runs: Runs) -> Steering | None:
+        """Return the steering to start from, see `Runs`; `None` for a loop whose calls cannot be steered."""
+        firsts = [steps[0] for steps in runs]
+        return Steering.neutral(self.cost.num_steps, firsts) if self.can_steer else None
+
+    @cached_property
+    def carries_sample(self) -> bool:
+        """Whether a steered prediction can take some of the sample."""
+        return carries_sample(self.loop.graph)
+
+    @cached_property
+    @torch.no_grad()
+    def can_steer(self) -> bool:
+        """Whether the calls of the loop can be steered."""
+        if not can_steer(self.loop):
+            return False
+        neutral = Steering.neutral(self.cost.num_steps, [0] * self.cost.num_calls)
+        whole = Candidate(GateTable.of(self.cost.all_kept), steering=neutral)
+        try:
+            self.evaluate(whole, self.batch.first(1))
+        except torch.OutOfMemoryError:
+            raise
+        except (IndexError, RuntimeError, TypeError) as error:
+            logger.info("timesteps that are no whole numbers are refused, so no call is steered: %s", error)
+            return False
+        return True
 
     def subnet(self, table: GateTable) -> fx.GraphModule:
         """Return the SubNet of a gate table."""
-        return self._bound(table.history, BindGates(table), Loop)
+        return self._bound(self.supernet(table.history), BindGates(table), Loop)
 
     def learnable(self, candidate: Candidate) -> fx.GraphModule:
-        """Return the SubNet of a candidate whose weights are the input `weights`, split into steps.
+        """Return the SubNet of a candidate whose tables are inputs, see `Candidate.tables`, split into steps.
 
         The last few are kept: a candidate is fitted on some samples, then on all, then moved.
         """
-        key = candidate.history, tuple(map(tuple, candidate.table.keep_rows))
+        steering = candidate.steering
+        key = candidate.history, steering is None, tuple(map(tuple, candidate.table.keep_rows))
         split = self._learnable.pop(key, None)
         if split is None:
             bind = BindGates(candidate.table, free_weights=True)
-            split = split_steps(self._bound(candidate.history, bind, draft_class(Loop)))
+            supernet = self.supernet(candidate.history, steering)
+            split = split_steps(self._bound(supernet, bind, draft_class(Loop)))
         self._learnable[key] = split
         while len(self._learnable) > MOST_LEARNABLE:
             del self._learnable[next(iter(self._learnable))]
         return split
 
-    def _bound(self, history: int, bind: BindGates, kind: type[fx.GraphModule]) -> fx.GraphModule:
-        supernet = trimmed(self.supernet(history), bind.table)
+    def _bound(self, supernet: fx.GraphModule, bind: BindGates, kind: type[fx.GraphModule]) -> fx.GraphModule:
+        supernet = trimmed(supernet, bind.table)
         return Pipeline((bind, DropDeadBlocks()), kind=kind).edit(supernet)
 
     # -- running
@@ -87,9 +134,23 @@ class Evaluator:
     @torch.no_grad()
     def evaluate(self, candidate: Candidate, batch: Batch | None = None) -> Candidate:
         """Return the candidate with its loss on a batch, all calibration samples if omitted."""
-        chosen, subnet = batch or self.batch, self.subnet(candidate.table)
-        result = torch.cat(self.chunks.map(lambda part: part.run(subnet), chosen))
+        chosen = batch or self.batch
+        result = torch.cat(self.chunks.map(self._runner(candidate), chosen))
         return self.score(candidate, result, chosen)
+
+    def _runner(self, candidate: Candidate) -> Callable[[Batch], torch.Tensor]:
+        """Return what runs a candidate on a batch."""
+        if candidate.steering is None:
+            subnet = self.subnet(candidate.table)
+            return lambda part: part.run(subnet)
+        split = self.learnable(candidate)
+        read = {str(node.target) for node in split.graph.nodes if node.op == "placeholder"}
+
+        def run(part: Batch) -> torch.Tensor:
+            tables = candidate.tables(part.sample.device)
+            return part.run(split, **{name: table for name, table in tables.items() if name in read})
+
+        return run
 
     def score(self, candidate: Candidate, result: torch.Tensor, batch: Batch) -> Candidate:
         """Return the candidate with the loss of the samples that its run gave, and charge for the run."""

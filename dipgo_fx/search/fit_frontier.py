@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
@@ -21,24 +20,30 @@ from .least_squares import fit_stepwise
 from .sensitivity import whole_steps_candidate
 from .spacing import Sensitivity, most_steps, place_runs
 
-POINTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+POINTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 """The points of a frontier, as shares of its steps that run."""
-EXPONENTS = (0.0, 0.15, 0.25, 0.35)
+EXPONENTS = (0.0, 0.2, 0.35)
 """How strongly the density of steps follows their sensitivity, see `place_steps`."""
 UNCONDITIONAL = (1.0, 0.45)
 """How many unconditional runs there are to a conditional one, see `most_steps`."""
 LAST_GAPS = (0.3, 0.0)
 """How much shorter than the others the last gap is, see `place_steps`."""
+FIRST_GAPS = (0.25, 0.5)
+"""After which share of the mean gap the first run comes, if it is not that at step 0."""
 FEW_SAMPLES = 16
 """Samples that make the short list of a point's spacings, at most; a third of those there are."""
 
 
 class Spacing(NamedTuple):
-    """How steps are placed: one each of `UNCONDITIONAL`, `EXPONENTS` and `LAST_GAPS`."""
+    """How steps are placed: one each of `UNCONDITIONAL`, `EXPONENTS` and `LAST_GAPS`, and how they begin.
+
+    A call that begins at a later step than 0 has the sample for its predictions until then: one run less.
+    """
 
     unconditional: float = UNCONDITIONAL[0]
-    exponent: float = EXPONENTS[2]
+    exponent: float = EXPONENTS[1]
     last_gap: float = LAST_GAPS[0]
+    firsts: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,65 +54,75 @@ class Effort:
         spacings: those it chooses among; if none, it has that of the point below.
         finalists: how many of them are evaluated on all samples.
         newton_runs: what a Gauss-Newton step may cost, in full runs; 0 is no step, and no damped end.
+        begins_late: whether to try that too.
     """
 
     spacings: tuple[Spacing, ...] = ()
     finalists: int = 1
     newton_runs: float = 0.0
+    begins_late: bool = False
 
 
 NEWTON_RUNS = 0.6
-LOW = Effort(tuple(Spacing(*each) for each in product(UNCONDITIONAL, EXPONENTS, LAST_GAPS)), 4, NEWTON_RUNS)
+LOW = Effort(
+    tuple(Spacing(*each) for each in product(UNCONDITIONAL, EXPONENTS, LAST_GAPS)), 2, NEWTON_RUNS, True
+)
 """Points up to `LOW_STEPS` are cheap and hard to fit."""
 MIDDLE = Effort(tuple(Spacing(*each) for each in product(UNCONDITIONAL[:1], EXPONENTS, LAST_GAPS)), 2)
 HIGH = Effort()
 LOW_STEPS, MIDDLE_STEPS = 0.3, 0.5
 """Shares of the steps up to which a point is low, and is middle."""
-HIGH_RUNS = 1.0
+HIGH_RUNS = 1.4
 """About what the high points cost together, in full runs."""
 
 
-def fit_frontier(evaluator: Evaluator, sensitivity: Sensitivity, kept: float) -> tuple[Point, ...]:
-    """Fit points from few to nearly all steps, each with its steps placed by sensitivity.
+def fit_frontier(evaluator: Evaluator, sensitivity: Sensitivity, kept: float) -> list[Candidate]:
+    """Fit plans from few to nearly all steps, each with its steps placed by sensitivity.
 
-    Low points choose among all spacings, with fewer unconditional runs too, and get a Gauss-Newton step and
+    Low points choose among all spacings, with fewer unconditional runs too, and get Gauss-Newton steps and
     a damped end. The others run whole steps; high ones, and all beyond the budget of the search, keep the
-    spacing of the point below and go by few samples. Empty if skipping a step is not free.
+    spacing of the point below. Empty if skipping a step is not free. A point that is dearer than another and
+    no better is left out.
 
     Args:
         evaluator: runs the points.
         sensitivity: of each call of the model to each step.
-        kept: share of MACs for which there is a point anyway; like a low one it gets a damped end and,
-            where the samples that go into one are enough, a Gauss-Newton step.
+        kept: share of MACs whose point is tried too; it chooses among spacings and, like a low one, gets
+            a damped end and Gauss-Newton steps.
     """
     steps, budget = evaluator.cost.num_steps, evaluator.budget
     asked = max(1, min(int(kept * steps + 1e-9), steps - 1))
-    points: dict[int, Point] = {}
-    lowest, spacing = math.inf, Spacing()
+    points: list[Candidate] = []
+    spacing = Spacing()
     # For the high points, the Gauss-Newton step of the one asked for, and four such plans that come after.
     with budget.reserve(HIGH_RUNS + 2 * NEWTON_RUNS + 4 * kept):
         for count in sorted({*_counts(steps), asked}):
-            effort = _effort(count, steps) if budget.left > 0 else HIGH
-            ranked = _ranked(evaluator, sensitivity, count, effort, spacing, count == asked)
+            effort = _effort(count, steps, count == asked) if budget.left > 0 else HIGH
+            ranked = _ranked(evaluator, sensitivity, count, effort, spacing)
             if not ranked:
-                return ()
+                return []
             spacing, best = ranked[0]
             if effort.newton_runs or count == asked:
                 most = NEWTON_RUNS if count != asked else 2 * NEWTON_RUNS
                 best = damp_tail(evaluator, gauss_newton(evaluator, best, most))
-            # Otherwise a lower point, with what is left spent on the last steps, serves better.
-            if best.loss < lowest or count == asked:
-                lowest = min(lowest, best.loss)
-                points[best.placement.size] = _point(best, evaluator.cost)
-    return tuple(points.values())
+            points.append(best)
+    return pareto(points)
 
 
-def with_point(points: Sequence[Point], found: Candidate, cost: LoopCost) -> tuple[Point, ...]:
-    """Return a frontier with what a search found as one more point, if skipping a step is free."""
-    sizes = {Placement(point.runs).size: point for point in points}
-    if points and skips_whole_steps(found, cost):
-        sizes[found.placement.size] = _point(found, cost)
-    return tuple(sizes[size] for size in sorted(sizes))
+def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return, cheap to dear, the candidates of whole steps that are better than all cheaper ones."""
+    chosen: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda each: (each.placement.size, each.rank)):
+        if not chosen or candidate.rank < chosen[-1].rank:
+            chosen.append(candidate)
+    return chosen
+
+
+def points_of(candidates: Iterable[Candidate], cost: LoopCost) -> tuple[Point, ...]:
+    """Return candidates of whole steps as the points of a frontier."""
+    return tuple(
+        Point.of(each.placement.runs, each.table, cost, each.steering) for each in pareto(candidates)
+    )
 
 
 def skips_whole_steps(candidate: Candidate, cost: LoopCost) -> bool:
@@ -124,14 +139,14 @@ def steps_at(cost: LoopCost, sensitivity: Sensitivity, count: int, spacing: Spac
     """Return at least `count` runs of the last call that cost no more than `count` whole steps."""
     kept = cost.kept_at_most(whole_steps(tuple(range(count)), cost).keep(cost), 1)
     counts = most_steps(cost, (), kept, HISTORY, spacing.unconditional)
-    return place_runs(sensitivity, counts, spacing.exponent, spacing.last_gap)
+    return place_runs(sensitivity, counts, spacing.exponent, spacing.last_gap, spacing.firsts)
 
 
-def _effort(count: int, steps: int) -> Effort:
+def _effort(count: int, steps: int, is_asked: bool) -> Effort:
     """Return the effort for a point that runs `count` of the steps."""
     if count <= LOW_STEPS * steps:
         return LOW
-    return MIDDLE if count <= MIDDLE_STEPS * steps else HIGH
+    return MIDDLE if is_asked or count <= MIDDLE_STEPS * steps else HIGH
 
 
 def _ranked(
@@ -140,16 +155,28 @@ def _ranked(
     count: int,
     effort: Effort,
     below: Spacing,
-    asked: bool,
 ) -> list[tuple[Spacing, Candidate]]:
     """Return the candidates of `count` steps, best first; few samples make the short list, all decide."""
-    few = evaluator.batch.first(min(FEW_SAMPLES, len(evaluator.batch) // 3))
     if not effort.spacings:
         spacing = below._replace(unconditional=UNCONDITIONAL[0])
-        return _fitted(evaluator, sensitivity, count, [spacing], evaluator.batch if asked else few)
-    ranked = _fitted(evaluator, sensitivity, count, effort.spacings, few)
+        return _fitted(evaluator, sensitivity, count, [spacing], evaluator.batch)
+    few = evaluator.batch.first(min(FEW_SAMPLES, len(evaluator.batch) // 3))
+    firsts = [None, *(_firsts(evaluator, count) if effort.begins_late else ())]
+    spacings = [spacing._replace(firsts=each) for spacing in effort.spacings for each in firsts]
+    ranked = _fitted(evaluator, sensitivity, count, spacings, few)
     finalists = [spacing for spacing, _ in ranked[: effort.finalists]]
     return _fitted(evaluator, sensitivity, count, finalists, evaluator.batch) if ranked else []
+
+
+def _firsts(evaluator: Evaluator, count: int) -> Iterator[tuple[int, ...]]:
+    """Yield later steps at which the calls of a plan of `count` steps may begin.
+
+    None where the conditions of guidance are apart: what they differ in at the start matters most.
+    """
+    cost = evaluator.cost
+    if evaluator.can_steer and evaluator.carries_sample and cost.num_calls == 1:
+        firsts = {round(gap * cost.num_steps / count) for gap in FIRST_GAPS} - {0}
+        yield from ((first,) for first in sorted(firsts))
 
 
 def _fitted(
@@ -164,10 +191,6 @@ def _fitted(
         return []
     fitted = (fit_stepwise(evaluator, candidate, batch) for candidate in candidates)
     return [(placed[each.placement.runs], each) for each in sorted(fitted, key=lambda each: each.rank)]
-
-
-def _point(candidate: Candidate, cost: LoopCost) -> Point:
-    return Point.of(candidate.placement.runs, candidate.table, cost)
 
 
 def _counts(steps: int) -> list[int]:

@@ -1,138 +1,240 @@
-"""Gauss-Newton on backup weights: what the final samples owe to each, by differences of resumed runs."""
+"""Gauss-Newton on what a plan may weigh: what final samples owe to each, by differences of resumed runs."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import fx
 
 from ..passes import HISTORY, GateTable
+from ..passes.gate_table import first_kept
 from ..passes.insert_gates import WEIGHTS
 from ..passes.liveness import Liveness
+from ..passes.steer_calls import MIX, TOLD
 from .batch import Batch
-from .candidate import Candidate
+from .candidate import Candidate, Tables
 from .evaluator import Evaluator
+from .least_squares import Entry, mixed_entries
 from .shares import Shares
 from .stepwise import Resumable
 
-DAMPING = 1e-3
-"""Damping relative to each direction's own curvature (Levenberg 1944, scaled as by Marquardt 1963)."""
-NUDGE = 1e-2
+DAMPING, EASE, FIRM = 1e-3, 0.2, 8.0
+"""Damping of the first step relative to each direction's own curvature (Levenberg 1944, scaled as by
+Marquardt 1963), and what it is multiplied with after a step that helped and after one that did not."""
+LEAST_DAMPING, MOST_DAMPING = 1e-5, 1.0
+NUDGE = 3e-3
 """What a difference quotient adds to a weight, more where the model computes in half precision."""
+TOLD_NUDGE = 1.0
+"""The same for what the model is told, in timesteps."""
+LEAST_TOLD = 0.1
+"""The least that a timestep is multiplied with."""
 FEWEST = 8
 """Samples that a step goes by, at least: fewer say little about others."""
 
 
 @torch.no_grad()
 def gauss_newton(evaluator: Evaluator, candidate: Candidate, most: float = math.inf) -> Candidate:
-    """Return the candidate after a step on its weights, or as it is if its loss does not fall.
+    """Return the candidate after damped steps on its tables, each taken only if its loss falls.
 
     Args:
         evaluator: charged with the runs.
         candidate: evaluated on all calibration samples.
-        most: what the step may cost, in full runs: it goes by fewer samples if need be, and is left out
-            where those would be too few.
+        most: what all steps may cost together, in full runs: where that is too little for two, there is one
+            that goes by fewer samples, and none where those would be too few.
     """
-    cost, batch, keep = evaluator.cost, evaluator.batch, candidate.table.keep
-    liveness = cost.reads.liveness_at_most(keep, candidate.history)
-    unknowns = list(directions(candidate.table, liveness, candidate.history))
+    cost, batch = evaluator.cost, evaluator.batch
+    liveness = cost.reads.liveness_at_most(candidate.table.keep, candidate.history)
+    unknowns = list(directions(evaluator, candidate, liveness))
     costs = [share / cost.num_steps for share in cost.kept_by_step(liveness)]  # in full runs
-    price = sum(costs) + sum(sum(costs[unknown.steps[0] :]) for unknown in unknowns)
-    count = int(min(len(batch), most * len(batch) / price))
-    if not unknowns or count < FEWEST:
+    run = sum(costs)
+    price = run + sum(sum(costs[unknown.first :]) for unknown in unknowns)
+    count = int(min(len(batch), (most - run) * len(batch) / price)) if unknowns else 0
+    if count < FEWEST:
         return candidate
-    few = batch.first(count)
-    split = evaluator.learnable(candidate)
-    weights = evaluator.chunks.retried(
-        lambda chunk: newton_step(split, candidate.table.weights, unknowns, few, chunk), len(few)
-    )
-    evaluator.charge(price, few)
-    return min(candidate, evaluator.evaluate(candidate.with_weights(weights)), key=lambda c: c.loss)
+    split, damping, turn = evaluator.learnable(candidate), DAMPING, 0
+    limit = evaluator.budget.spent + most
+    while evaluator.budget.spent + price * count / len(batch) + run <= limit + 1e-9:
+        few = batch.part((torch.arange(count) + turn * count) % len(batch))
+        work = partial(normal_equations, split, candidate, unknowns, few)
+        equations = evaluator.chunks.retried(work, len(few))
+        evaluator.charge(price, few)
+        turn += 1
+        while evaluator.budget.spent + run <= limit + 1e-9 and damping <= MOST_DAMPING:
+            moved = evaluator.evaluate(moved_along(candidate, unknowns, solved(*equations, damping)))
+            if moved.loss < candidate.loss:
+                candidate, damping = moved, max(damping * EASE, LEAST_DAMPING)
+                break
+            damping *= FIRM
+        else:
+            break
+    return candidate
 
 
 @dataclass(frozen=True)
 class Direction:
-    """One unknown: the weight of a block's `k`-th last value, shared by the steps of one gap."""
+    """One unknown: numbers of a plan that change together, those of a gap of steps by an equal part.
 
-    steps: tuple[int, ...]
-    block: int
-    k: int
+    Attributes:
+        entries: the numbers.
+        first: the first step that they matter to.
+        nudge: what a difference quotient adds.
+        calls: how many calls of the model have equal ones.
+    """
+
+    entries: tuple[Entry, ...]
+    first: int
+    nudge: float = NUDGE
+    calls: int = 1
 
 
-def directions(table: GateTable, liveness: Liveness, history: int) -> Iterator[Direction]:
-    """Yield the unknowns of a plan: one a gap of a block between computed values, and value it may read.
+def directions(evaluator: Evaluator, candidate: Candidate, liveness: Liveness) -> Iterator[Direction]:
+    """Yield the unknowns of a plan: weights of forecasts and, of calls that are steered, the rest.
+
+    Args:
+        evaluator: knows the loop.
+        candidate: says which gates are open and how many values a closed one may read.
+        liveness: which closed blocks are read.
+    """
+    found = [*weight_directions(candidate.table, liveness, candidate.history)]
+    if candidate.steering is not None:
+        found += _steering_directions(evaluator, candidate)
+    if len({*candidate.placement.runs}) == 1:
+        found = _tied(found, evaluator.cost.num_blocks // evaluator.cost.num_calls)
+    yield from found
+
+
+def _tied(found: Sequence[Direction], blocks: int) -> list[Direction]:
+    """Return the unknowns of calls that run at the same steps as those of all of them: fewer ones.
+
+    Args:
+        found: the unknowns of each call.
+        blocks: how many blocks a call has.
+    """
+    alike: dict[Entry, list[Direction]] = defaultdict(list)
+    for direction in found:
+        name, (step, *place) = direction.entries[0]
+        if place:
+            place[0] %= blocks if name == WEIGHTS else 1
+        alike[name, (step, *place)].append(direction)
+    return [
+        replace(
+            same[0],
+            entries=tuple(entry for direction in same for entry in direction.entries),
+            calls=len(same),
+        )
+        for same in alike.values()
+    ]
+
+
+def weight_directions(table: GateTable, liveness: Liveness, history: int) -> Iterator[Direction]:
+    """Yield one unknown a gap of a block between computed values, and value it may read.
 
     Within a gap of skipped steps only the sum of the weights moves the sample that the next running step
     sees, which is why its steps share an unknown.
-
-    Args:
-        table: which gates are open.
-        liveness: which closed blocks are read.
-        history: how many values a closed gate may read.
     """
     steps, blocks = table.keep.shape
+    firsts = first_kept(table.keep_rows)
     for block in range(blocks):
         gap: list[int] = []
         values = 1  # computed so far
-        for t in range(1, steps + 1):
+        for t in range(firsts[block] + 1, steps + 1):
             if t < steps and not table.keep_rows[t][block]:
                 gap += [t] if liveness.reads_backup(t, block) else []
                 continue
             if gap:
-                yield from (Direction(tuple(gap), block, k) for k in range(min(values, history, HISTORY)))
+                for k in range(min(values, history, HISTORY)):
+                    yield Direction(tuple((WEIGHTS, (step, block, k)) for step in gap), gap[0])
             gap, values = [], values + 1
 
 
-def newton_step(
-    split: fx.GraphModule, weights: torch.Tensor, unknowns: Sequence[Direction], batch: Batch, chunk: int
-) -> torch.Tensor:
-    """Return the weights `(T, N, 3)` after one damped Gauss-Newton step towards the unpruned samples.
+def _steering_directions(evaluator: Evaluator, candidate: Candidate) -> Iterator[Direction]:
+    """Yield what running calls are told, their mixtures, and the share of the sample in each gap."""
+    cost, timesteps = evaluator.cost, evaluator.loop.facts.timesteps
+    running = candidate.table.keep.any(1).tolist()
+    for step, timestep in enumerate(timesteps):
+        if running[step] and timestep > TOLD_NUDGE:
+            yield Direction(((TOLD, (step,)),), step, TOLD_NUDGE / timestep)
+    gaps: dict[int, list[Entry]] = {call: [] for call in range(cost.num_calls)}
+    for step in range(cost.num_steps + 1):
+        places = mixed_entries(evaluator, candidate, step) if step < cost.num_steps else []
+        for call, gap in gaps.items():
+            own = [(MIX, place) for place in places if place[1] == call]
+            skipped = [entry for entry in own if entry[1][2] == 0] if len(own) == 1 else []
+            if gap and not skipped:
+                yield Direction(tuple(gap), gap[0][1][0])
+                gap.clear()
+            gap += skipped
+            yield from (Direction((entry,), step) for entry in own if not skipped)
 
-    With J the effects of the unknowns on the final samples and r what these lack, the step solves
-    (J'J + D) x = J'r, where D is `DAMPING` times the diagonal of J'J.
-    Each direction's effect is the difference of two runs; the second resumes where the direction first
-    matters. There is no backward pass: memory holds what steps hand to each other. Sums are in double
-    precision: J'J is nearly singular where forecasts are alike, and rounding would decide.
+
+def normal_equations(
+    split: fx.GraphModule, candidate: Candidate, unknowns: Sequence[Direction], batch: Batch, chunk: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return J'J and J'r of a step towards the unpruned samples.
+
+    J are the effects of the unknowns on the final samples and r is what these lack. Each direction's effect
+    is the difference of two runs; the second resumes where the direction first matters. There is no backward
+    pass: memory holds what steps hand to each other. Sums are in double precision: J'J is nearly singular
+    where forecasts are alike, and rounding would decide.
 
     Args:
-        split: a SubNet whose `weights` are an input, split into steps.
-        weights: where to start.
+        split: a SubNet whose tables are inputs, split into steps.
+        candidate: where to start.
         unknowns: at least one.
         batch: samples with their unpruned result.
         chunk: samples that run together.
     """
-    table = weights.to(batch.sample.device, torch.float32)
-    nudge = max(NUDGE, torch.finfo(batch.sample.dtype).eps ** 0.5)
+    least = torch.finfo(batch.sample.dtype).eps ** 0.5
+    tables = candidate.tables(batch.sample.device)
     size = len(unknowns)
     curvature, slope = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
     shares = Shares(batch.chunks(chunk))
     for part in shares.own:
         run = Resumable(split, part)
-        result = run.run_with({WEIGHTS: table})
+        result = run.run_with(tables)
         run.remember()
-        effects = torch.stack(
-            [
-                (run.again(d.steps[0], _nudged(table, d, nudge)) - result).flatten().double() / nudge
-                for d in unknowns
-            ]
-        )
+
+        def effect(direction: Direction, run: Resumable = run, result: torch.Tensor = result) -> torch.Tensor:
+            nudge = max(direction.nudge, least)
+            nudged = run.again(direction.first, _nudged(tables, direction, nudge))
+            made: torch.Tensor = (nudged - result).double() / nudge
+            return made
+
+        lack = (part.target.to(result.device) - result).double()
+        effects = torch.stack([effect(direction).flatten() for direction in unknowns])
         curvature += (effects @ effects.T).cpu()
-        slope += (effects @ (part.target.to(result.device) - result).flatten().double()).cpu()
-    curvature, slope = shares.sum(curvature), shares.sum(slope)
+        slope += (effects @ lack.flatten()).cpu()
+    return shares.sum(curvature), shares.sum(slope)
+
+
+def solved(curvature: torch.Tensor, slope: torch.Tensor, damping: float) -> torch.Tensor:
+    """Return x of (J'J + D) x = J'r, where D is `damping` times the diagonal of J'J."""
     scale = curvature.diagonal()
-    damped = curvature + torch.diag(DAMPING * scale + 1e-6 * scale.mean() + 1e-30)
-    change = torch.linalg.solve(damped, slope)
-    moved = weights.double().clone()
+    damped = curvature + torch.diag(damping * scale + 1e-9 * scale.mean() + 1e-30)
+    change: torch.Tensor = torch.linalg.solve(damped, slope)
+    return change
+
+
+def moved_along(candidate: Candidate, unknowns: Sequence[Direction], change: torch.Tensor) -> Candidate:
+    """Return the candidate with its tables moved along the unknowns; its loss is still that from before."""
+    tables = {name: table.double() for name, table in candidate.tables(torch.device("cpu")).items()}
     for direction, amount in zip(unknowns, change.tolist(), strict=True):
-        moved = _nudged(moved, direction, amount)
-    return moved
+        tables = _nudged(tables, direction, amount)
+    if TOLD in tables:
+        tables[TOLD].clamp_(min=LEAST_TOLD)
+    return candidate.with_tables(tables)
 
 
-def _nudged(weights: torch.Tensor, direction: Direction, amount: float) -> torch.Tensor:
+def _nudged(tables: Tables, direction: Direction, amount: float) -> Tables:
     """Add `amount` along a direction, spread over its steps."""
-    nudged = weights.clone()
-    nudged[list(direction.steps), direction.block, direction.k] += amount / len(direction.steps)
+    nudged = dict(tables)
+    for name in {name for name, _ in direction.entries}:
+        nudged[name] = tables[name].clone()
+    for name, place in direction.entries:
+        nudged[name][place] += amount * direction.calls / len(direction.entries)
     return nudged

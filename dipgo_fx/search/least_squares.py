@@ -8,85 +8,116 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..passes import HISTORY, GateTable
+from ..passes import HISTORY
 from ..passes.insert_gates import WEIGHTS
+from ..passes.steer_calls import MIX
 from .batch import Batch
-from .candidate import Candidate
+from .candidate import Candidate, Tables
 from .evaluator import Evaluator
 from .shares import Shares
 from .stepwise import Lockstep, sample_after, starts
 
 RIDGE = 1e-5
-"""Pull of a fitted weight towards where it started, relative to the size of the values."""
+"""Pull of what is fitted towards where it started, relative to the size of the values that it weighs."""
+
+
+Entry = tuple[str, tuple[int, ...]]
+"""A number that is fitted: the name of its table and its place there."""
 
 
 @torch.no_grad()
 def fit_stepwise(evaluator: Evaluator, candidate: Candidate, batch: Batch | None = None) -> Candidate:
-    """Return the candidate with the weights of the model's predictions fitted, and its loss, in one run.
+    """Return the candidate with what makes up the model's predictions fitted, and its loss, in one run.
 
     Where a prediction is a backup, the next sample is affine in its weights (all but, if the scheduler
-    clips). Going through the loop once, each such step gets the weights that bring its sample closest
-    to the unpruned one of that step, from wherever the pruned run is by then: errors so far are
-    corrected, not repeated. A step at which that brings it no closer keeps its weights. Chunks go through the
-    loop side by side, and each step's normal equations are summed over them.
+    clips), and so it is in the mixture of a steered call. Going through the loop once, each step gets those
+    that bring its sample closest to the unpruned one of that step, from wherever the pruned run is by then:
+    errors so far are corrected, not repeated. A step at which that brings it no closer keeps what it has.
+    Chunks go through the loop side by side, and each step's normal equations are summed over them.
 
     Args:
         evaluator: charged with the run.
-        candidate: its weights are where the fit starts and what it leaves elsewhere.
+        candidate: its tables are where the fit starts and what it leaves elsewhere.
         batch: all calibration samples if omitted.
     """
     chosen = batch or evaluator.batch
     split = evaluator.learnable(candidate)
-    gates = forecast_heads(evaluator, candidate.table)
+    entries = stepwise_entries(evaluator, candidate)
 
-    def fit(chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def fit(chunk: int) -> tuple[torch.Tensor, Tables]:
         shares = Shares(chosen.chunks(chunk))
-        steps = _Fitting(split, shares, candidate.table, gates)
-        return torch.cat(shares.join(steps.run_with({WEIGHTS: steps.weights}))), steps.weights
+        steps = _Fitting(split, shares, candidate.tables(shares.own[0].sample.device), entries)
+        return torch.cat(shares.join(steps.run_with(steps.tables))), steps.tables
 
-    result, weights = evaluator.chunks.retried(fit, len(chosen))
-    return evaluator.score(candidate.with_weights(weights.double().cpu()), result, chosen)
+    result, tables = evaluator.chunks.retried(fit, len(chosen))
+    return evaluator.score(candidate.with_tables(tables), result, chosen)
 
 
-def forecast_heads(evaluator: Evaluator, table: GateTable) -> dict[int, list[int]]:
-    """Return the steps at which a prediction is a backup, and the closed gates that give it."""
-    reads = evaluator.cost.reads
-    liveness = reads.liveness(table)
-    found = {
-        step: [head for head in reads.heads if liveness.reads_backup(step, head)]
-        for step in range(evaluator.cost.num_steps)
-    }
-    return {step: heads for step, heads in found.items() if heads}
+def stepwise_entries(evaluator: Evaluator, candidate: Candidate) -> dict[int, list[Entry]]:
+    """Return for each step what is fitted there: weights of a prediction that is a backup, and mixtures."""
+    reads, keep = evaluator.cost.reads, candidate.table.keep
+    liveness = reads.liveness(candidate.table)
+    found: dict[int, list[Entry]] = {}
+    for step in range(evaluator.cost.num_steps):
+        heads = [head for head in reads.heads if liveness.reads_backup(step, head)]
+        found[step] = [
+            (WEIGHTS, (step, head, k))
+            for head in heads
+            for k in range(min(int(keep[:step, head].sum()), HISTORY))
+        ]
+        if candidate.steering is not None:
+            found[step] += [(MIX, place) for place in mixed_entries(evaluator, candidate, step)]
+    return {step: entries for step, entries in found.items() if entries}
+
+
+def mixed_entries(evaluator: Evaluator, candidate: Candidate, step: int) -> list[tuple[int, ...]]:
+    """Return the places of the mixtures that are worth fitting at a step, none at the first run of a call.
+
+    A skipped call takes some of the sample beside its forecast, which can be all else. A running call is
+    mixed where the next one runs too: otherwise the forecasts between them can be all that the mixture can.
+    """
+    cost, keep = evaluator.cost, candidate.table.keep
+    assert candidate.steering is not None
+    found: list[tuple[int, ...]] = []
+    for call, first in enumerate(candidate.steering.firsts):
+        # The calls of a step have equal shares of the sample before they run, so those are not fitted apart.
+        if step == first or (step < first and cost.num_calls > 1):
+            continue
+        heads = cost.heads_of(call)
+        runs = [bool(keep[t, heads].all()) for t in range(step, min(step + 2, cost.num_steps))]
+        columns = range(4) if all(runs) else () if runs[0] else range(1)
+        found += [(step, call, column) for column in columns if column < 2 or column - 1 <= step - first]
+    return found if evaluator.carries_sample else [place for place in found if place[-1] > 0]
 
 
 class _Fitting(Lockstep):
-    """Fits the weights of a step's predictions before it runs; the table `weights` is edited in place.
+    """Fits what makes up a step's predictions before it runs; the tables are edited in place.
 
-    `gates` are for each step the closed gates that the prediction reads directly.
+    `entries` are for each step what is fitted.
     """
 
     def __init__(
-        self, split: fx.GraphModule, shares: Shares[Batch], table: GateTable, gates: dict[int, list[int]]
+        self,
+        split: fx.GraphModule,
+        shares: Shares[Batch],
+        tables: Tables,
+        entries: dict[int, list[Entry]],
     ) -> None:
         super().__init__(split, shares.own)
-        self.weights = table.weights.to(shares.own[0].sample.device, torch.float32, copy=True)
-        self.shares, self.gates, self.keep = shares, gates, table.keep
+        self.tables, self.shares, self.entries = tables, shares, entries
 
     def call_step(self, index: int, step: Any, args: Sequence[Any]) -> list[Any]:
         # Where nothing runs at the next step either, a Runge-Kutta scheduler's sample may have no reader.
-        if index in self.gates and index + 1 in starts(step):
+        if index in self.entries and index + 1 in starts(step):
             return self._fitted(index, step, args)
         return super().call_step(index, step, args)
 
     def _fitted(self, index: int, step: fx.GraphModule, args: Sequence[Any]) -> list[Any]:
-        """Fit the weights of step `index` and return what it then hands on."""
-        row = self.weights[index]
-        entries = [
-            (n, k) for n in self.gates[index] for k in range(min(int(self.keep[:index, n].sum()), HISTORY))
-        ]
-        start = torch.stack([row[entry] for entry in entries]).double()
+        """Fit step `index` and return what it then hands on."""
+        entries = self.entries[index]
+        start = torch.stack([self.tables[name][place] for name, place in entries]).double()
         chunks = [
-            _Affine(index, step, each, self.weights, entries, run.batch)
+            _Affine(index, step, each, self.tables, entries, run.batch)
             for run, each in zip(self.runs, args, strict=True)
         ]
         gram, slope = (self._total(parts) for parts in zip(*(c.normal(start) for c in chunks), strict=True))
@@ -103,52 +134,57 @@ class _Fitting(Lockstep):
 
 
 class _Affine:
-    """A step of one chunk: the sample that it hands on, affine in the weights of its predictions."""
+    """A step of one chunk: the sample that it hands on, affine in what makes up its predictions."""
 
     def __init__(
         self,
         index: int,
         step: fx.GraphModule,
         args: Any,
-        weights: torch.Tensor,
-        entries: list[tuple[int, int]],
+        tables: Tables,
+        entries: list[Entry],
         batch: Batch,
     ) -> None:
-        self.index, self.step, self.row, self.entries = index, step, weights[index], entries
+        self.index, self.step, self.tables, self.entries = index, step, tables, entries
         self.wanted = batch.path[index].to(batch.sample.device).flatten().double()
-        self.run = _Rerun(step, args, weights)
+        self.run = _Rerun(step, args, [tables[name] for name in {name for name, _ in entries}])
 
-    def result(self, weights: torch.Tensor) -> Any:
-        """Return what the step hands on with these weights."""
-        for entry, weight in zip(self.entries, weights, strict=True):
-            self.row[entry] = weight
+    def result(self, values: torch.Tensor) -> Any:
+        """Return what the step hands on with these values of the entries."""
+        for (name, place), value in zip(self.entries, values, strict=True):
+            self.tables[name][place] = value
         return self.run.again()
 
     def normal(self, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the normal equations of what must be added to `start`."""
-        base = self._sample(torch.zeros_like(start))
-        columns = torch.stack([self._sample(unit) - base for unit in torch.eye(len(start)).to(start)], 1)
-        return columns.T @ columns, columns.T @ (self.wanted - base - columns @ start)
+        base = self._sample(start)
+        units = torch.eye(len(start)).to(start)
+        columns = torch.stack([self._sample(start + unit) - base for unit in units], 1)
+        return columns.T @ columns, columns.T @ (self.wanted - base)
 
-    def error(self, weights: torch.Tensor) -> torch.Tensor:
+    def error(self, values: torch.Tensor) -> torch.Tensor:
         """Return how far the sample is from the unpruned one, squared."""
-        return (self._sample(weights) - self.wanted).square().sum()
+        return (self._sample(values) - self.wanted).square().sum()
 
-    def _sample(self, weights: torch.Tensor) -> torch.Tensor:
-        return sample_after(self.index, self.step, self.result(weights)).flatten().double()
+    def _sample(self, values: torch.Tensor) -> torch.Tensor:
+        return sample_after(self.index, self.step, self.result(values)).flatten().double()
 
 
 class _Rerun(fx.Interpreter):
-    """Runs a step again after a table was edited: what does not depend on the table is not run again.
+    """Runs a step again after tables were edited: what does not depend on them is not run again.
 
     That is all that the model computes at the step, and the noise it draws.
     """
 
-    def __init__(self, step: fx.GraphModule, args: Any, table: torch.Tensor) -> None:
+    def __init__(self, step: fx.GraphModule, args: Any, tables: list[torch.Tensor]) -> None:
         super().__init__(step)
         self.known: dict[fx.Node, Any] = {}
         placeholders = [node for node in step.graph.nodes if node.op == "placeholder"]
-        moving = {node for node, given in zip(placeholders, args, strict=True) if given is table}
+        moving = {
+            node
+            for node, given in zip(placeholders, args, strict=True)
+            if any(given is table for table in tables)
+        }
         for node in step.graph.nodes:
             if node.op == "output" or not moving.isdisjoint(node.all_input_nodes):
                 moving.add(node)
@@ -164,15 +200,15 @@ class _Rerun(fx.Interpreter):
         return value
 
     def again(self) -> Any:
-        """Return what the step returns with the table as it is now."""
+        """Return what the step returns with the tables as they are now."""
         # A node with a value, be it None, is passed over.
         return self.run(initial_env=dict(self.known))
 
 
 def _ridge(gram: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
     """Return what least squares adds to the weights, next to nothing where the columns hardly differ."""
-    pull = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     if not bool(gram.any()):  # the scheduler does not read the model at this step
         return torch.zeros_like(slope)
-    change: torch.Tensor = torch.linalg.solve(gram + pull, slope)
+    size = gram.diagonal()
+    change: torch.Tensor = torch.linalg.solve(gram + torch.diag(RIDGE * size + 1e-12 * size.mean()), slope)
     return change

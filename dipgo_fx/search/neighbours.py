@@ -24,19 +24,24 @@ def neighbour(runs: Runs, total: int, rng: random.Random) -> Runs:
 
 
 def _shifted(runs: Runs, total: int, rng: random.Random) -> Runs:
-    """Move a step of the last call, and with it the other call if it is made there."""
+    """Move a step of the last call, and with it the other call if it is made there; the first stays first."""
     steps = runs[-1]
-    free = [t for t in range(1, total) if t not in steps]
-    if len(steps) < 2 or not free:
+    movable = [t for t in steps if t > 0]
+    if not movable:
         return runs
-    gone = rng.choice(steps[1:])
+    gone = rng.choice(movable)
+    second = min((t for of_call in runs for t in of_call[1:2]), default=total)
+    allowed = range(1, second) if gone == steps[0] else range(steps[0] + 1, total)
+    free = [t for t in allowed if t not in steps]
+    if not free:
+        return runs
     new = rng.choice([t for t in free if abs(t - gone) <= REACH] or free)
     return tuple(tuple(sorted(new if t == gone else t for t in of_call)) for of_call in runs)
 
 
 def _swapped(unconditional: set[int], conditional: set[int], total: int, rng: random.Random) -> Runs | None:
     """Take an unconditional run to another step that makes the conditional call."""
-    taken, free = sorted(unconditional - {0}), sorted(conditional - unconditional)
+    taken, free = _later(unconditional), sorted(conditional - unconditional)
     if not taken or not free:
         return None
     return _sorted(unconditional - {rng.choice(taken)} | {rng.choice(free)}, conditional)
@@ -44,7 +49,7 @@ def _swapped(unconditional: set[int], conditional: set[int], total: int, rng: ra
 
 def _widened(unconditional: set[int], conditional: set[int], total: int, rng: random.Random) -> Runs | None:
     """Give up an unconditional run for a conditional one at a new step."""
-    taken, free = sorted(unconditional - {0}), sorted({*range(total)} - conditional)
+    taken, free = _later(unconditional), sorted({*range(min(conditional), total)} - conditional)
     if not taken or not free:
         return None
     return _sorted(unconditional - {rng.choice(taken)}, conditional | {rng.choice(free)})
@@ -57,6 +62,11 @@ def _narrowed(unconditional: set[int], conditional: set[int], total: int, rng: r
         return None
     gone, whole = rng.sample(alone, 2)
     return _sorted(unconditional | {whole}, conditional - {gone})
+
+
+def _later(steps: set[int]) -> list[int]:
+    """Return all but the first, at which both calls begin."""
+    return sorted(steps)[1:]
 
 
 def _sorted(unconditional: set[int], conditional: set[int]) -> Runs:

@@ -56,7 +56,9 @@ def search(
         "seconds": round(time.perf_counter() - start, 1),
         **notes,
     }
-    return Plan(evaluator.loop.facts, best.table, 1 - left, scores, frontier, evaluator.cost, origin)
+    facts, steering = evaluator.loop.facts, best.steering
+    steering = None if steering is None or steering.is_neutral else steering
+    return Plan(facts, best.table, 1 - left, scores, frontier, evaluator.cost, origin, steering)
 
 
 def scores_of(found: Candidate) -> torch.Tensor:

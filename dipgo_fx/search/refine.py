@@ -12,14 +12,22 @@ import torch
 from tqdm.auto import tqdm
 
 from ..budget import fits
-from ..frontier import Point, best_within
+from ..cost import LoopCost
+from ..frontier import Point
 from ..passes import HISTORY, GateTable
 from ..placement import Placement, Runs, filled, whole_steps
 from .batch import Batch
 from .candidate import Candidate
 from .damp_tail import damp_tail
 from .evaluator import Evaluator
-from .fit_frontier import EXPONENTS, LAST_GAPS, UNCONDITIONAL, fit_frontier, with_point
+from .fit_frontier import (
+    EXPONENTS,
+    LAST_GAPS,
+    UNCONDITIONAL,
+    fit_frontier,
+    points_of,
+    skips_whole_steps,
+)
 from .gauss_newton import gauss_newton
 from .least_squares import fit_stepwise
 from .neighbours import neighbour
@@ -27,7 +35,7 @@ from .sensitivity import sensitivities
 from .spacing import Sensitivity, boundaries, even_steps, most_steps, place_runs
 
 # What parts may take of the budget of a search.
-STARTS_SHARE, SENSITIVITY_SHARE, NEWTON_SHARE = 0.25, 0.15, 0.05
+STARTS_SHARE, SENSITIVITY_SHARE, MOVES_SHARE, LAST_SHARE = 0.1, 0.1, 0.1, 0.25
 # Caps on the number of candidates: where runs are cheap, building their graphs is what takes time.
 MAX_STARTS, MAX_MOVES = 40, 120
 FITTED_STARTS = 4
@@ -47,17 +55,16 @@ def refine(evaluator: Evaluator, kept: float, seed: int, progress: bool) -> Refi
     """Return the best plan found that keeps at most `kept` of the loop's MACs, and a frontier.
 
     1. Measure how much each step matters, see `sensitivities`. Evaluate starts: plans of whole steps,
-       evenly placed and placed by that, with and without boundary blocks at the other steps; where
-       guidance is split, also with fewer unconditional steps. Skipped steps get their weights by least
-       squares, in the run that evaluates them.
+       evenly placed and placed by that, with and without boundary blocks at the other steps, and with what
+       they leave of the budget spent on blocks; where guidance is split, also with fewer unconditional
+       steps. Skipped steps get their weights by least squares, in the run that evaluates them.
     2. Fit plans of whole steps for all ratios, see `fit_frontier`.
-    3. Give the best starts the weights that are best for the final samples, by Gauss-Newton: which steps
-       run is better chosen after that than before. Go on from the winner, which may be the frontier's
-       point, with moved steps and traded blocks until the budget is spent; then damp its end, see
-       `damp_tail`.
+    3. Go on from the best of both with moved steps and traded blocks. Give the winner, by Gauss-Newton, the
+       weights that are best for the final samples and, where calls are steered, what they are told. Then
+       damp its end, see `damp_tail`.
 
     The first goes by a third of the samples, the last by all. Every candidate fits the budget. What is
-    returned is the best on all calibration samples, the best uniform plan among them.
+    returned is the best on all calibration samples, the plans of the frontier among them.
     """
     budget = evaluator.budget
     with tqdm(total=round(budget.limit), desc="search", unit="run", disable=not progress) as bar:
@@ -65,9 +72,15 @@ def refine(evaluator: Evaluator, kept: float, seed: int, progress: bool) -> Refi
         sensitivity = sensitivities(evaluator, SENSITIVITY_SHARE * budget.limit)
         starts = _evaluated_starts(evaluator, kept, sensitivity)
         frontier = fit_frontier(evaluator, sensitivity, kept)
-        best = _improved(evaluator, starts, best_within(frontier, evaluator.cost, kept), kept, seed)
+        best = _improved(evaluator, starts, _affordable(frontier, evaluator.cost, kept), kept, seed)
     notes = {"start": starts[0].name, "start_loss": starts[0].loss}
-    return Refined(best, with_point(frontier, best, evaluator.cost), notes)
+    found = [best] if frontier and skips_whole_steps(best, evaluator.cost) else []
+    return Refined(best, points_of([*frontier, *found], evaluator.cost), notes)
+
+
+def _affordable(frontier: Sequence[Candidate], cost: LoopCost, kept: float) -> list[Candidate]:
+    """Return the best candidate of a frontier that keeps at most `kept` of the MACs, if there is one."""
+    return [each for each in frontier if fits(cost, each.table.keep, kept, HISTORY)][-1:]
 
 
 def _show(bar: tqdm[Any], spent: float) -> None:
@@ -98,7 +111,11 @@ def _starts(evaluator: Evaluator, kept: float, sensitivity: Sensitivity) -> Iter
         for history in (2, 1) if boundary else (HISTORY,):
             for runs in dict.fromkeys(_start_runs(evaluator, boundary, kept, history, sensitivity)):
                 placement = Placement(runs, boundary)
-                yield _candidate(evaluator, placement, placement.keep(cost), kept, history)
+                plain = _candidate(evaluator, placement, placement.keep(cost), history)
+                yield plain
+                spent = _filled(evaluator, plain, kept)
+                if spent is not plain:
+                    yield spent
 
 
 def _start_runs(
@@ -119,52 +136,37 @@ def _start_runs(
 
 
 def _improved(
-    evaluator: Evaluator, starts: Sequence[Candidate], point: Point | None, kept: float, seed: int
+    evaluator: Evaluator, starts: Sequence[Candidate], given: list[Candidate], kept: float, seed: int
 ) -> Candidate:
-    """Fit the starts on all samples, then neighbours of the best of those; return the winner.
+    """Fit the starts on all samples, then neighbours of the best of those; return the winner, fitted further.
 
     Args:
         starts: of `_evaluated_starts`.
-        point: the frontier's plan, fitted and damped already.
+        given: the frontier's plan, fitted and damped already.
     """
-    budget, rng = evaluator.budget, random.Random(seed)
-    given = [] if point is None else [evaluator.evaluate(_of_point(evaluator, point, kept))]
-    done: list[Candidate] = []
-    # What comes after the loops, and the last of what they do: two runs of a plan each, and a fit.
-    with budget.reserve(4 * kept + NEWTON_SHARE * budget.limit):
+    budget, batch, rng = evaluator.budget, evaluator.batch, random.Random(seed)
+    end = budget.spent + MOVES_SHARE * budget.limit
+    with budget.reserve(LAST_SHARE * budget.limit):
+        done = [_fitted(evaluator, each, batch) for each in given]
         for start in starts:
-            if not _known(start, given + done) and (budget.left > 0 or not given + done):
-                done.append(_best_weights(evaluator, start, kept))
+            if not _known(start, done) and (budget.left > 0 or not done):
+                done.append(_fitted(evaluator, start, batch))
         for _ in range(MAX_MOVES):
-            moved = _neighbour(evaluator, min(given + done, key=_rank), kept, rng)
-            if moved is None or budget.left <= 0:
+            moved = _neighbour(evaluator, min(done, key=_rank), kept, rng)
+            if moved is None or budget.left <= 0 or budget.spent > end:
                 break
-            if not _known(moved, given + done):
-                done.append(_best_weights(evaluator, moved, kept))
+            if not _known(moved, done):
+                done.append(_fitted(evaluator, moved, batch))
     plain = evaluator.evaluate(_plain(starts[0]))
     best = min((each for each in done if each.loss <= plain.loss), key=_rank, default=plain)
-    best = damp_tail(evaluator, best, most=plain.loss)
-    return min([best, *(each for each in given if each.loss <= plain.loss)], key=_rank)
-
-
-def _of_point(evaluator: Evaluator, point: Point, kept: float) -> Candidate:
-    placement = Placement(point.runs)
-    return Candidate(point.table(evaluator.cost, kept), HISTORY, placement, str(placement))
+    further = gauss_newton(evaluator, best, budget.left - kept) if best.history > 1 else best
+    return min(*given, best, further, damp_tail(evaluator, further, most=plain.loss), key=_rank)
 
 
 def _plain(start: Candidate) -> Candidate:
     """Return the plan that the search started from, its backups plain."""
-    return replace(start, table=GateTable.of(start.table.keep, "reuse" if start.history == 1 else "linear"))
-
-
-def _best_weights(evaluator: Evaluator, candidate: Candidate, kept: float) -> Candidate:
-    """Return the candidate evaluated on all samples, with the best weights a Gauss-Newton step finds."""
-    fitted = _fitted(evaluator, candidate, evaluator.batch)
-    # A forecast keeps more values alive than a repeat: not every table of repeats can afford it.
-    if candidate.history > 1 or fits(evaluator.cost, candidate.table.keep, kept, 2):
-        fitted = replace(fitted, history=max(candidate.history, 2))
-        fitted = gauss_newton(evaluator, fitted, most=NEWTON_SHARE * evaluator.budget.limit)
-    return fitted
+    table = GateTable.of(start.table.keep, "reuse" if start.history == 1 else "linear")
+    return replace(start, table=table, steering=None)
 
 
 def _fitted(evaluator: Evaluator, candidate: Candidate, batch: Batch) -> Candidate:
@@ -174,28 +176,43 @@ def _fitted(evaluator: Evaluator, candidate: Candidate, batch: Batch) -> Candida
     return evaluator.evaluate(candidate, batch)
 
 
-def _candidate(
-    evaluator: Evaluator, placement: Placement, keep: torch.Tensor, kept: float, history: int
-) -> Candidate:
-    keep = filled(keep, kept, evaluator.cost, history, by_step=not placement.boundary)
+def _candidate(evaluator: Evaluator, placement: Placement, keep: torch.Tensor, history: int) -> Candidate:
     kind = "repeated" if history == 1 else "forecast"
     table = GateTable.of(keep, "reuse" if history == 1 else "linear")
-    return Candidate(table, history, placement, f"{placement}, {kind}")
+    steering = evaluator.steering(placement.runs) if history > 1 else None
+    return Candidate(table, history, placement, f"{placement}, {kind}", steering)
+
+
+def _filled(evaluator: Evaluator, candidate: Candidate, kept: float) -> Candidate:
+    """Return a candidate with what it leaves of the budget spent on blocks, itself if that is not enough."""
+    keep = filled(
+        candidate.table.keep,
+        kept,
+        evaluator.cost,
+        candidate.history,
+        by_step=not candidate.placement.boundary,
+    )
+    if keep.equal(candidate.table.keep):
+        return candidate
+    return _candidate(evaluator, candidate.placement, keep, candidate.history)
 
 
 def _neighbour(
     evaluator: Evaluator, candidate: Candidate, kept: float, rng: random.Random
 ) -> Candidate | None:
-    """Move a run, or give up one block of one; what that frees goes to blocks by the output."""
+    """Move a run, or give up one block of one; what is left goes to blocks by the output if it did before."""
     cost, placement = evaluator.cost, candidate.placement
+    is_filled = not candidate.table.keep.equal(placement.keep(cost))
     for _ in range(20):
         runs = neighbour(placement.runs, cost.num_steps, rng)
         moved = Placement(runs, placement.boundary)
         keep = moved.keep(cost)
-        if rng.random() < 0.2 and len(runs[-1]) > 1:
+        trades = rng.random() < 0.2 and len(runs[-1]) > 1
+        if trades:
             keep[rng.choice(runs[-1][1:]), rng.randrange(cost.num_blocks)] = False
         if fits(cost, keep, kept, candidate.history):
-            return _candidate(evaluator, moved, keep, kept, candidate.history)
+            found = _candidate(evaluator, moved, keep, candidate.history)
+            return _filled(evaluator, found, kept) if trades or is_filled else found
     return None
 
 

@@ -46,6 +46,9 @@ def sensitivities(evaluator: Evaluator, most: float) -> Sensitivity:
 
 
 def whole_steps_candidate(evaluator: Evaluator, runs: Runs) -> Candidate:
-    """Return the candidate that makes each call of the model at its steps and nothing at the others."""
-    placement = Placement(runs)
-    return Candidate(whole_steps_table(evaluator.cost, runs), HISTORY, placement, str(placement))
+    """Return the candidate that makes each call of the model at its steps and nothing at the others.
+
+    Runs that begin after step 0 are for loops whose calls can be steered.
+    """
+    placement, table = Placement(runs), whole_steps_table(evaluator.cost, runs)
+    return Candidate(table, HISTORY, placement, str(placement), evaluator.steering(runs))

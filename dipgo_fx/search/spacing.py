@@ -73,11 +73,28 @@ def even_steps(steps: int, count: int) -> Iterator[tuple[int, ...]]:
             yield chosen
 
 
-def place_runs(sensitivity: Sensitivity, counts: Sequence[int], exponent: float, last_gap: float) -> Runs:
-    """Return `counts` steps for each call, placed by its own sensitivity; all are steps of the last call."""
-    *first, last = zip(sensitivity, counts, strict=True)
-    conditional = place_steps(*last, exponent, last_gap)
-    return (*(place_steps(*each, exponent, last_gap, conditional) for each in first), conditional)
+def place_runs(
+    sensitivity: Sensitivity,
+    counts: Sequence[int],
+    exponent: float,
+    last_gap: float,
+    firsts: Sequence[int] | None = None,
+) -> Runs:
+    """Return `counts` steps for each call, placed by its own sensitivity; all are steps of the last call.
+
+    Each call begins at its step of `firsts`, 0 if omitted, or at the next that the last call has.
+    """
+    runs: list[tuple[int, ...]] = []
+    among: Sequence[int] = range(len(sensitivity[-1]))
+    for call in reversed(range(len(counts))):
+        first = firsts[call] if firsts else 0
+        free = [step - first for step in among if step >= first]
+        placed = place_steps(
+            sensitivity[call][first:], min(counts[call], len(free)), exponent, last_gap, free
+        )
+        runs.insert(0, tuple(first + step for step in placed))
+        among = among if runs[1:] else runs[0]
+    return tuple(runs)
 
 
 def place_steps(

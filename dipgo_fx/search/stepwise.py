@@ -9,7 +9,6 @@ import torch
 from torch import fx
 from torch.utils.checkpoint import checkpoint
 
-from ..passes.insert_gates import WEIGHTS
 from ..passes.tags import tag
 from .batch import Batch
 
@@ -110,10 +109,14 @@ class Resumable(Stepwise):
         """Keep the values of the run that just ended, by the step they come from."""
         self.known = dict(self.env)
 
-    def again(self, first: int, weights: torch.Tensor) -> torch.Tensor:
-        """Return the final samples with other weights from step `first` on."""
+    def again(self, first: int, tables: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the final samples with other tables from step `first` on."""
         known = {node: value for node, value in self.known.items() if self._made_at(node) < first}
-        known |= {node: weights for node in known if node.op == "placeholder" and node.target == WEIGHTS}
+        known |= {
+            node: tables[str(node.target)]
+            for node in known
+            if node.op == "placeholder" and node.target in tables
+        }
         _set_states(self.generators, self.noise[min(step for step in self.noise if step >= first)])
         result: torch.Tensor = self.run(initial_env=known)
         return result

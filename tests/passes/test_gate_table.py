@@ -36,11 +36,33 @@ def test_a_keep_table_is_a_bool_matrix(keep: torch.Tensor) -> None:
 
 
 @given(keep=keeps(), data=st.data())
-def test_the_first_step_is_kept(keep: torch.Tensor, data: st.DataObject) -> None:
-    """Whichever gate of step 0 is closed: there is no earlier value to read."""
-    keep[0, data.draw(st.integers(0, keep.shape[1] - 1))] = False
-    with pytest.raises(ValueError, match="step 0 has no earlier value"):
+def test_each_block_is_kept_somewhere(keep: torch.Tensor, data: st.DataObject) -> None:
+    """Whichever never is: there is nothing to read."""
+    keep[:, data.draw(st.integers(0, keep.shape[1] - 1))] = False
+    with pytest.raises(ValueError, match="at some step: else there is nothing to read"):
         GateTable(keep, entries(keep, *REPEAT))
+
+
+@given(keep=keeps(), late=st.integers(0, 3), data=st.data())
+def test_blocks_of_a_call_are_first_kept_together(keep: torch.Tensor, late: int, data: st.DataObject) -> None:
+    """Nothing runs before; a block that begins later than the others has no earlier value."""
+    rows = torch.cat([torch.zeros(late, keep.shape[1], dtype=torch.bool), keep])
+    assert GateTable.of(rows).firsts(1) == (late,)
+    blocks = keep.shape[1]
+    if blocks > 1:
+        block = data.draw(st.integers(0, blocks - 1))
+        rows[: late + 1, block] = False
+        rows[late + 1 :, block] = True
+        if late + 1 < len(rows):
+            with pytest.raises(ValueError, match="first step of its call"):
+                GateTable.of(rows).firsts(1)
+
+
+@given(keep=keeps(), late=st.integers(0, 3))
+def test_a_late_start_moves_a_linear_table(keep: torch.Tensor, late: int) -> None:
+    """What is read after the first run is what it is in a loop that begins there."""
+    rows = torch.cat([torch.zeros(late, keep.shape[1], dtype=torch.bool), keep])
+    assert torch.equal(GateTable.of(rows, "linear").weights[late:], GateTable.of(keep, "linear").weights)
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (3, 2, 2), (2, 3, 3), (1, 3, 2, 3), ()], ids=str)

@@ -28,11 +28,12 @@ from dipgo_fx.applying import build
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.frontier import Point, whole_steps_table
 from dipgo_fx.guidance import Guidance
-from dipgo_fx.passes import GateTable, granularity_of
+from dipgo_fx.passes import GateTable, Steering, granularity_of
 from dipgo_fx.passes.call_recorder import record_call
 from dipgo_fx.pipelines.capturing import Asked, asking, capture
 from dipgo_fx.pipelines.denoiser import only_denoiser
 from dipgo_fx.pipelines.tracing import inputs_of, trace_pipeline
+from steerings import steering_of
 
 STEPS = 6
 FEW = ("sd", "dit", "sd3", "flux", "pixart-sigma", "wan", "ltx")
@@ -161,6 +162,65 @@ def test_a_recorded_pipeline_equals_the_pipeline(key: str) -> None:
     expected = build(loop, plan)(**inputs)
     with dipgo_fx.enabled(pipe, plan):
         assert torch.equal(images(key, pipe), expected)
+
+
+@pytest.mark.parametrize("first", [0, 2])
+@pytest.mark.parametrize(
+    "key",
+    [pytest.param(key, marks=[] if key in ("sd-text", "flux-text") else pytest.mark.long) for key in TEXT],
+)
+def test_law_7_holds_for_steered_calls(key: str, first: int) -> None:
+    """Told timesteps, mixed predictions and a late start are those of the whole loop, bit for bit."""
+    pipe = pipelines.PIPELINES[key].build()
+    loop, inputs = whole_loop(key, pipe, False, torch.float32)
+    plan = steered(random_plan(loop.facts, 0.6, 1), first)
+    expected = build(loop, plan)(**inputs)
+    assert not torch.equal(expected, build(loop, random_plan(loop.facts, 0.6, 1))(**inputs))
+    with dipgo_fx.enabled(pipe, plan) as forward:
+        assert torch.equal(images(key, pipe), expected)
+        assert torch.equal(images(key, pipe), expected)
+        assert forward.bytes_held()[-1] == 0
+
+
+def steered(plan: Plan, first: int, seed: int = 2) -> Plan:
+    """Return a plan with random steering that begins at step `first`."""
+    keep = plan.keep.clone()
+    keep[:first], keep[first] = False, True
+    table = GateTable(keep, plan.weights)
+    return replace(plan, table=table, steering=steering_of(plan.facts, seed, first))
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_steered_halves_are_the_same_up_to_rounding(first: int) -> None:
+    """One call of the pipeline that holds both conditions, which are steered apart."""
+    pipe = pipelines.PIPELINES["sd-text"].build()
+    loop, inputs = whole_loop("sd-text", pipe, True, torch.float64)
+    plan = steered(random_plan(loop.facts, 0.6, 1), first)
+    expected = build(loop, plan)(**inputs)
+    with dipgo_fx.enabled(pipe, plan):
+        assert (images("sd-text", pipe) - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.9])
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_strength_takes_the_steering_from_a_later_step(strength: float, first: int) -> None:
+    """The first step that runs is whole and as it is: its samples are not the noise of a late start."""
+    key = "sd-img2img"
+    pipe = pipelines.PIPELINES[key].build()
+    plan = steered(plan_of(key), first)
+    calls = len(calls_of(pipe, lambda p: run(key, p, strength=strength)))
+    start = STEPS - calls
+    steering = plan.steering
+    assert steering is not None
+    assert start > 0
+    keep = plan.keep.clone()
+    keep[: start + 1] = True
+    mix = torch.cat([Steering.neutral(start, [0]).mix, steering.from_step(start).mix])
+    whole = replace(plan, table=GateTable(keep, plan.weights), steering=Steering(steering.told, mix))
+    with dipgo_fx.enabled(pipe, whole):
+        reference = run(key, pipe, strength=strength)
+    with dipgo_fx.enabled(pipe, plan):
+        assert torch.equal(run(key, pipe, strength=strength), reference)
 
 
 def test_a_recorded_pipeline_that_calls_its_model_twice() -> None:

@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any
 
 import pytest
-import torch
 
 from dipgo_fx import PaperConfig, Plan, PruneConfig
 from searches import QUICK, quick
@@ -156,14 +155,14 @@ def _chunks(config: PruneConfig, monkeypatch: pytest.MonkeyPatch) -> set[int]:
     from dipgo_fx.search import gauss_newton
 
     sizes: set[int] = set()
-    real = gauss_newton.newton_step
+    real = gauss_newton.normal_equations
 
-    def noted(split: Any, weights: Any, unknowns: Any, batch: Any, chunk: int) -> torch.Tensor:
+    def noted(split: Any, found: Any, unknowns: Any, batch: Any, chunk: int) -> Any:
         sizes.update(len(part) for part in batch.chunks(chunk))
-        return real(split, weights, unknowns, batch, chunk)
+        return real(split, found, unknowns, batch, chunk)
 
     with monkeypatch.context() as patched:
-        patched.setattr(gauss_newton, "newton_step", noted)
+        patched.setattr(gauss_newton, "normal_equations", noted)
         quick(ratio=0.5, num_inference_steps=3, config=config)
     assert sizes
     return sizes

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,18 +15,22 @@ from hypothesis import strategies as st
 from dipgo_fx import Plan, PruneConfig
 from dipgo_fx.applying import build
 from dipgo_fx.frontier import best_within
-from dipgo_fx.passes import GateTable
+from dipgo_fx.passes import GateTable, Steering
 from dipgo_fx.placement import Placement, whole_steps
 from dipgo_fx.search import fit_frontier as module
+from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.candidate import Candidate
+from dipgo_fx.search.evaluator import Evaluator
 from dipgo_fx.search.fit_frontier import (
+    FIRST_GAPS,
     POINTS,
     Effort,
     Spacing,
     fit_frontier,
+    pareto,
+    points_of,
     skips_whole_steps,
     steps_at,
-    with_point,
 )
 from dipgo_fx.search.losses import psnr
 from dipgo_fx.search.sensitivity import whole_steps_candidate
@@ -43,45 +49,76 @@ from searches import (
 
 @pytest.mark.parametrize("key", [PLAIN, pytest.param(SPLIT, marks=pytest.mark.long)], ids=["plain", "split"])
 def test_points_rise(key: Key) -> None:
-    """A frontier goes from one step to all but one, each point with the first step, none twice."""
+    """A frontier goes up from one step, none twice; all calls of a point begin at the same step."""
     calls, points = len(loop(*key).facts.guidance.calls), with_frontier(key).frontier
     counts = [Placement(point.runs).size for point in points]
     assert counts == sorted({*counts})
     assert counts[0] == calls
-    assert counts[-1] == calls * (FRONTIER_STEPS - 1)
+    assert counts[-1] <= calls * (FRONTIER_STEPS - 1)
+    assert len(counts) > 2
     for point in points:
         assert len(point.runs) == calls
-        assert all(steps[0] == 0 and steps == tuple(sorted({*steps})) for steps in point.runs)
+        assert all(steps == tuple(sorted({*steps})) for steps in point.runs)
+        assert len({steps[0] for steps in point.runs}) == 1
         assert {*point.runs[0]} <= {*point.runs[-1]}
+
+
+@pytest.mark.parametrize("key", [PLAIN, pytest.param(SPLIT, marks=pytest.mark.long)], ids=["plain", "split"])
+def test_a_frontier_is_judged_on_all_samples_and_falls(key: Key) -> None:
+    """Each plan ranks before all cheaper ones, its loss that of its tables on the whole batch."""
+    judge = evaluator_of(key, 9, 8, seed=2)
+    found = fit_frontier(judge, [[1.0] * FRONTIER_STEPS] * judge.cost.num_calls, 0.4)
+    ranks = [each.rank for each in found]
+    assert ranks == sorted({*ranks}, reverse=True)
+    sizes = [each.placement.size for each in found]
+    assert sizes == sorted({*sizes})
+    assert pareto(found) == found
+    for each in found:
+        assert skips_whole_steps(each, judge.cost)
+        assert judge.evaluate(each).loss == pytest.approx(each.loss)
+    for point, each in zip(points_of(found, judge.cost), found, strict=True):
+        assert point.runs == each.placement.runs
+        assert point.steering == each.steering
+        heads, table = judge.cost.reads.heads, point.table(judge.cost)
+        assert torch.equal(table.keep, each.table.keep)
+        assert torch.equal(table.weights[:, heads], each.table.weights[:, heads])
 
 
 @given(
     key=st.sampled_from((PLAIN, SPLIT)),
     count=st.integers(1, FRONTIER_STEPS),
     spacing=st.builds(Spacing, st.floats(0.05, 1), st.floats(0, 1), st.floats(0, 0.9)),
+    first=st.none() | st.integers(0, 3),
     sensitivity=st.lists(st.floats(1e-6, 1e3), min_size=FRONTIER_STEPS, max_size=FRONTIER_STEPS),
 )
 def test_a_point_costs_what_whole_steps_cost(
-    key: Key, count: int, spacing: Spacing, sensitivity: list[float]
+    key: Key, count: int, spacing: Spacing, first: int | None, sensitivity: list[float]
 ) -> None:
-    """However its runs are placed, a point is no dearer than its whole steps, and has at least as many."""
+    """However its runs are placed, a point is no dearer than its whole steps, and has at least as many.
+
+    But one that begins so late that fewer steps are left.
+    """
     costs = cost(*key)
+    spacing = spacing._replace(firsts=None if first is None else (first,) * costs.num_calls)
     runs = steps_at(costs, [sensitivity] * costs.num_calls, count, spacing)
     whole = whole_steps(tuple(range(count)), costs).keep(costs)
     assert costs.kept(GateTable.of(Placement(runs).keep(costs))) <= costs.kept(GateTable.of(whole))
-    assert len(runs[-1]) >= count
+    assert len(runs[-1]) >= min(count, FRONTIER_STEPS - (first or 0))
+    assert all(steps[0] == (first or 0) for steps in runs)
 
 
 @pytest.mark.parametrize(
     ("asked", "count"),
     thinned([(0.25, 5), (0.66, 13), (0.95, 19)], [(0.25, 5)]),
 )
-def test_there_is_a_point_for_what_was_asked(asked: float, count: int) -> None:
-    """The steps that fit in the share that a search is for make a point, which others need not have."""
+def test_there_is_a_plan_for_what_was_asked(
+    asked: float, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps that fit in the share that a search is for are tried, which others need not have."""
     key = ("dit", "ddim", "block", None, 20, False)
     judge = evaluator_of(key, 6, limit=4, seed=2)
-    sizes = {len(point.runs[-1]) for point in fit_frontier(judge, [[1.0] * 20], asked)}
-    assert count in sizes
+    monkeypatch.setattr(module, "pareto", list)  # all that were tried
+    assert count in {each.placement.size for each in fit_frontier(judge, [[1.0] * 20], asked)}
     assert count not in {int(share * 20 + 1e-9) for share in POINTS}
 
 
@@ -89,11 +126,12 @@ def test_beyond_the_budget_points_run_whole_steps(monkeypatch: pytest.MonkeyPatc
     """Where the budget ends early, the share of unconditional runs of the last low point is not passed on."""
     monkeypatch.setattr(module, "LOW", Effort((Spacing(0.45),), 1, module.NEWTON_RUNS))
     monkeypatch.setattr(module, "MIDDLE", Effort((Spacing(1.0),), 1))
-    points = fit_frontier(evaluator_of(SPLIT, 6, 4.6, seed=2), [[1.0] * FRONTIER_STEPS] * 2, 0.2)
-    apart = [point.runs for point in points if point.runs[0] != point.runs[1]]
-    whole = [point.runs for point in points if point.runs[0] == point.runs[1]]
+    monkeypatch.setattr(module, "pareto", list)  # all that were tried
+    found = fit_frontier(evaluator_of(SPLIT, 6, 5.0, seed=2), [[1.0] * FRONTIER_STEPS] * 2, 0.2)
+    apart = [each.placement.runs for each in found if len({*each.placement.runs}) > 1]
+    whole = [each.placement.runs for each in found if len({*each.placement.runs}) == 1]
     assert apart
-    assert max(len(runs[1]) for runs in whole) == FRONTIER_STEPS - 1
+    assert max(len(runs[1]) for runs in whole) == int(max(POINTS) * FRONTIER_STEPS)
     assert all(len(runs[1]) <= 3 for runs in apart), "three conditional steps and one cost two whole ones"
 
 
@@ -112,14 +150,14 @@ def test_fitted_points_beat_extrapolation() -> None:
     x, c = inputs("dit", 32)
     costs, target = cost(*PLAIN), run(loop(*PLAIN), x, c)
     gains = []
-    for point in with_frontier(PLAIN).frontier[2:6]:
+    for point in with_frontier(PLAIN).frontier[1:5]:
         keep = Placement(point.runs).keep(costs)
         kept = costs.kept(GateTable.of(keep))
         assert best_within([point], costs, kept) is point
-        table = point.table(costs, kept)
+        table, plain = point.table(costs), GateTable.of(_early(keep), "linear")
         assert torch.equal(table.keep, keep)
         fitted, linear = (
-            psnr(run(_subnet(each), x, c), target) for each in (table, GateTable.of(keep, "linear"))
+            psnr(run(_subnet(*each), x, c), target) for each in ((table, point.steering), (plain, None))
         )
         gains.append(fitted - linear)
     # The model is random and knows no image: single points may lose a little.
@@ -127,38 +165,113 @@ def test_fitted_points_beat_extrapolation() -> None:
     assert sum(gains) / len(gains) > 0.5
 
 
-def _subnet(table: GateTable) -> torch.nn.Module:
-    return build(loop(*PLAIN), Plan.from_keep(loop(*PLAIN), table.keep, weights=table.weights))
+def _early(keep: torch.Tensor) -> torch.Tensor:
+    """Return a keep table whose first run is that at step 0, where it has to be without a steering."""
+    early = keep.clone()
+    early[int(keep.any(1).int().argmax())] = False
+    early[0] = True
+    return early
+
+
+def _subnet(table: GateTable, steering: Steering | None) -> torch.nn.Module:
+    return build(loop(*PLAIN), Plan(loop(*PLAIN).facts, table, 0.0, steering=steering))
 
 
 # -- which candidates become points
 
 
-def _candidate(runs: tuple[int, ...]) -> Candidate:
-    return whole_steps_candidate(evaluator_of(PLAIN, 2), (runs,))
+def _candidate(runs: tuple[int, ...], loss: float = math.inf) -> Candidate:
+    return replace(whole_steps_candidate(evaluator_of(PLAIN, 2), (runs,)), loss=loss)
 
 
-def test_what_a_search_found_is_a_point_of_its_own() -> None:
-    """It takes the place of the point of its size, or stands between those of others."""
-    points = with_frontier(PLAIN).frontier
-    sizes = [Placement(point.runs).size for point in points]
-    found = _candidate((0, 3, 5))
-    new = with_point(points, found, cost(*PLAIN))
-    assert [Placement(point.runs).size for point in new] == sorted({*sizes, 3})
-    (mine,) = (point for point in new if Placement(point.runs).size == 3)
-    assert mine.runs == ((0, 3, 5),)
-    assert torch.equal(mine.weights, found.table.weights[:, cost(*PLAIN).reads.heads])
-    assert with_point((), found, cost(*PLAIN)) == ()
+@given(
+    found=st.lists(
+        st.tuples(
+            st.sets(st.integers(0, 7), min_size=1),
+            st.sampled_from((0.1, 0.2, 0.4)),
+            st.sampled_from((0.5, 1.0)),
+        ),
+        max_size=8,
+    )
+)
+def test_no_point_is_dearer_and_no_better(found: list[tuple[set[int], float, float]]) -> None:
+    """Those that are kept cost more and rank before each other; each left out has one to match it."""
+    table = GateTable.of(torch.ones(8, 1, dtype=torch.bool))
+    given = [
+        Candidate(table, placement=Placement((tuple(sorted(runs)),)), loss=loss, unlikeness=unlikeness)
+        for runs, loss, unlikeness in found
+    ]
+    kept = pareto(given)
+    assert all(any(each is other for other in given) for each in kept)
+    for cheap, dear in pairwise(kept):
+        assert cheap.placement.size < dear.placement.size
+        assert cheap.rank > dear.rank
+    for each in given:
+        assert any(other.placement.size <= each.placement.size and other.rank <= each.rank for other in kept)
+    assert pareto(kept) == kept
+    assert [other.rank for other in pareto(given[::-1])] == [other.rank for other in kept]
+
+
+def test_points_may_begin_late() -> None:
+    """A call that begins later has the sample for its predictions until then: its steering is kept."""
+    late, costs = _candidate((2, 5), 0.1), cost(*PLAIN)
+    assert late.steering is not None
+    mix = late.steering.mix.clone()
+    mix[:2, 0, 0] = torch.tensor([0.5, 0.25], dtype=torch.float64)
+    late = replace(late, steering=replace(late.steering, mix=mix))
+    (point,) = points_of([late], costs)
+    assert point.runs == ((2, 5),)
+    assert point.steering == late.steering
+    assert point.table(costs) == late.table
+    assert skips_whole_steps(late, costs)
+
+
+@pytest.mark.parametrize("can_steer", [True, False])
+def test_late_beginnings_are_tried_where_calls_can_be_steered(
+    can_steer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the best spacing, at shares of the mean gap; elsewhere every plan begins at step 0."""
+    judge = evaluator_of(PLAIN, 6, 6, seed=2)
+    monkeypatch.setattr(judge, "can_steer", can_steer)
+    tried: list[tuple[int, ...]] = []
+    real = module.fit_stepwise
+
+    def fit(judge: Evaluator, found: Candidate, batch: Batch) -> Candidate:
+        tried.append(found.placement.runs[0])
+        return real(judge, found, batch)
+
+    monkeypatch.setattr(module, "fit_stepwise", fit)
+    fit_frontier(judge, [[1.0] * FRONTIER_STEPS], 0.3)
+    late = {round(gap * FRONTIER_STEPS) for gap in FIRST_GAPS} if can_steer else set()
+    assert {runs[0] for runs in tried if len(runs) == 1} == {0, *late}
+    assert can_steer or {runs[0] for runs in tried} == {0}
+
+
+@pytest.mark.parametrize(
+    ("runs", "loss", "sizes"),
+    [((0, 3, 5), 0.3, [1, 2, 3, 4]), ((0, 3), 0.3, [1, 2, 4]), ((0, 3), 0.45, [1, 2, 4])],
+)
+def test_what_a_search_found_is_a_point_of_its_own(
+    runs: tuple[int, ...], loss: float, sizes: list[int]
+) -> None:
+    """It takes the place of the point of its size, or stands between those of others, if it is better."""
+    costs = cost(*PLAIN)
+    known = [_candidate((0,), 0.5), _candidate((0, 4), 0.4), _candidate((0, 2, 4, 6), 0.1)]
+    found = _candidate(runs, loss)
+    points = points_of([*known, found], costs)
+    assert [Placement(point.runs).size for point in points] == sizes
+    mine = [point for point in points if point.runs == (runs,)]
+    assert len(mine) == (loss == 0.3)
+    for point in mine:
+        assert torch.equal(point.weights, found.table.weights[:, costs.reads.heads])
+    assert points_of([], costs) == ()
 
 
 def test_only_whole_steps_are_points() -> None:
-    """A candidate that runs a block more, or one less, at some step leaves the frontier as it is."""
-    costs, points = cost(*PLAIN), with_frontier(PLAIN).frontier
-    whole = _candidate((0, 3, 5))
+    """A candidate that runs a block more, or one less, at some step is none."""
+    costs, whole = cost(*PLAIN), _candidate((0, 3, 5))
     assert skips_whole_steps(whole, costs)
     for step, kept in ((4, True), (3, False)):
         keep = whole.table.keep.clone()
         keep[step, 0] = kept
-        partial = replace(whole, table=GateTable.of(keep, "linear"))
-        assert not skips_whole_steps(partial, costs)
-        assert with_point(points, partial, costs) == points
+        assert not skips_whole_steps(replace(whole, table=GateTable.of(keep, "linear")), costs)

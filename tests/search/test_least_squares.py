@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 import zoo
 from dipgo_fx import Loop
 from dipgo_fx.applying import build
-from dipgo_fx.passes import GateTable
+from dipgo_fx.passes import HISTORY, GateTable
 from dipgo_fx.search import least_squares
 from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.candidate import Candidate
-from dipgo_fx.search.least_squares import RIDGE, fit_stepwise, forecast_heads
+from dipgo_fx.search.least_squares import RIDGE, fit_stepwise, mixed_entries, stepwise_entries
+from dipgo_fx.search.sensitivity import whole_steps_candidate
+from dipgo_fx.search.stepwise import _Recorded
 from loops import scattered
 from searches import (
     STOCHASTIC,
@@ -62,7 +65,7 @@ def test_a_path_within_reach_is_met(
     skipped = [t for t in range(9) if t not in kept and sum(k < t for k in kept) >= dimensions]
     keep = torch.tensor([[t not in skipped] for t in range(9)])
     found = Candidate(GateTable.of(keep, start), history=3)
-    assert sorted(forecast_heads(judge, found.table)) == skipped
+    assert sorted(stepwise_entries(judge, found)) == skipped
     for ridge, tolerance in ((RIDGE, 30 * RIDGE), (1e-12, 2e-6)):
         monkeypatch.setattr(least_squares, "RIDGE", ridge)
         led, result = fitted(judge, found)
@@ -81,7 +84,8 @@ def test_errors_so_far_are_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = found.table.weights.clone()
     weights[3, 0] = torch.tensor([5.0, 0.0, -3.0])
     found = found.with_weights(weights)
-    monkeypatch.setattr(least_squares, "forecast_heads", lambda *_: {step: [0] for step in range(4, 9)})
+    entries = {step: [("weights", (step, 0, k)) for k in range(3)] for step in range(4, 9)}
+    monkeypatch.setattr(least_squares, "stepwise_entries", lambda *_: entries)
     led, result = fitted(judge, found, one)
     assert torch.equal(led.table.weights[3], weights[3])
     plan = plan_of(judge.loop, found.table.keep, led.table.weights)
@@ -135,7 +139,7 @@ def test_no_step_gets_farther_from_the_path(
     judge, found = evaluator(scheduler, guidance_scale, split=split), candidate(graph, kept)
     start, weights = found.table.weights, fit_stepwise(judge, found).table.weights
     path = _path_with(weights, found, scheduler, graph, batch)
-    for step in forecast_heads(judge, found.table):
+    for step in stepwise_entries(judge, found):
         other = _path_with(torch.cat([weights[:step], start[step:]]), found, scheduler, graph, batch)
         assert torch.equal(path[:step], other[:step])
         assert _distance(path, batch, step) <= _distance(other, batch, step)
@@ -152,7 +156,7 @@ def test_weights_are_the_least_squares(scheduler: str) -> None:
     judge, found = evaluator(scheduler), candidate(graph, (0, 1, 2))
     weights = fit_stepwise(judge, found).table.weights
     (head,) = judge.cost.reads.heads
-    for step in forecast_heads(judge, found.table):
+    for step in stepwise_entries(judge, found):
 
         def after(entry: torch.Tensor, step: int = step) -> torch.Tensor:
             table = torch.cat([weights[:step], found.table.weights[step:]])
@@ -219,7 +223,7 @@ def test_only_skipped_steps_are_fitted(scheduler: str, history: int) -> None:
     given = found.table.weights.clone()
     weights = fit_stepwise(judge, found, batch).table.weights
     assert torch.equal(found.table.weights, given)
-    skipped = forecast_heads(judge, found.table)
+    skipped = stepwise_entries(judge, found)
     assert sorted(skipped) == [1, 3, 4, 6]
     (head,) = judge.cost.reads.heads
     changed = (weights != given).nonzero().tolist()
@@ -264,3 +268,124 @@ def test_a_sample_that_nobody_reads_is_not_fitted() -> None:
     # Twelve calls of the model make the three steps of the warm-up.
     assert moved[:12].tolist() == [t in (3, 7, 11) for t in range(12)]
     assert after.loss < before.loss
+
+
+# -- steered calls
+
+STEERED = [
+    ("ddim", None, False),
+    ("ddpm", None, False),
+    ("lcm", None, False),
+    ("pndm", None, False),
+    ("dpm++", 3.0, False),
+    ("euler-a", 3.0, True),
+]
+
+
+def steered(judge: Recording, runs: tuple[int, ...]) -> Candidate:
+    """Return the candidate that makes all calls at some steps, steered."""
+    found = whole_steps_candidate(judge, (runs,) * judge.cost.num_calls)
+    assert found.steering is not None
+    return found
+
+
+@pytest.mark.parametrize("runs", [(0, 1, 2), (0, 3), (2, 3, 5), (1,)], ids=str)
+@pytest.mark.parametrize("split", [False, True], ids=["plain", "split"])
+def test_mixtures_are_fitted_where_they_matter(split: bool, runs: tuple[int, ...]) -> None:
+    """Nothing at the first run; a skipped call's share of the sample; all where the next step runs too."""
+    judge = evaluator("ddim", 3.0 if split else None, split=split)
+    found, steps, first = steered(judge, runs), judge.cost.num_steps, runs[0]
+    entries, heads = stepwise_entries(judge, found), judge.cost.reads.heads
+    assert first not in entries
+    for step in {*range(steps)} - {first}:
+        if step in runs:
+            mixed = min(step - first, 2) + 2 if step + 1 in runs or step + 1 == steps else 0
+        else:
+            mixed = int(step > first or not split)  # before that the calls have equal shares
+        known = 0 if step in runs else min(sum(run < step for run in runs), HISTORY)
+        expected = {("weights", (step, head, k)) for head in heads for k in range(known)}
+        expected |= {("mix", (step, call, column)) for call in range(1 + split) for column in range(mixed)}
+        own = entries.get(step, [])
+        assert set(own) == expected
+        assert len(own) == len(expected)
+        assert [place for name, place in own if name == "mix"] == mixed_entries(judge, found, step)
+
+
+@pytest.mark.parametrize("runs", [(0, 1, 2), (0, 3), (2, 3)], ids=str)
+@pytest.mark.parametrize(("scheduler", "guidance_scale", "split"), STEERED)
+def test_no_steered_step_gets_farther_from_the_path(
+    scheduler: str, guidance_scale: float | None, split: bool, runs: tuple[int, ...]
+) -> None:
+    """Each step ends at least as close to the path as with the tables that the fit started from."""
+    judge = evaluator(scheduler, guidance_scale, split=split)
+    found = steered(judge, runs)
+    fitted_tables = fit_stepwise(judge, found).tables(judge.batch.sample.device)
+    given, entries = found.tables(judge.batch.sample.device), stepwise_entries(judge, found)
+    path = _path(judge, found, fitted_tables)
+    assert torch.equal(path[-1], judge.result)
+    for step in entries:
+        mixed = {name: torch.cat([fitted_tables[name][:step], given[name][step:]]) for name in given}
+        other = _path(judge, found, mixed)
+        assert torch.equal(path[:step], other[:step])
+        assert _distance(path, judge.batch, step) <= _distance(other, judge.batch, step)
+
+
+def _path(judge: Recording, found: Candidate, tables: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the samples after each step of a candidate's net, given its tables."""
+    recorded = _Recorded(judge.learnable(found), judge.batch)
+    with torch.no_grad():
+        recorded.run_with(tables)
+    return torch.stack(recorded.path)
+
+
+@pytest.mark.parametrize(("scheduler", "guidance_scale", "split"), STEERED)
+def test_only_what_is_fitted_changes(scheduler: str, guidance_scale: float | None, split: bool) -> None:
+    """Tables elsewhere stay as they were, and what the model is told everywhere."""
+    judge = evaluator(scheduler, guidance_scale, split=split)
+    for runs in ((0, 1, 2), (2, 3)):
+        found = steered(judge, runs)
+        assert found.steering is not None
+        led = fit_stepwise(judge, found)
+        assert led.steering is not None
+        assert torch.equal(led.steering.told, found.steering.told)
+        given, after = found.tables(torch.device("cpu")), led.tables(torch.device("cpu"))
+        places = [entry for own in stepwise_entries(judge, found).values() for entry in own]
+        moved = [
+            (name, tuple(place))
+            for name in given
+            for place in (after[name] != given[name]).nonzero().tolist()
+        ]
+        assert moved
+        assert {*moved} <= {*places}
+        assert any(name == "mix" for name, _ in moved)
+        assert led.loss == judge.evaluate(led).loss
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "guidance_scale", "split"),
+    [
+        ("dpm++", 3.0, False),
+        ("euler-a", 3.0, True),
+        ("lcm", None, False),
+        ("unipc", None, False),
+        ("flow-match", None, False),
+    ],
+)
+@pytest.mark.parametrize("gone", [3, -1], ids=["middle", "last"])
+def test_a_steered_step_gets_no_farther_than_a_plain_one(
+    scheduler: str, guidance_scale: float | None, split: bool, gone: int
+) -> None:
+    """Of a plan that skips one step the fit is no worse there: it may take some of the sample too.
+
+    So it is where the scheduler does not clip. At the last step, that is the loss of the samples.
+    Where more are skipped later ones start from other samples, and nothing says which are better.
+    """
+    judge = evaluator(scheduler, guidance_scale, split=split)
+    every = tuple(range(judge.cost.num_steps))
+    found = steered(judge, tuple(step for step in every if step != every[gone]))
+    distances = []
+    for each in (found, replace(found, steering=None)):
+        led = fit_stepwise(judge, each)
+        path = _path(judge, led, led.tables(judge.batch.sample.device))
+        distances.append(_distance(path, judge.batch, every[gone]))
+    assert distances[0] <= distances[1]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import random
 from itertools import islice
 
 import pytest
 
 import zoo
 from dipgo_fx import PruneConfig
+from dipgo_fx.budget import fits
 from dipgo_fx.cost import LoopCost
-from dipgo_fx.passes import Backup, GateTable
-from dipgo_fx.placement import filled, whole_steps
+from dipgo_fx.passes import HISTORY, Backup, GateTable
+from dipgo_fx.placement import Placement, filled, whole_steps
+from dipgo_fx.search import refine as module
 from dipgo_fx.search.calibration import calibrate
 from dipgo_fx.search.candidate import Candidate
 from dipgo_fx.search.evaluator import Evaluator
+from dipgo_fx.search.fit_frontier import skips_whole_steps
 from dipgo_fx.search.refine import refine
+from dipgo_fx.search.sensitivity import whole_steps_candidate
 from dipgo_fx.search.spacing import even_steps, most_steps
 from loops import loop
-from searches import PLAIN, QUICK, STEPS, evaluator_of, searched
+from searches import PLAIN, QUICK, SPLIT, STEPS, evaluator_of, searched
 
 UNIFORM: list[tuple[Backup, int, bool]] = [("reuse", 1, False), ("linear", 2, False), ("linear", 3, True)]
 
@@ -36,7 +41,7 @@ def test_no_uniform_plan_is_better(name: str, placed: int) -> None:
     plan = searched(name).plan
     batch = calibrate(graph, zoo.model(name), None, QUICK.samples, 1.0, zoo.generator(5))
     judge = Evaluator(graph, LoopCost.of(graph), batch, QUICK)
-    found = judge.evaluate(Candidate(plan.table))
+    found = judge.evaluate(Candidate(plan.table, HISTORY, steering=plan.steering))
     assert found.loss == pytest.approx(plan.origin["loss"], rel=1e-6)
     for backup, history, by_step in UNIFORM:
         count = most_steps(judge.cost, (), 0.5, history)[-1]
@@ -71,3 +76,38 @@ def test_what_is_found_fits_and_is_judged_on_all_samples() -> None:
     assert again.loss == pytest.approx(found.best.loss, rel=1e-6)
     assert found.notes.keys() == {"start", "start_loss"}
     assert judge.budget.spent > 1
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6])
+def test_no_affordable_plan_of_the_frontier_is_preferred(
+    kept: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is found ranks no worse than any plan of the frontier that fits, of which the dearest is best.
+
+    So where its loss is above that of a cheaper plan, it looks better.
+    """
+    known: list[Candidate] = []
+    real = module.fit_frontier
+    monkeypatch.setattr(module, "fit_frontier", lambda *args: known.extend(real(*args)) or [*known])
+    judge = evaluator_of(PLAIN, 9, limit=8)
+    found = refine(judge, kept, 0, progress=False)
+    affordable = [each for each in known if fits(judge.cost, each.table.keep, kept, HISTORY)]
+    assert found.best.rank <= affordable[-1].rank == min(each.rank for each in affordable)
+    assert all(found.best.loss <= each.loss or found.best.unlikeness < each.unlikeness for each in affordable)
+    assert judge.evaluate(found.best).rank == pytest.approx(found.best.rank)
+    if skips_whole_steps(found.best, judge.cost) and found.best.rank < affordable[-1].rank:
+        assert found.best.placement.runs in {point.runs for point in found.frontier}
+    sizes = [Placement(point.runs).size for point in found.frontier]
+    assert sizes == sorted({*sizes})
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["plain", "split"])
+def test_a_search_goes_on_from_a_late_plan(split: bool) -> None:
+    """Neighbours of a plan that begins late can be made, where guidance is split too."""
+    judge = evaluator_of(SPLIT if split else PLAIN, 4)
+    late = whole_steps_candidate(judge, ((1, 3), (1, 3, 5)) if split else ((1, 3, 5),))
+    for seed in range(20):
+        moved = module._neighbour(judge, late, 0.6, random.Random(seed))
+        assert moved is not None
+        assert moved.steering is not None
+        assert moved.steering.firsts == tuple(runs[0] for runs in moved.placement.runs)

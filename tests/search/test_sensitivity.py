@@ -49,6 +49,7 @@ def test_few_positions_are_measured_and_others_interpolated(
     """Between two measured steps the logarithm goes in a straight line, and no plan is run."""
     monkeypatch.setattr(sensitivity, "POSITIONS", 3 * (1 + split))
     judge = evaluator_of(_key(7, split), 3)
+    assert judge.can_steer  # finding that out costs a run of one sample, once
     before = judge.budget.spent
     found = sensitivities(judge, most=0.1)
     assert judge.budget.spent - before <= (1 + split)  # three runs of a third of the samples a call
@@ -61,6 +62,7 @@ def test_few_positions_are_measured_and_others_interpolated(
 def test_more_runs_buy_more_samples() -> None:
     """What may be spent decides how many samples a step is measured on."""
     judge = evaluator_of(_key(2, False), 3)
+    assert judge.can_steer  # as above
     spent = []
     for most in (0.0, 0.67, 9.0):
         before = judge.budget.spent

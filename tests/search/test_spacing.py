@@ -107,6 +107,46 @@ def test_unconditional_steps_are_conditional_ones(
     assert runs[0][0] == runs[1][0] == 0
 
 
+@given(
+    sensitivity=st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=30),
+    exponent=exponents,
+    last_gap=last_gaps,
+    data=st.data(),
+)
+def test_runs_may_begin_late(
+    sensitivity: list[float], exponent: float, last_gap: float, data: st.DataObject
+) -> None:
+    """Both calls begin where they are told to, with all their runs; begun at 0 they are what they were."""
+    steps = len(sensitivity)
+    first = data.draw(st.integers(0, steps - 1))
+    conditional = data.draw(st.integers(1, steps - first))
+    unconditional = data.draw(st.integers(1, conditional))
+    both, counts = [sensitivity[::-1], sensitivity], (unconditional, conditional)
+    runs = place_runs(both, counts, exponent, last_gap, (first, first))
+    assert [len(own) for own in runs] == [unconditional, conditional]
+    assert all(own == tuple(sorted({*own})) and own[-1] < steps for own in runs)
+    assert runs[0][0] == runs[1][0] == first
+    assert {*runs[0]} <= {*runs[1]}
+    if first == 0:
+        assert runs == place_runs(both, counts, exponent, last_gap)
+
+
+@given(
+    sensitivity=st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=30),
+    exponent=exponents,
+    last_gap=last_gaps,
+    data=st.data(),
+)
+def test_a_late_call_has_no_more_runs_than_steps(
+    sensitivity: list[float], exponent: float, last_gap: float, data: st.DataObject
+) -> None:
+    """Where fewer steps are left than are asked for all of them run."""
+    steps = len(sensitivity)
+    first = data.draw(st.integers(0, steps - 1))
+    count = data.draw(st.integers(steps - first, steps))
+    assert place_runs([sensitivity], (count,), exponent, last_gap, (first,)) == (tuple(range(first, steps)),)
+
+
 @given(steps=st.integers(1, 30), data=st.data())
 def test_even_steps_differ_and_start_at_0(steps: int, data: st.DataObject) -> None:
     """Each set has as many steps as asked, and none comes twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -11,7 +12,7 @@ import zoo
 from dipgo_fx.passes import split_steps
 from dipgo_fx.passes.insert_gates import GATES, WEIGHTS
 from dipgo_fx.pruning import frozen
-from dipgo_fx.search.least_squares import forecast_heads
+from dipgo_fx.search.least_squares import stepwise_entries
 from dipgo_fx.search.stepwise import Resumable, run_checkpointed, sample_path
 from loops import scattered, supernet
 from searches import STOCHASTIC, candidate, case, eager_path, evaluator, thinned, whole
@@ -91,6 +92,7 @@ def test_checkpointing_gives_the_same_gradient(scheduler: str, history: int) -> 
 # -- resuming
 
 
+@pytest.mark.parametrize("steered", [False, True], ids=["plain", "steered"])
 @pytest.mark.parametrize(
     ("scheduler", "guidance_scale", "split"),
     [
@@ -101,19 +103,28 @@ def test_checkpointing_gives_the_same_gradient(scheduler: str, history: int) -> 
         ("heun", None, False),
     ],
 )
-def test_a_resumed_run_is_the_whole_run(scheduler: str, guidance_scale: float | None, split: bool) -> None:
-    """From any step on, with other weights there, bit for bit; noise included."""
+def test_a_resumed_run_is_the_whole_run(
+    scheduler: str, guidance_scale: float | None, split: bool, steered: bool
+) -> None:
+    """From any step on, with other tables there, bit for bit; noise included."""
     graph, batch = case(scheduler, guidance_scale, split=split)
     judge, found = evaluator(scheduler, guidance_scale, split=split), candidate(graph, (0, 1, 4))
-    net, start = judge.learnable(found), found.table.weights.float()
+    if steered:
+        found = replace(found, steering=judge.steering(((0, 1, 4),) * judge.cost.num_calls))
+        assert found.steering is not None
+    net, start = judge.learnable(found), found.tables(batch.sample.device)
     first = Resumable(net, batch)
     with torch.no_grad():
-        first.run_with({WEIGHTS: start})
+        first.run_with(start)
         first.remember()
-        steps = sorted(forecast_heads(judge, found.table))
+        steps = sorted(stepwise_entries(judge, found))
         assert steps
         for step in steps:
-            changed = start.clone()
-            changed[step:, :, 0] += 0.25
-            again = Resumable(net, batch).run_with({WEIGHTS: changed})
+            changed = {name: table.clone() for name, table in start.items()}
+            changed["weights"][step:, :, 0] += 0.25
+            if steered:
+                changed["told"][step:] *= 0.9
+                changed["mix"][step:, :, 0] += 0.1
+            again = Resumable(net, batch).run_with(changed)
             assert torch.equal(first.again(step, changed), again)
+            assert not torch.equal(again, first.again(step, start))
