@@ -83,7 +83,8 @@ class _Pair:
     def _joined(self, one: fx.Node, other: fx.Node) -> fx.Node:
         """Return what the joined call reads for an input of both."""
         if one.op == "get_attr":
-            self.start.prepend(one)
+            if self.start < one:  # a constant of the loop may stand before all steps
+                self.start.prepend(one)
             return one
         if _has_rows(one):
             return self._outside(self.graph.call_function(torch.cat, ([one, other],)), one)

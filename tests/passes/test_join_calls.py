@@ -15,10 +15,11 @@ import dipgo_fx
 import zoo
 from dipgo_fx import Loop, Plan
 from dipgo_fx.applying import build
-from dipgo_fx.passes import JoinCalls
+from dipgo_fx.passes import GateTable, JoinCalls
 from dipgo_fx.passes.share_calls import share_calls
 from dipgo_fx.passes.tags import tag
-from loops import inputs, loop
+from loops import inputs, loop, run
+from steerings import steering_of
 
 STEPS = 5
 SCHEDULERS = ("ddim", "dpm++", "euler-a", "heun", "pndm")
@@ -90,6 +91,21 @@ def test_steps_at_which_both_run_are_called_once(scheduler: str) -> None:
     found = calls(joined)
     assert [step for step, _ in found] == [*range(graph.num_steps)]
     assert found[2] == (2, "unconditional")
+
+
+@pytest.mark.parametrize("first", [0, 2])
+@pytest.mark.parametrize("key", [("pixart", "dpm++"), ("dit", "unipc")], ids=lambda key: "-".join(key))
+def test_steered_calls_are_joined(key: tuple[str, str], first: int) -> None:
+    """Each half is mixed by itself; constants of the loop that steps before read stay where they are."""
+    graph = loop(*key, "block", 2.0, STEPS, True)
+    keep = torch.ones(graph.num_steps, len(graph.blocks), dtype=torch.bool)
+    keep[:first], keep[first + 2 :] = False, False
+    steering = steering_of(graph.facts, 1, first)
+    plan = Plan(graph.facts, GateTable.of(keep, "linear"), 0.0, steering=steering)
+    plain, joined = (build(graph, plan, join=join) for join in (False, True))
+    x, c = inputs(key[0], 3, 2.0)
+    torch.testing.assert_close(run(joined, x, c), run(plain, x, c), rtol=1e-3, atol=1e-3)
+    assert len(calls(joined)) == 2 < len(calls(plain))
 
 
 def test_without_guidance_there_is_nothing_to_join() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from dipgo_fx.denoise import denoise, prepared
 from dipgo_fx.guidance import Guidance
 from dipgo_fx.macs import count_macs
 from dipgo_fx.passes import GateTable, InvariantError, SteerCalls, Steering
+from dipgo_fx.passes.share_calls import share_calls
 from dipgo_fx.passes.steer_calls import can_steer, carries_sample, mixture
 from dipgo_fx.passes.tags import tag
 from loops import STEPS, inputs, loop, run
@@ -135,3 +137,19 @@ def test_what_cannot_be_steered_is_refused() -> None:
     pruned = build(graph, Plan.from_keep(graph, LoopCost.of(graph).all_kept))
     with pytest.raises(InvariantError, match="expected a traced loop"):
         SteerCalls(Steering.neutral(5, [0]))(pruned)
+
+
+@pytest.mark.parametrize("key", [KEYS[0], KEYS[6]], ids=lambda key: f"{key[0]}-{key[1]}")
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_steered_loop_is_a_loop(key: tuple[Any, ...], first: int) -> None:
+    """Folded, copied, and with its calls shared it computes the same, bit for bit."""
+    graph = loop(*key)
+    keep = LoopCost.of(graph).all_kept
+    keep[:first], keep[first + 2 :] = False, False
+    steering = steering_of(graph.facts, 3, first)
+    plan = Plan(graph.facts, GateTable.of(keep, "linear"), 0.0, steering=steering)
+    pruned = build(graph, plan)
+    x, c = inputs(key[0], 1, key[3])
+    expected = run(pruned, x, c)
+    for other in (build(graph, plan, fold=True), copy.deepcopy(pruned), share_calls(pruned)):
+        assert torch.equal(run(other, x, c), expected)
