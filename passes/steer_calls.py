@@ -139,10 +139,11 @@ def mixture(
         predictions: of the call and of those before it, newest first; none where the sample stands alone.
         channels: of a prediction.
     """
-    if weights[0]:
-        sample = F.pad(sample, _behind(sample.dim(), channels - sample.shape[1])) if channels else sample
-        return forecast(torch.tensor(weights, dtype=torch.float64), sample, *predictions)
-    return forecast(torch.tensor(weights[1:], dtype=torch.float64), *predictions)
+    if not weights[0]:
+        return forecast(torch.tensor(weights[1:], dtype=torch.float64), *predictions)
+    more = channels - sample.shape[1]
+    sample = F.pad(sample, _behind(sample.dim(), more)) if more else sample
+    return forecast(torch.tensor(weights, dtype=torch.float64), sample, *predictions)
 
 
 def can_steer(gm: fx.GraphModule) -> bool:
