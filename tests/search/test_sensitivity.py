@@ -30,6 +30,7 @@ def _loss_without(judge: Recording, call: int, gone: int) -> float:
 def test_sensitivities_are_errors_without_a_step(steps: int, split: bool) -> None:
     """One a step and call, above 0, no dearer than allowed or one sample; each the loss of a plan."""
     judge = evaluator_of(_key(steps, split), 3)
+    assert judge.can_steer  # finding that out costs a run of one sample, once
     before = judge.budget.spent
     found = sensitivities(judge, most=0.1)
     assert [len(own) for own in found] == [steps] * (1 + split)
