@@ -85,6 +85,11 @@ class Steering(ComparedByValue):
             mix[:first, call] = torch.tensor(SAMPLE_ALONE, dtype=torch.float64)
         return cls(torch.ones(steps, dtype=torch.float64), mix)
 
+    @cached_property
+    def tells(self) -> bool:
+        """Whether the model is told anything but the timesteps as they are."""
+        return bool((self.told != 1).any())
+
     @property
     def is_neutral(self) -> bool:
         """Whether nothing is changed."""

@@ -192,7 +192,7 @@ class PrunedForward(StandIn):
             self._call = self._call + 1 if self._step == clock.step else 0
             self._step = clock.step
             steering = self.plan.steering
-            if steering is not None and bool((steering.told != 1).any()):
+            if steering is not None and steering.tells:
                 arguments = arguments.told(steering.told[self._step].item())
             if self._step < self._first:
                 return self._sample_alone(arguments)
@@ -232,9 +232,9 @@ class PrunedForward(StandIn):
         if levels not in self._placed:
             self._placed[levels] = _for_levels(self._enabled, levels)
         self.plan = self._placed[levels]
-        # A run that leaves steps out starts from other samples than noise.
-        late = self.plan.steering is not None and self._start == 0
-        self._first = self.plan.steering.firsts[0] if late and self.plan.steering else self._start
+        steering = self.plan.steering
+        # A run that leaves steps out starts from other samples than noise: no sample stands for a prediction.
+        self._first = self._start if steering is None or self._start else steering.firsts[0]
         if self.plan.facts.guidance.split:
             self._check_shares_no_step(clock)
             self._run.sample_rows.watch()
@@ -262,14 +262,15 @@ class PrunedForward(StandIn):
         tables = [_from_step(table, self._first) for table in _table_of_each_call(self.plan)]
         steps = [steps_of(call, table) for table in tables]
         saved = sorted({output for of_table in steps for output in of_table[0].kind.saved})
-        seen: list[torch.Tensor | None] = [None]
+        seen: list[torch.Tensor] = []
 
         def noted(prediction: torch.Tensor) -> torch.Tensor:
-            seen[0] = prediction if self.plan.steering is not None else None
+            seen.append(prediction)
             return prediction
 
         result, values = self.graphs.run(arguments, StepKind((), tuple(saved)), (), (), noted)
-        self._firsts.append(_FirstCall(arguments.rows, steps, values, seen[0]))
+        prediction = None if self.plan.steering is None else seen[0]
+        self._firsts.append(_FirstCall(arguments.rows, steps, values, prediction))
         return result
 
     def _sample_alone(self, arguments: CallArguments) -> Any:
@@ -288,6 +289,8 @@ class PrunedForward(StandIn):
     def _run_step(self, arguments: CallArguments) -> Any:
         if not self._lanes:
             self._lanes = self._opened()
+            # From here on lanes hold what is still read, and let it go.
+            self._firsts = [replace(first, values={}, prediction=None) for first in self._firsts]
         if self._call >= len(self._lanes):
             raise RuntimeError(
                 f"the model is called {self._call + 1} times at step {self._step}, {len(self._firsts)} times "

@@ -100,7 +100,11 @@ class Evaluator:
         except torch.OutOfMemoryError:
             raise
         except (IndexError, RuntimeError, TypeError) as error:
-            logger.info("timesteps that are no whole numbers are refused, so no call is steered: %s", error)
+            logger.warning(
+                "the model cannot be told other timesteps, so the search does without and ends farther from "
+                "the unpruned samples: %s",
+                error,
+            )
             return False
         return True
 
