@@ -50,10 +50,9 @@ class Point(ComparedByValue):
             raise PlanError("weights of the frontier must be finite")
         check("steering of the frontier", self.steering, (Steering, type(None)), "a Steering or None")
         check_steering(self.steering, len(weights), len(self.runs))
-        firsts = tuple(steps[0] for steps in self.runs)
-        steered = (0,) * len(firsts) if self.steering is None else self.steering.firsts
-        if firsts != steered:
-            raise PlanError(f"steps of the frontier must rise from {steered}, one a call, got {firsts}")
+        first = 0 if self.steering is None else self.steering.first
+        if {steps[0] for steps in self.runs} != {first}:
+            raise PlanError(f"steps of the frontier must rise from {first}, got {self.runs}")
 
     @classmethod
     def of(cls, runs: Runs, table: GateTable, cost: LoopCost, steering: Steering | None = None) -> Point:
@@ -153,7 +152,7 @@ def _placed_steering(
     calls = zip(steering.mix[:, :, None, :1].unbind(1), before, after, strict=True)
     nothing = torch.zeros(1, dtype=torch.float64)
     carry = [_interpolated(share, nothing, start, end, old, new) for share, start, end in calls]
-    mix = Steering.neutral(len(new), [steps[0] for steps in after]).mix
+    mix = Steering.neutral(len(new), len(after), after[0][0]).mix
     for call, (share, steps) in enumerate(zip(carry, after, strict=True)):
         mix[steps[0] :, call, :1] = share[steps[0] :, 0]
         for step in range(steps[0]):

@@ -68,7 +68,7 @@ def filled(
     With `by_step` one step is filled after the other: the rest stay whole or skipped.
     """
     steps, blocks = keep.shape
-    first = max(first_kept(keep.tolist()))
+    first = first_kept(keep.tolist())
     closed = [(t, n) for t in range(first + 1, steps) for n in range(blocks) if not keep[t, n]]
     closed.sort(reverse=True, key=lambda gate: gate if by_step else gate[::-1])
     return fill(keep, [(t - 1) * blocks + n for t, n in closed], kept, cost, history)

@@ -68,7 +68,7 @@ class Plan(ComparedByValue):
         for point in self.frontier:
             self._check_point(point)
         check_steering(self.steering, len(self.timesteps), len(self.facts.guidance.calls))
-        self._check_firsts()
+        self._check_first()
         if self.cost is not None:
             self._check_cost(self.cost)
 
@@ -87,19 +87,13 @@ class Plan(ComparedByValue):
         if not plan_file.is_plain(self.origin):
             raise PlanError(f"origin must hold what JSON can hold, got {self.origin!r:.200}")
 
-    def _check_firsts(self) -> None:
+    def _check_first(self) -> None:
         """Check that the sample stands for predictions where, and only where, nothing ran so far."""
-        calls = len(self.facts.guidance.calls)
-        steered = (0,) * calls if self.steering is None else self.steering.firsts
-        try:
-            kept = self.table.firsts(calls)
-        except ValueError as error:
-            raise PlanError(str(error)) from error
-        if kept != steered:
+        first = 0 if self.steering is None else self.steering.first
+        if self.table.first != first:
             raise PlanError(
-                f"keep must be true for every block at step {steered[0]}, which has no earlier value to read"
-                if len({*steered}) == 1
-                else f"each call of the model must first run at its step of {steered}, got {kept}"
+                f"keep[{first}] must be the first row that keeps blocks, as the steering says, got "
+                f"{self.table.first}: no step before it has a value to read"
             )
 
     def _check_point(self, point: Point) -> None:
@@ -210,7 +204,7 @@ class Plan(ComparedByValue):
             return f"{head}\n(apply the plan to see what runs: it does not know who reads whom)"
         lines = [head, *drawn(self.blocks, self.states(), self.kept_by_step())]
         if self.steering is not None:
-            first = self.steering.firsts[0]
+            first = self.steering.first
             late = f"; before step {first} some of the sample stands for the prediction" if first else ""
             lines.append(f"(calls are steered: told timesteps, mixed predictions{late})")
         return "\n".join(lines)

@@ -37,12 +37,9 @@ class BindGates(GraphPass):
         expected, got = (len(facts.timesteps), len(facts.blocks)), tuple(self.table.keep.shape)
         if got != expected:
             raise InvariantError(f"expected a table of {expected} steps and blocks, got {got}")
-        firsts = gm.meta.get("firsts", (0,) * len(facts.guidance.calls))
-        if self.table.firsts(len(firsts)) != firsts:
-            raise InvariantError(
-                f"expected blocks that are first kept at steps {firsts}, by call, got a table of "
-                f"{self.table.firsts(len(firsts))}"
-            )
+        first = gm.meta.get("first", 0)
+        if self.table.first != first:
+            raise InvariantError(f"expected a table whose step {first} runs first, got {self.table.first}")
         if self.free_weights and history == 1:
             raise InvariantError("a SuperNet of history 1 repeats the last value and has no weights to free")
         if not self.free_weights and self.table.history > history:

@@ -23,16 +23,16 @@ class GateTable(ComparedByValue):
     """The gates of a loop of T steps and N blocks.
 
     Attributes:
-        keep: `(T, N)` bool; false means that readers of the block take its backup. Each block is kept at
-            some step. Before that it does not run, which needs a `Steering` by which nobody reads it there:
-            without one row 0 is true.
+        keep: `(T, N)` bool; false means that readers of the block take its backup. The first row that keeps
+            anything keeps all. The model does not run before it, which needs a `Steering` by which nobody
+            reads it there: without one that is row 0.
         weights: `(T, N, 3)` float64, what a closed gate reads: this much of the block's last computed
             value, of the one before and of the one before that. `(1, 0, 0)` repeats the last value (the
             paper's reuse). Entries where `keep` is true mean nothing and are made that, so that equal
             plans are equal tables.
 
-    Raises `ValueError` for tables of other shapes or dtypes, weights that are not finite, or a block that is
-    never kept.
+    Raises `ValueError` for tables of other shapes or dtypes, weights that are not finite, or a first row
+    that keeps some blocks only.
     """
 
     keep: torch.Tensor
@@ -43,8 +43,12 @@ class GateTable(ComparedByValue):
         keep = torch.as_tensor(self.keep).detach().cpu().clone()
         if keep.dtype != torch.bool or keep.dim() != 2 or 0 in keep.shape:
             raise ValueError(f"keep must be a bool tensor (T, N), got {keep.dtype} {tuple(keep.shape)}")
-        if not bool(keep.any(0).all()):
-            raise ValueError("keep must be true for every block at some step: else there is nothing to read")
+        first = first_kept(keep.tolist())
+        if first == len(keep) or not bool(keep[first].all()):
+            raise ValueError(
+                f"keep[{min(first, len(keep) - 1)}] must be true for every block: no step before it has a "
+                "value to read"
+            )
         weights = torch.as_tensor(self.weights).detach().cpu()
         if weights.dtype == torch.bool or weights.is_complex():
             raise ValueError(f"weights must be real numbers, got {weights.dtype}")
@@ -70,19 +74,10 @@ class GateTable(ComparedByValue):
         reuse = cls(keep, _repeats(keep))
         return reuse if backup == "reuse" else cls(reuse.keep, _linear(reuse))
 
-    def firsts(self, calls: int) -> tuple[int, ...]:
-        """Return the step at which all blocks of each call of the model are first kept.
-
-        Raises `ValueError` where those of a call differ.
-        """
-        firsts = first_kept(self.keep_rows)
-        size = len(firsts) // calls
-        by_call = [{*firsts[call * size : (call + 1) * size]} for call in range(calls)]
-        if any(len(found) > 1 for found in by_call):
-            raise ValueError(
-                "keep must be true for every block at the first step of its call: there is no earlier value"
-            )
-        return tuple(found.pop() for found in by_call)
+    @cached_property
+    def first(self) -> int:
+        """The first step that keeps anything, and then everything."""
+        return first_kept(self.keep_rows)
 
     @property
     def history(self) -> int:
@@ -124,21 +119,20 @@ def last_kept(keep: Sequence[Sequence[bool]]) -> list[list[tuple[int, ...]]]:
 
     The first kept step stands in where fewer were kept before, up to that step itself.
     """
-    firsts = first_kept(keep)
-    current = [(first,) * HISTORY for first in firsts]
+    first = first_kept(keep)
+    current = [(first,) * HISTORY] * len(keep[0])
     rows = [current]
     for t in range(1, len(keep)):
         before = keep[t - 1]
-        current = [
-            (t - 1, *past[:-1]) if before[n] and t - 1 > firsts[n] else past for n, past in enumerate(current)
-        ]
+        if t - 1 > first:
+            current = [(t - 1, *past[:-1]) if before[n] else past for n, past in enumerate(current)]
         rows.append(current)
     return rows
 
 
-def first_kept(keep: Sequence[Sequence[bool]]) -> list[int]:
-    """Return the first step at which each block is kept."""
-    return [next(t for t, row in enumerate(keep) if row[n]) for n in range(len(keep[0]))]
+def first_kept(keep: Sequence[Sequence[bool]]) -> int:
+    """Return the first step that keeps a block, the number of steps if none does."""
+    return next((t for t, row in enumerate(keep) if any(row)), len(keep))
 
 
 def _repeats(keep: torch.Tensor) -> torch.Tensor:

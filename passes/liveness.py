@@ -127,16 +127,16 @@ class StepReads:
         self, keep: Sequence[Sequence[bool]], values_read: Callable[[int, int], Iterable[int]]
     ) -> Liveness:
         """Walk back from the last step, so that readers come before what they read."""
-        steps, firsts = len(keep), self._firsts(keep)
+        steps, first = len(keep), first_kept(keep)
         wanted = [0] * steps
         history = last_kept(keep)
         running_at, backed_up_at = [0] * steps, [0] * steps
-        for t in range(steps - 1, -1, -1):
+        for t in range(steps - 1, first - 1, -1):
             pending = self._output_mask | wanted[t]
             running = backed_up = 0
             for unit in reversed(self.order):
                 bit = 1 << unit
-                if not pending & bit or t < firsts[unit]:
+                if not pending & bit:
                     continue
                 if unit >= self.num_blocks or keep[t][unit]:
                     running |= bit
@@ -147,21 +147,6 @@ class StepReads:
                     wanted[history[t][unit][k]] |= bit
             running_at[t], backed_up_at[t] = running, backed_up
         return Liveness(self.num_blocks, tuple(running_at), tuple(backed_up_at))
-
-    def _firsts(self, keep: Sequence[Sequence[bool]]) -> list[int]:
-        """Return before which step each unit's call of the model is not made at all."""
-        firsts = first_kept(keep)
-        return [*firsts, *(firsts[block] for block in self._neighbours)]
-
-    @cached_property
-    def _neighbours(self) -> list[int]:
-        """For each unit beyond the blocks a block of the same call of the model."""
-        calls = list(range(self.num_blocks)) + [-1] * (len(self.reads) - self.num_blocks)
-        for unit in (*self.order, *reversed(self.order)):  # what it reads is known by then, or what reads it
-            for read in self.reads[unit]:
-                one, other = max(calls[unit], -1), calls[read]
-                calls[unit], calls[read] = (one if one >= 0 else other), (other if other >= 0 else one)
-        return [max(call, 0) for call in calls[self.num_blocks :]]
 
     @cached_property
     def _read_masks(self) -> list[int]:

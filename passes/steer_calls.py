@@ -69,7 +69,7 @@ class SteerCalls(GraphPass):
         for call in calls:
             step, name = tag(call.body[0], "step"), tag(call.body[0], "call")
             index = names.index(name)
-            if step < self.steering.firsts[index]:
+            if step < self.steering.first:
                 self._mix(call, (step, index), [], tables)
                 continue
             if step not in told:
@@ -78,7 +78,7 @@ class SteerCalls(GraphPass):
             past[name].insert(0, prediction_of(call))
             self._mix(call, (step, index), past[name][:3], tables)
         erase_dead_nodes(gm.graph)
-        gm.meta["firsts"] = self.steering.firsts
+        gm.meta["first"] = self.steering.first
         if tables is not None:
             gm.meta["learnable"] = True
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -53,36 +52,28 @@ class Steering(ComparedByValue):
                 f"mix must have shape ({len(self.told)}, calls of a step, {MIXED}), got "
                 f"{tuple(self.mix.shape)}"
             )
-        for call, first in enumerate(self.firsts):
-            if first == len(self.told):
-                raise ValueError("each call of a step must run at one step at least")
-            if tuple(self.mix[first, call].tolist()) != NEUTRAL:
-                raise ValueError(f"mix[{first}, {call}] must be {NEUTRAL}: nothing came before")
-            if bool((self.mix[first + 1 : first + 2, call, 3] != 0).any()):
-                raise ValueError(
-                    f"mix[{first + 1}, {call}] must not read two steps earlier: nothing ran there"
-                )
-        if len({*self.firsts}) > 1:
-            raise ValueError(f"all calls of a step must begin at the same one, got {self.firsts}")
-        early = self.mix[: self.firsts[0], :, 0]
+        first = self.first
+        if first == len(self.told):
+            raise ValueError("the model must be called at one step at least")
+        if not bool((self.mix[first] == torch.tensor(NEUTRAL, dtype=torch.float64)).all()):
+            raise ValueError(f"mix[{first}] must be {NEUTRAL} for every call: nothing came before")
+        if bool((self.mix[first + 1 : first + 2, :, 3] != 0).any()):
+            raise ValueError(f"mix[{first + 1}] must not read two steps earlier: nothing ran there")
+        early = self.mix[:first, :, 0]
         if not bool((early == early[:, :1]).all()):
             raise ValueError("before the first run all calls of a step must take as much of the sample")
 
     @cached_property
-    def firsts(self) -> tuple[int, ...]:
-        """The first step that makes each call; before it the sample stands for its prediction."""
-        reads = (self.mix[..., 1:] != 0).any(-1).long()
-        return tuple(int((reads[:, call].cumsum(0) == 0).sum()) for call in range(reads.shape[1]))
+    def first(self) -> int:
+        """The first step that calls the model; before it the sample stands for predictions."""
+        reads = (self.mix[..., 1:] != 0).flatten(1).any(1).long()
+        return int((reads.cumsum(0) == 0).sum())
 
     @classmethod
-    def neutral(cls, steps: int, firsts: Sequence[int]) -> Steering:
-        """Return the steering that changes nothing, but for the steps before the first run of each call.
-
-        There the sample is taken for the prediction.
-        """
-        mix = torch.tensor(NEUTRAL, dtype=torch.float64).repeat(steps, len(firsts), 1)
-        for call, first in enumerate(firsts):
-            mix[:first, call] = torch.tensor(SAMPLE_ALONE, dtype=torch.float64)
+    def neutral(cls, steps: int, calls: int, first: int = 0) -> Steering:
+        """Return the steering that changes nothing but that steps before `first` take the sample."""
+        mix = torch.tensor(NEUTRAL, dtype=torch.float64).repeat(steps, calls, 1)
+        mix[:first] = torch.tensor(SAMPLE_ALONE, dtype=torch.float64)
         return cls(torch.ones(steps, dtype=torch.float64), mix)
 
     @cached_property
@@ -93,7 +84,7 @@ class Steering(ComparedByValue):
     @property
     def is_neutral(self) -> bool:
         """Whether nothing is changed."""
-        return self == Steering.neutral(len(self.told), [0] * self.mix.shape[1])
+        return self == Steering.neutral(*self.mix.shape[:2])
 
     def from_step(self, start: int) -> Steering:
         """Return the steering of a run that leaves the steps before `start` out; its first runs as it is.
@@ -101,7 +92,7 @@ class Steering(ComparedByValue):
         What would read a prediction before that reads the nearest there is, and no sample stands for one.
         """
         mix = self.mix[start:].clone()
-        mix[: max(1, self.firsts[0] - start)] = torch.tensor(NEUTRAL, dtype=torch.float64)
+        mix[: max(1, self.first - start)] = torch.tensor(NEUTRAL, dtype=torch.float64)
         mix[1:2, :, 2] += mix[1:2, :, 3]
         mix[1:2, :, 3] = 0
         return Steering(self.told[start:], mix)

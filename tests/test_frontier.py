@@ -157,7 +157,7 @@ def test_a_frontier_survives_its_file(tmp_path: Path, key: Key) -> None:
     ("steps", "weights", "said"),
     [
         ((-1, 2), torch.zeros(FRONTIER_STEPS, 1, 3), "must rise from 0"),
-        ((1, 2), torch.zeros(FRONTIER_STEPS, 1, 3), r"must rise from \(0,\), one a call, got \(1,\)"),
+        ((1, 2), torch.zeros(FRONTIER_STEPS, 1, 3), r"must rise from 0, got \(\(1, 2\),\)"),
         ((0, 3, 2), torch.zeros(FRONTIER_STEPS, 1, 3), "must rise from 0"),
         ((0, FRONTIER_STEPS), torch.zeros(FRONTIER_STEPS, 1, 3), "must be of 1 calls and"),
         ((0, 2.0), torch.zeros(FRONTIER_STEPS, 1, 3), "must be whole numbers"),

@@ -234,7 +234,7 @@ class PrunedForward(StandIn):
         self.plan = self._placed[levels]
         steering = self.plan.steering
         # A run that leaves steps out starts from other samples than noise: no sample stands for a prediction.
-        self._first = self._start if steering is None or self._start else steering.firsts[0]
+        self._first = self._start if steering is None or self._start else steering.first
         if self.plan.facts.guidance.split:
             self._check_shares_no_step(clock)
             self._run.sample_rows.watch()

@@ -40,7 +40,7 @@ def damp_tail(evaluator: Evaluator, candidate: Candidate, most: float = math.inf
     plain = replace(
         candidate,
         table=GateTable.of(table.keep, "reuse"),
-        steering=candidate.steering and Steering.neutral(cost.num_steps, candidate.steering.firsts),
+        steering=candidate.steering and Steering.neutral(cost.num_steps, cost.num_calls, table.first),
     )
     split = evaluator.learnable(candidate)
 

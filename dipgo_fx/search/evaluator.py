@@ -69,7 +69,7 @@ class Evaluator:
 
     def supernet(self, history: int, steering: Steering | None = None) -> fx.GraphModule:
         """Return the loop with all gates in place and, of a steering, its tables as inputs."""
-        key = history, None if steering is None else steering.firsts
+        key = history, None if steering is None else steering.first
         if key not in self._supernets:
             loop: fx.GraphModule = self.loop
             if steering is not None:
@@ -79,8 +79,8 @@ class Evaluator:
 
     def steering(self, runs: Runs) -> Steering | None:
         """Return the steering to start from, see `Runs`; `None` for a loop whose calls cannot be steered."""
-        firsts = [steps[0] for steps in runs]
-        return Steering.neutral(self.cost.num_steps, firsts) if self.can_steer else None
+        shape = self.cost.num_steps, self.cost.num_calls
+        return Steering.neutral(*shape, runs[0][0]) if self.can_steer else None
 
     @cached_property
     def carries_sample(self) -> bool:
@@ -93,7 +93,7 @@ class Evaluator:
         """Whether the calls of the loop can be steered."""
         if not can_steer(self.loop):
             return False
-        neutral = Steering.neutral(self.cost.num_steps, [0] * self.cost.num_calls)
+        neutral = Steering.neutral(self.cost.num_steps, self.cost.num_calls)
         whole = Candidate(GateTable.of(self.cost.all_kept), steering=neutral)
         try:
             self.evaluate(whole, self.batch.first(1))

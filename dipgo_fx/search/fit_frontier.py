@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
@@ -43,7 +43,7 @@ class Spacing(NamedTuple):
     unconditional: float = UNCONDITIONAL[0]
     exponent: float = EXPONENTS[1]
     last_gap: float = LAST_GAPS[0]
-    firsts: tuple[int, ...] | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def steps_at(cost: LoopCost, sensitivity: Sensitivity, count: int, spacing: Spac
     """Return at least `count` runs of the last call that cost no more than `count` whole steps."""
     kept = cost.kept_at_most(whole_steps(tuple(range(count)), cost).keep(cost), 1)
     counts = most_steps(cost, (), kept, HISTORY, spacing.unconditional)
-    return place_runs(sensitivity, counts, spacing.exponent, spacing.last_gap, spacing.firsts)
+    return place_runs(sensitivity, counts, spacing.exponent, spacing.last_gap, spacing.first)
 
 
 def _effort(count: int, steps: int, is_asked: bool) -> Effort:
@@ -161,22 +161,22 @@ def _ranked(
         spacing = below._replace(unconditional=UNCONDITIONAL[0])
         return _fitted(evaluator, sensitivity, count, [spacing], evaluator.batch)
     few = evaluator.batch.first(min(FEW_SAMPLES, len(evaluator.batch) // 3))
-    firsts = [None, *(_firsts(evaluator, count) if effort.begins_late else ())]
-    spacings = [spacing._replace(firsts=each) for spacing in effort.spacings for each in firsts]
+    firsts = [0, *(_later_firsts(evaluator, count) if effort.begins_late else ())]
+    spacings = [spacing._replace(first=each) for spacing in effort.spacings for each in firsts]
     ranked = _fitted(evaluator, sensitivity, count, spacings, few)
     finalists = [spacing for spacing, _ in ranked[: effort.finalists]]
     return _fitted(evaluator, sensitivity, count, finalists, evaluator.batch) if ranked else []
 
 
-def _firsts(evaluator: Evaluator, count: int) -> Iterator[tuple[int, ...]]:
-    """Yield later steps at which the calls of a plan of `count` steps may begin.
+def _later_firsts(evaluator: Evaluator, count: int) -> list[int]:
+    """Return later steps at which a plan of `count` steps may begin.
 
     None where the conditions of guidance are apart: what they differ in at the start matters most.
     """
     cost = evaluator.cost
-    if evaluator.can_steer and evaluator.carries_sample and cost.num_calls == 1:
-        firsts = {round(gap * cost.num_steps / count) for gap in FIRST_GAPS} - {0}
-        yield from ((first,) for first in sorted(firsts))
+    if not (evaluator.can_steer and evaluator.carries_sample and cost.num_calls == 1):
+        return []
+    return sorted({round(gap * cost.num_steps / count) for gap in FIRST_GAPS} - {0})
 
 
 def _fitted(

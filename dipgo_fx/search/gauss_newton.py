@@ -12,7 +12,6 @@ import torch
 from torch import fx
 
 from ..passes import HISTORY, GateTable
-from ..passes.gate_table import first_kept
 from ..passes.insert_gates import WEIGHTS
 from ..passes.liveness import Liveness
 from ..passes.steer_calls import MIX, TOLD
@@ -138,11 +137,10 @@ def weight_directions(table: GateTable, liveness: Liveness, history: int) -> Ite
     sees, which is why its steps share an unknown.
     """
     steps, blocks = table.keep.shape
-    firsts = first_kept(table.keep_rows)
     for block in range(blocks):
         gap: list[int] = []
         values = 1  # computed so far
-        for t in range(firsts[block] + 1, steps + 1):
+        for t in range(table.first + 1, steps + 1):
             if t < steps and not table.keep_rows[t][block]:
                 gap += [t] if liveness.reads_backup(t, block) else []
                 continue

@@ -79,7 +79,8 @@ def mixed_entries(evaluator: Evaluator, candidate: Candidate, step: int) -> list
     cost, keep = evaluator.cost, candidate.table.keep
     assert candidate.steering is not None
     found: list[tuple[int, ...]] = []
-    for call, first in enumerate(candidate.steering.firsts):
+    first = candidate.steering.first
+    for call in range(cost.num_calls):
         # The calls of a step have equal shares of the sample before they run, so those are not fitted apart.
         if step == first or (step < first and cost.num_calls > 1):
             continue

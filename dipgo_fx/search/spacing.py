@@ -74,27 +74,22 @@ def even_steps(steps: int, count: int) -> Iterator[tuple[int, ...]]:
 
 
 def place_runs(
-    sensitivity: Sensitivity,
-    counts: Sequence[int],
-    exponent: float,
-    last_gap: float,
-    firsts: Sequence[int] | None = None,
+    sensitivity: Sensitivity, counts: Sequence[int], exponent: float, last_gap: float, first: int = 0
 ) -> Runs:
-    """Return `counts` steps for each call, placed by its own sensitivity; all are steps of the last call.
+    """Return `counts` steps for each call from step `first` on, or all, placed by its own sensitivity.
 
-    Each call begins at its step of `firsts`, 0 if omitted, or at the next that the last call has.
+    All are steps of the last call.
     """
-    runs: list[tuple[int, ...]] = []
-    among: Sequence[int] = range(len(sensitivity[-1]))
-    for call in reversed(range(len(counts))):
-        first = firsts[call] if firsts else 0
-        free = [step - first for step in among if step >= first]
-        placed = place_steps(
-            sensitivity[call][first:], min(counts[call], len(free)), exponent, last_gap, free
-        )
-        runs.insert(0, tuple(first + step for step in placed))
-        among = among if runs[1:] else runs[0]
-    return tuple(runs)
+
+    def placed(call: int, among: Sequence[int] | None = None) -> tuple[int, ...]:
+        free = None if among is None else [step - first for step in among]
+        own = sensitivity[call][first:]
+        steps = place_steps(own, min(counts[call], len(own)), exponent, last_gap, free)
+        return tuple(first + step for step in steps)
+
+    last = len(counts) - 1
+    conditional = placed(last)
+    return (*(placed(call, conditional) for call in range(last)), conditional)
 
 
 def place_steps(

@@ -35,27 +35,20 @@ def test_a_keep_table_is_a_bool_matrix(keep: torch.Tensor) -> None:
         GateTable.of(keep)
 
 
-@given(keep=keeps(), data=st.data())
-def test_each_block_is_kept_somewhere(keep: torch.Tensor, data: st.DataObject) -> None:
-    """Whichever never is: there is nothing to read."""
-    keep[:, data.draw(st.integers(0, keep.shape[1] - 1))] = False
-    with pytest.raises(ValueError, match="at some step: else there is nothing to read"):
-        GateTable(keep, entries(keep, *REPEAT))
-
-
 @given(keep=keeps(), late=st.integers(0, 3), data=st.data())
-def test_blocks_of_a_call_are_first_kept_together(keep: torch.Tensor, late: int, data: st.DataObject) -> None:
-    """Nothing runs before; a block that begins later than the others has no earlier value."""
+def test_the_first_step_keeps_all(keep: torch.Tensor, late: int, data: st.DataObject) -> None:
+    """Nothing runs before it; whichever of its gates is closed, there is no earlier value to read."""
     rows = torch.cat([torch.zeros(late, keep.shape[1], dtype=torch.bool), keep])
-    assert GateTable.of(rows).firsts(1) == (late,)
-    blocks = keep.shape[1]
-    if blocks > 1:
-        block = data.draw(st.integers(0, blocks - 1))
-        rows[: late + 1, block] = False
-        rows[late + 1 :, block] = True
-        if late + 1 < len(rows):
-            with pytest.raises(ValueError, match="first step of its call"):
-                GateTable.of(rows).firsts(1)
+    assert GateTable.of(rows).first == late
+    block = data.draw(st.integers(0, keep.shape[1] - 1))
+    rows[late] = True
+    rows[late, block] = False
+    if keep.shape[1] > 1:
+        with pytest.raises(ValueError, match=rf"keep\[{late}\] must be true for every block"):
+            GateTable.of(rows)
+    rows[:] = False
+    with pytest.raises(ValueError, match="must be true for every block"):
+        GateTable(rows, entries(rows, *REPEAT))
 
 
 @given(keep=keeps(), late=st.integers(0, 3))

@@ -53,7 +53,7 @@ class Steered:
         self.asked += 1
         weights = self.steering.of_call(name)[step]
         past = self.past[name]
-        if step >= self.steering.firsts[name]:
+        if step >= self.steering.first:
             factor = self.steering.told[step].item()
             past.insert(0, self.model(sample, timestep=timestep * factor, **options)[0])
             self.calls += 1
@@ -98,7 +98,7 @@ def test_a_neutral_steering_changes_nothing(key: tuple[Any, ...], batch: int) ->
     """Bit for bit, with tables that are inputs too."""
     graph = loop(*key)
     x, c = inputs(key[0], batch, key[3])
-    neutral = Steering.neutral(graph.num_steps, [0] * len(graph.facts.guidance.calls))
+    neutral = Steering.neutral(graph.num_steps, len(graph.facts.guidance.calls))
     expected = run(graph, x, c)
     assert torch.equal(run(SteerCalls(neutral)(graph).graph_module, x, c), expected)
     free = SteerCalls(neutral, free=True)(graph).graph_module
@@ -130,13 +130,13 @@ def test_what_cannot_be_steered_is_refused() -> None:
     with pytest.raises(
         InvariantError, match=r"expected a steering of \(5, 1\) steps and calls, got \(4, 1\)"
     ):
-        SteerCalls(Steering.neutral(4, [0]))(graph)
-    done = SteerCalls(Steering.neutral(5, [0]))(graph).graph_module
+        SteerCalls(Steering.neutral(4, 1))(graph)
+    done = SteerCalls(Steering.neutral(5, 1))(graph).graph_module
     assert can_steer(done)
     assert carries_sample(done.graph)
     pruned = build(graph, Plan.from_keep(graph, LoopCost.of(graph).all_kept))
     with pytest.raises(InvariantError, match="expected a traced loop"):
-        SteerCalls(Steering.neutral(5, [0]))(pruned)
+        SteerCalls(Steering.neutral(5, 1))(pruned)
 
 
 @pytest.mark.parametrize("key", [KEYS[0], KEYS[6]], ids=lambda key: f"{key[0]}-{key[1]}")

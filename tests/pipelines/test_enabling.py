@@ -216,7 +216,7 @@ def test_a_strength_takes_the_steering_from_a_later_step(strength: float, first:
     assert start > 0
     keep = plan.keep.clone()
     keep[: start + 1] = True
-    mix = torch.cat([Steering.neutral(start, [0]).mix, steering.from_step(start).mix])
+    mix = torch.cat([Steering.neutral(start, 1).mix, steering.from_step(start).mix])
     whole = replace(plan, table=GateTable(keep, plan.weights), steering=Steering(steering.told, mix))
     with dipgo_fx.enabled(pipe, whole):
         reference = run(key, pipe, strength=strength)

@@ -12,7 +12,7 @@ from dipgo_fx.placement import Placement
 from dipgo_fx.search.candidate import Candidate
 
 KEEP = torch.tensor([[True, True], [False, True], [False, False]])
-STEERING = Steering.neutral(3, [0])
+STEERING = Steering.neutral(3, 1)
 FOUND = Candidate(
     GateTable.of(KEEP, "linear"), 3, Placement(((0,),)), "one", STEERING, loss=0.5, unlikeness=0.25
 )

@@ -110,4 +110,4 @@ def test_a_search_goes_on_from_a_late_plan(split: bool) -> None:
         moved = module._neighbour(judge, late, 0.6, random.Random(seed))
         assert moved is not None
         assert moved.steering is not None
-        assert moved.steering.firsts == tuple(runs[0] for runs in moved.placement.runs)
+        assert {moved.steering.first} == {runs[0] for runs in moved.placement.runs}

@@ -89,40 +89,25 @@ def test_steps_go_where_they_matter() -> None:
     assert shorter == (0, 6, 11, 17), "the last gap is half as long as the others"
 
 
-@given(
+placings = given(
     sensitivity=st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=30),
     exponent=exponents,
     last_gap=last_gaps,
     data=st.data(),
 )
-def test_unconditional_steps_are_conditional_ones(
-    sensitivity: list[float], exponent: float, last_gap: float, data: st.DataObject
-) -> None:
-    """A step never makes the unconditional call alone."""
-    conditional = data.draw(st.integers(1, len(sensitivity)))
-    unconditional = data.draw(st.integers(1, conditional))
-    runs = place_runs([sensitivity[::-1], sensitivity], (unconditional, conditional), exponent, last_gap)
-    assert [len(steps) for steps in runs] == [unconditional, conditional]
-    assert {*runs[0]} <= {*runs[1]}
-    assert runs[0][0] == runs[1][0] == 0
 
 
-@given(
-    sensitivity=st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=30),
-    exponent=exponents,
-    last_gap=last_gaps,
-    data=st.data(),
-)
-def test_runs_may_begin_late(
+@placings
+def test_runs_begin_together_and_unconditional_ones_are_conditional_ones(
     sensitivity: list[float], exponent: float, last_gap: float, data: st.DataObject
 ) -> None:
-    """Both calls begin where they are told to, with all their runs; begun at 0 they are what they were."""
+    """All runs from a first step on, 0 or later; a step never makes the unconditional call alone."""
     steps = len(sensitivity)
     first = data.draw(st.integers(0, steps - 1))
     conditional = data.draw(st.integers(1, steps - first))
     unconditional = data.draw(st.integers(1, conditional))
     both, counts = [sensitivity[::-1], sensitivity], (unconditional, conditional)
-    runs = place_runs(both, counts, exponent, last_gap, (first, first))
+    runs = place_runs(both, counts, exponent, last_gap, first)
     assert [len(own) for own in runs] == [unconditional, conditional]
     assert all(own == tuple(sorted({*own})) and own[-1] < steps for own in runs)
     assert runs[0][0] == runs[1][0] == first
@@ -131,12 +116,7 @@ def test_runs_may_begin_late(
         assert runs == place_runs(both, counts, exponent, last_gap)
 
 
-@given(
-    sensitivity=st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=30),
-    exponent=exponents,
-    last_gap=last_gaps,
-    data=st.data(),
-)
+@placings
 def test_a_late_call_has_no_more_runs_than_steps(
     sensitivity: list[float], exponent: float, last_gap: float, data: st.DataObject
 ) -> None:
@@ -144,7 +124,7 @@ def test_a_late_call_has_no_more_runs_than_steps(
     steps = len(sensitivity)
     first = data.draw(st.integers(0, steps - 1))
     count = data.draw(st.integers(steps - first, steps))
-    assert place_runs([sensitivity], (count,), exponent, last_gap, (first,)) == (tuple(range(first, steps)),)
+    assert place_runs([sensitivity], (count,), exponent, last_gap, first) == (tuple(range(first, steps)),)
 
 
 @given(steps=st.integers(1, 30), data=st.data())
