@@ -152,11 +152,11 @@ def _placed_steering(
     calls = zip(steering.mix[:, :, None, :1].unbind(1), before, after, strict=True)
     nothing = torch.zeros(1, dtype=torch.float64)
     carry = [_interpolated(share, nothing, start, end, old, new) for share, start, end in calls]
-    mix = Steering.neutral(len(new), len(after), after[0][0]).mix
-    for call, (share, steps) in enumerate(zip(carry, after, strict=True)):
-        mix[steps[0] :, call, :1] = share[steps[0] :, 0]
-        for step in range(steps[0]):
-            mix[step, call, 0] = steering.mix[min(_nearest(new[step], old), before[call][0] - 1), call, 0]
+    first = after[0][0]
+    mix = Steering.neutral(len(new), len(after), first).mix
+    mix[first:, :, :1] = torch.cat(carry, 1)[first:]
+    for step in range(first):
+        mix[step, :, 0] = steering.mix[min(_nearest(new[step], old), steering.first - 1), :, 0]
     return Steering(told, mix)
 
 

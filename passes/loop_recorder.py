@@ -178,10 +178,10 @@ class LoopRecorder(Recorder):
         """Tag the nodes of the sample and of the timestep that the model is called with."""
         names = [*inspect.signature(type(model).forward).parameters][1:]
         given = {**dict(zip(names, args, strict=False)), **kwargs}
-        tags = {name: TIMESTEP[0] for name in TIMESTEP} | {name: SAMPLE for name in names[:1]}
-        for name, tensor in given.items():
-            if name in tags and isinstance(tensor, torch.Tensor):
-                self._tensor(tensor).meta["custom"]["given"] = tags[name]
+        timestep = next((name for name in given if name in TIMESTEP), None)
+        for what, name in ((SAMPLE, names[0] if names else None), (TIMESTEP[0], timestep)):
+            if isinstance(given.get(name), torch.Tensor):
+                self._tensor(given[name]).meta["custom"]["given"] = what
 
     def _leaf(self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
         edited: list[int] = []

@@ -19,6 +19,7 @@ from dipgo_fx.frontier import Point, at_timesteps, best_within
 from dipgo_fx.placement import Placement
 from loops import cost, inputs, loop, run
 from searches import FRONTIER_STEPS, PLAIN, SPLIT, Key, plain_and_split, thinned, with_frontier
+from steerings import steering_of
 
 # -- points
 
@@ -96,6 +97,37 @@ def test_placing_at_the_same_timesteps_changes_nothing(key: Key) -> None:
             skipped = [t for t in range(FRONTIER_STEPS) if t not in steps]
             mine, theirs = (p.weights.chunk(len(p.runs), 1)[call][skipped] for p in (before, after))
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+
+
+@given(
+    first=st.integers(0, 3),
+    calls=st.integers(1, 2),
+    levels=st.lists(st.floats(0, 1000), min_size=6, max_size=15, unique=True),
+    seed=st.integers(0, 99),
+)
+def test_steering_goes_with_its_point(first: int, calls: int, levels: list[float], seed: int) -> None:
+    """Runs stay told as they were, what is before the first run and skipped steps go by noise level."""
+    key = PLAIN if calls == 1 else SPLIT
+    facts, costs = loop(*key).facts, cost(*key)
+    steering, old = steering_of(facts, seed, first), facts.timesteps
+    runs = ((first, 5, 6),) * calls
+    point = Point(runs, torch.zeros(FRONTIER_STEPS, calls, 3), steering)
+    new = sorted(levels, reverse=True)
+    (placed,) = at_timesteps((point,), old, new, costs.with_steps(len(new)))[:1]
+    moved = placed.steering
+    assert moved is not None
+    steps = placed.runs[0]
+    assert torch.equal(moved.told[list(steps)], steering.told[list(runs[0])])
+    assert moved.first == steps[0]
+    early = steering.mix[:first, 0, 0].tolist()
+    assert all(share in early for share in moved.mix[: steps[0], 0, 0].tolist())
+    assert (moved.mix[list(steps)] == torch.tensor([0.0, 1.0, 0.0, 0.0])).all()
+    (same,) = at_timesteps((point,), old, old, costs)[:1]
+    assert same.steering is not None
+    skipped = [t for t in range(FRONTIER_STEPS) if t not in runs[0]]
+    torch.testing.assert_close(
+        same.steering.mix[skipped][..., 0], steering.mix[skipped][..., 0], rtol=0, atol=1e-12
+    )
 
 
 # Every two of a step count, a ratio and a kind of loop occur together.

@@ -59,7 +59,8 @@ class CallArguments:
 
     def told(self, factor: float) -> CallArguments:
         """Return the arguments with another timestep, this many times theirs."""
-        return CallArguments({k: v * factor if k in TIMESTEP else v for k, v in self.named.items()})
+        name = next(name for name in self.named if name in TIMESTEP)
+        return CallArguments({**self.named, name: self.named[name] * factor})
 
     @cached_property
     def leaves(self) -> list[Any]:

@@ -71,19 +71,17 @@ def stepwise_entries(evaluator: Evaluator, candidate: Candidate) -> dict[int, li
 
 
 def mixed_entries(evaluator: Evaluator, candidate: Candidate, step: int) -> list[tuple[int, ...]]:
-    """Return the places of the mixtures that are worth fitting at a step, none at the first run of a call.
+    """Return the places of the mixtures that are worth fitting at a step, none at the first run.
 
     A skipped call takes some of the sample beside its forecast, which can be all else. A running call is
     mixed where the next one runs too: otherwise the forecasts between them can be all that the mixture can.
     """
     cost, keep = evaluator.cost, candidate.table.keep
-    assert candidate.steering is not None
-    found: list[tuple[int, ...]] = []
-    first = candidate.steering.first
+    first, found = candidate.table.first, list[tuple[int, ...]]()
+    # The calls of a step have equal shares of the sample before they run, so those are not fitted apart.
+    if step == first or (step < first and cost.num_calls > 1):
+        return found
     for call in range(cost.num_calls):
-        # The calls of a step have equal shares of the sample before they run, so those are not fitted apart.
-        if step == first or (step < first and cost.num_calls > 1):
-            continue
         heads = cost.heads_of(call)
         runs = [bool(keep[t, heads].all()) for t in range(step, min(step + 2, cost.num_steps))]
         columns = range(4) if all(runs) else () if runs[0] else range(1)
