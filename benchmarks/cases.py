@@ -81,6 +81,7 @@ class Case:
         seed: of calibration; held-out noise comes from another.
         samples: of calibration.
         guidance: scale of classifier-free guidance; the model's own if omitted, which for digits is none.
+        device: of models and inputs; noise is drawn on the CPU, so that it is the same everywhere.
 
     Raises `ValueError` for an unknown model, `UnsuitedSamplerError` for a sampler that it does not run with.
     """
@@ -93,15 +94,17 @@ class Case:
         seed: int = 0,
         samples: int = CALIBRATION,
         guidance: float | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         if name not in CASES:
             raise ValueError(f"expected a model named one of {CASES}, got {name!r}")
         self.name, self.steps, self.seed, self.samples = name, steps, seed, samples
+        self.device = torch.device(device)
         self.scheduler_name = scheduler
         self.family, _, short = name.partition("-")
         digits = self.family == "digits"
         loaded = demo.load(cast(demo.DigitModel, short)) if digits else reference.load(name)
-        self.model: nn.Module = loaded[0]
+        self.model: nn.Module = loaded[0].to(self.device)
         if (FLOW in SCHEDULERS[scheduler]) != (FLOW in type(loaded[1]).__name__):
             raise UnsuitedSamplerError(f"{name} was not trained for {scheduler}")
         kind = getattr(diffusers, SCHEDULERS[scheduler])
@@ -124,10 +127,10 @@ class Case:
         """
         seed = self.seed + HELD_OUT_SEED * held_out
         noise = torch.randn((samples, *self.shape), generator=torch.Generator().manual_seed(seed))
-        sample = noise * self.noise_scale
+        sample = (noise * self.noise_scale).to(self.device)
         if self.family == "emoji":
             return Inputs(sample, {"encoder_hidden_states": self._prompts(samples, held_out)})
-        labels = torch.arange(samples) % len(reference.CLASSES)
+        labels = torch.arange(samples, device=self.device) % len(reference.CLASSES)
         null = torch.full_like(labels, reference.NULL_CLASS)
         rows = labels if self.guidance is None else torch.cat([null, labels])
         return Inputs(sample, {"class_labels": rows}, labels)
@@ -147,7 +150,13 @@ class Case:
         _, states, nothing = reference.prompt_states()
         chosen = states[int(held_out) :: 2].float()
         rows = chosen[torch.arange(samples) % len(chosen)]
-        return rows if self.guidance is None else torch.cat([nothing.float().expand_as(rows), rows])
+        rows = rows if self.guidance is None else torch.cat([nothing.float().expand_as(rows), rows])
+        return rows.to(self.device)
+
+    @property
+    def chunk(self) -> int:
+        """Samples of a search that run together: all on a GPU, which a few of so small ones leave idle."""
+        return self.samples if self.device.type == "cuda" else PruneConfig().chunk
 
     # -- loops
 
@@ -190,7 +199,7 @@ class Case:
                 self._batches[key] = calibrate(
                     loop, self.model, self.calibration, self.samples, scale, self.generator()
                 )
-        config = PruneConfig(samples=self.samples) if config is None else config
+        config = PruneConfig(samples=self.samples, chunk=self.chunk) if config is None else config
         self._evaluators.append(Evaluator(loop, LoopCost.of(loop), self._batches[key], config))
         return self._evaluators[-1]
 
@@ -213,13 +222,13 @@ class Case:
     def classifier(self) -> metrics.Classifier | None:
         """What tells the classes apart, where there is one."""
         if self.family == "digits":
-            return demo.load_classifier()
-        return reference.load_classifier() if self.family == "fashion" else None
+            return demo.load_classifier().to(self.device)
+        return reference.load_classifier().to(self.device) if self.family == "fashion" else None
 
     @cached_property
     def features(self) -> metrics.Features | None:
         """The feature extractor, for images large enough."""
-        return None if self.family == "digits" else metrics.Features.lite0()
+        return None if self.family == "digits" else metrics.Features.lite0().to(self.device)
 
     @cached_property
     def reference(self) -> torch.Tensor | None:
@@ -257,6 +266,6 @@ def asked_cases(options: argparse.Namespace) -> Iterator[Case]:
     asked = (options.seeds, options.models, options.schedulers, options.guidance, options.steps)
     for seed, name, scheduler, guidance, steps in product(*asked):
         try:
-            yield Case(name, steps, scheduler, seed, options.calibration, guidance)
+            yield Case(name, steps, scheduler, seed, options.calibration, guidance, options.device)
         except UnsuitedSamplerError as error:
             logger.warning("left out: %s", error)

@@ -41,6 +41,10 @@ class CommandLine(argparse.ArgumentParser):
         """Add `--samples`."""
         self.add_argument("--samples", type=int, default=default, help="held-out samples")
 
+    def add_device(self) -> None:
+        """Add `--device`."""
+        self.add_argument("--device", default="cpu", help="that models run on")
+
     def add_tuning(self) -> None:
         """Add `--tune`."""
         self.add_argument("--tune", type=int, default=16, help="samples a package's settings are tried on")
@@ -74,6 +78,7 @@ class CommandLine(argparse.ArgumentParser):
         if options.smoke:
             print(f"smoke run, written to {options.out}")
         torch.set_num_threads(options.threads)
+        torch.backends.cudnn.allow_tf32 = False  # what is float32 is computed as such on a GPU too
         return options
 
     def _check_is_elsewhere(self, out: Path | None) -> None:

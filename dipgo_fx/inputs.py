@@ -113,6 +113,7 @@ class InputGuard(nn.Module):
 
     Attributes:
         shapes: of the tensors with rows, without the rows.
+        beside: names of those that were on the sample's device.
         fixed: what has no rows: shared tensors, of which other values may come, and what is no tensor.
         example: the conditioning, `None` in place of tensors with rows.
     """
@@ -131,6 +132,7 @@ class InputGuard(nn.Module):
         self.shapes = {
             name: tuple(t.shape[1:]) for name, t in tensors(conditioning).items() if name not in shared
         }
+        self.beside = frozenset(name for name in self.shapes if given[name].device == sample.device)
         self.fixed = {name: _kept(leaf) for name, leaf in given.items() if name not in self.shapes}
         self.example = map_named(lambda name, leaf: self.fixed.get(name), conditioning)
         self.kinds = {name: _kind(tensor) for name, tensor in tensors(conditioning).items()}
@@ -151,6 +153,10 @@ class InputGuard(nn.Module):
             tensor = self._tensor(given, name, (rows, *shape))
             if tuple(tensor.shape[1:]) != shape or tensor.shape[0] != self.rows * batch:
                 raise ValueError(self._message(name, (rows, *shape), tensor))
+            if name in self.beside and tensor.device != sample.device:
+                raise ValueError(
+                    f"{name} is on {tensor.device} and sample on {sample.device}: move one of them"
+                )
         for name, value in self.fixed.items():
             if isinstance(value, torch.Tensor):
                 tensor = self._tensor(given, name, tuple(value.shape))

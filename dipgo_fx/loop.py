@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import fx
 
+from .cuda_graphs import outliving
 from .errors import PlanError
 from .guidance import NO_GUIDANCE, Guidance
 from .passes import Blocks, Granularity
@@ -221,6 +222,8 @@ def _compiled_part(part: Any, options: dict[str, Any]) -> fx.GraphModule:
     found = COMPILED_PARTS.setdefault((part_key(part), repr(sorted(options.items()))), part)
     if found is part:
         part.compile(**options)
+        compiled: Any = part._compiled_call_impl
+        part._compiled_call_impl = outliving(compiled, options)
     return found
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from .arguments import check
+from .own_draws import own_draws
 from .passes.equality import ComparedByValue
 from .passes.signature import call_signature
 from .passes.tags import TensorSpec, tag
@@ -140,7 +141,7 @@ def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
     analysis.set_op_handle(f"aten::{ATTENTION}", _attention_macs, "aten::einsum", _einsum_macs)
     analysis.set_op_handle(**dict.fromkeys(UNCOUNTED_OPERATORS, _no_macs))
     # fvcore runs the module: dropout of a model in training mode must not move the global generator.
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), uncompiled(module):
+    with torch.no_grad(), own_draws(device), uncompiled(module):
         counts = analysis.by_operator()
     return Cost(int(sum(counts.values())), int(counts.get(ATTENTION, 0)))
 

@@ -12,6 +12,7 @@ from torch import fx
 
 from .base import GraphPass
 from .drop_dead_blocks import erase_dead_nodes
+from .stored_weights import compute_device
 from .tags import tag
 
 PREFIX = "_folded"
@@ -55,7 +56,7 @@ class FoldConstants(GraphPass):
 
 def _constant_rows(gm: fx.GraphModule) -> dict[fx.Node, Any]:
     """Evaluate, for a batch of one, the nodes that depend on nothing but timesteps and sizes."""
-    device = next(iter(gm.parameters())).device
+    device = compute_device(gm)
     rows: dict[fx.Node, Any] = {}
     for node in gm.graph.nodes:
         if _is_batch_size(node):

@@ -27,7 +27,7 @@ from .errors import TraceError
 from .graph_writer import MODEL, storage
 from .recorder import Recorder
 from .signature import call_signature
-from .stored_weights import as_computed
+from .stored_weights import as_computed, refuse_hidden_weights
 from .uncompiled import uncompiled
 
 logger = logging.getLogger(__name__)
@@ -168,6 +168,7 @@ class LoopRecorder(Recorder):
         if path == "":
             result = self._first_call(call, module, args, kwargs)
         elif path in self._entered:
+            refuse_hidden_weights(module)
             result = call(module, *args, **kwargs)
         else:
             result = self._leaf(call, module, path, args, kwargs)

@@ -239,8 +239,12 @@ class Recorder(GraphWriter, TorchFunctionMode):
         return tuple(self._argument(self._as_number(v) if wide else v) for v in values)
 
     def _as_number(self, value: Any) -> Any:
+        """Return a constant of the host without dimensions as a number.
+
+        One of a GPU stays a tensor: a kernel divides by a number through its inverse, which rounds otherwise.
+        """
         constant = isinstance(value, torch.Tensor) and id(value) not in self._recorded
-        if constant and value.dim() == 0 and id(value) not in self._owned and not value.is_meta:
+        if constant and value.dim() == 0 and id(value) not in self._owned and value.device.type == "cpu":
             return value.item()
         return value
 

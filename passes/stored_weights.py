@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from .errors import TraceError
+
 
 def compute_device(model: nn.Module) -> torch.device:
     """Return the device on which a model computes: under offloading its weights lie elsewhere in between."""
@@ -63,6 +65,15 @@ def awake(model: nn.Module) -> Iterator[None]:
             hook.post_forward(model, None)
         if present and stored.type != "meta" and _first(model).device != stored:
             model.to(stored)  # offloading of whole models leaves that to the pipeline
+
+
+def refuse_hidden_weights(module: nn.Module) -> None:
+    """Raise `TraceError` for a module whose hook loads its parts: a graph calls these, never the module."""
+    if _hook(module, "group_offloading") is not None:
+        raise TraceError(
+            "its weights are loaded as one group by a hook of its own, and a loop calls its parts, never it: "
+            'offload by layer, enable_group_offload(..., offload_type="leaf_level"), or the whole model'
+        )
 
 
 def _is_on(device: torch.device, tensor: torch.Tensor) -> bool:

@@ -39,6 +39,7 @@ MAY_IMPORT_LATE = ("dipgo_fx/cli.py", "dipgo_fx/demo/*.py")
 # Which folder the tests in each folder are about.
 MIRRORED = {
     "": "dipgo_fx",
+    "cli": "dipgo_fx/cli",
     "passes": "passes",
     "pipelines": "dipgo_fx/pipelines",
     "search": "dipgo_fx/search",
@@ -48,6 +49,7 @@ MIRRORED = {
 # About more than one file.
 CROSS_CUTTING = {
     "tests/test_compile.py",
+    "tests/test_cuda.py",
     "tests/test_golden.py",
     "tests/test_laws.py",
     "tests/test_layout.py",

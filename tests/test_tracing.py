@@ -586,6 +586,13 @@ def test_guidance_wants_two_rows_a_sample(batch: int) -> None:
         run(loop("dit", "ddim", "block", 3.0), x, c)
 
 
+def test_conditioning_on_another_device_is_refused() -> None:
+    """The error names both devices."""
+    x, c = inputs("dit", 2)
+    with pytest.raises(ValueError, match="class_labels is on meta and sample on cpu"):
+        run(loop("dit"), x, {"class_labels": c["class_labels"].to("meta")})
+
+
 def test_missing_conditioning_is_refused() -> None:
     """Without a conditioning, and with None for it, the error names it."""
     with pytest.raises(TypeError, match="class_labels"):

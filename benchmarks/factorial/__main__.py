@@ -39,6 +39,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--guidance", nargs="+", type=float, default=[None], help="scales; the model's own")
     made.add_argument("--seeds", nargs="+", type=int, default=[0])
     made.add_held_out(256)
+    made.add_device()
     made.add_argument("--chunk", type=int, default=64, help="held-out samples that run together")
     made.add_argument("--cache", type=Path, help="folder of targets; the user's cache by default")
     made.add_search(CALIBRATION)

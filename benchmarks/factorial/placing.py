@@ -94,7 +94,7 @@ class Places:
     def _searched(self, ratio: float, split: bool) -> Plan:
         case, key = self.case, f"factorial at {ratio:g}, {split}"
         if key not in case.trained:
-            config = PruneConfig(samples=case.samples, full_runs=self.effort.of_default)
+            config = PruneConfig(samples=case.samples, chunk=case.chunk, full_runs=self.effort.of_default)
             case.trained[key] = searched(case, ratio, config, split_guidance=split)
         return case.trained[key]
 

@@ -214,7 +214,8 @@ class Lesson:
     ) -> torch.Tensor:
         """Return the guided prediction at a timestep."""
         latents, channels = self.guidance.latents(sample), sample.shape[1]
-        prediction = call(latents, timestep=told.float().expand(len(latents)), **self.conditioning)
+        timestep = told.float().to(latents.device).expand(len(latents))
+        prediction = call(latents, timestep=timestep, **self.conditioning)
         return self.guidance.combine([prediction], channels)[:, :channels]
 
     def price(self, learned: Learned, first: int = 0) -> float:

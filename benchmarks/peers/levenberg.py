@@ -63,7 +63,8 @@ def _normal(lesson: Lesson, corrections: Corrections) -> tuple[torch.Tensor, tor
             for index in range(len(corrections.entries()))
         ]
     )
-    return effects @ effects.T, effects @ (lesson.target - base.result).flatten().double()
+    lack = (lesson.target - base.result).flatten().double()
+    return (effects @ effects.T).cpu(), (effects @ lack).cpu()
 
 
 def _nudged(lesson: Lesson, corrections: Corrections, index: int, base: Trace) -> torch.Tensor:

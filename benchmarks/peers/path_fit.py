@@ -64,6 +64,6 @@ def fit_to_path(lesson: Lesson, corrections: Corrections, path: Path) -> float:
 
 def _ridge(columns: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     columns, wanted = columns.double(), wanted.double()
-    gram = columns @ columns.T
+    gram, slope = (columns @ columns.T).cpu(), (columns @ wanted).cpu()
     pull = (RIDGE * gram.diagonal().mean() + 1e-30) * torch.eye(len(gram), dtype=gram.dtype)
-    return torch.linalg.solve(gram + pull, columns @ wanted)
+    return torch.linalg.solve(gram + pull, slope)

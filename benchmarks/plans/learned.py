@@ -20,7 +20,7 @@ def default_plan(case: Case, ratio: float, effort: Effort) -> Plan:
     """Return what `prune` finds as it comes, but for the case's budget and calibration samples."""
     key = f"default at {ratio:g}"
     if key not in case.trained:
-        config = PruneConfig(samples=case.samples, full_runs=effort.of_default)
+        config = PruneConfig(samples=case.samples, chunk=case.chunk, full_runs=effort.of_default)
         case.trained[key] = searched(case, ratio, config)
     return case.trained[key]
 

@@ -75,7 +75,7 @@ def predictions(case: Case, batch: Batch) -> torch.Tensor:
 
 def gram_of(values: torch.Tensor) -> torch.Tensor:
     """Return all products of two steps' predictions, which is all that least squares needs."""
-    return values @ values.T / values.shape[1]
+    return (values @ values.T / values.shape[1]).cpu()
 
 
 def fitted_weights(gram: torch.Tensor, step: int, known: Sequence[int], start: torch.Tensor) -> torch.Tensor:

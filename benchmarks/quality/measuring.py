@@ -135,6 +135,7 @@ class Measurement:
             "row_seconds": seconds,
             "guidance": self.case.other_guidance,
             "seed": self.case.seed,
+            "device": self.case.device.type,
         }
 
     def _keep_samples(self, method: str, ratio: float, result: torch.Tensor) -> None:

@@ -16,6 +16,7 @@ class Row:
     of images clamped to [-1, 1], `converged_...` against the converged images instead of the unpruned ones.
     `search_calls` are whole calls of the model for one sample, parts counted by their MACs; `row_seconds` is
     what the row took, search included. `guidance` is `None` where it is the model's own.
+    Rows of one cell may be of several devices: what differs is rounding, and seconds.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Row:
     guidance: float | None = None
     seed: int = 0
     error: str = ""
+    device: str = "cpu"
 
     @property
     def key(self) -> tuple[Any, ...]:

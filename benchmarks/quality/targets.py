@@ -66,7 +66,7 @@ class Targets:
             file = self.folder / f"{name}-{digest(case, part)}.safetensors"
             if not file.exists():
                 write_at_once(file, {"images": draw(part).contiguous()})
-            found.append(load_file(file)["images"])
+            found.append(load_file(file)["images"].to(case.device))
         return torch.cat(found)
 
 

@@ -45,7 +45,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--parts",
         nargs="+",
         choices=PARTS,
-        help="all if omitted; on a GPU all but the search, which is a CPU's",
+        help="all if omitted; on a GPU all but the search",
     )
     made.add_argument("--guided", nargs="*", choices=MODELS, default=["dit", "sd15"])
     made.add_argument(
@@ -54,7 +54,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="compile the denoiser and pruned loops too, with CUDA graphs on a GPU; only there if omitted",
     )
     made.add_argument("--resume", action="store_true", help="leave out models that have rows")
-    made.add_argument("--device", default="cpu")
+    made.add_device()
     made.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     made.add_argument("--side", type=int, help="of the latents")
     made.add_argument("--layers", type=int, help="of a transformer, the real ones if omitted")
@@ -78,6 +78,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--search-steps", type=int, default=4)
     made.add_argument("--search-samples", type=int, default=2)
     made.add_argument("--search-runs", type=float, default=4.0)
+    made.add_argument("--search-guidance", type=float, help="without if omitted")
     made.add_argument("--search-of", type=json.loads, help="what a process of its own is to search")
     made.add_argument("--seed", type=int, default=0)
     options = made.read(argv)
@@ -128,7 +129,8 @@ def measure_speed(key: str, options: argparse.Namespace) -> None:
     if asked["compile"]:
         from .compiled import compile_rows
 
-        merge_rows(options.out, compile_rows(subject, size, options))
+        for rows in compile_rows(subject, size, options):
+            merge_rows(options.out, rows)
     del subject
     gc.collect()  # a loop and its model know each other
 
@@ -138,9 +140,10 @@ def memory_tables(options: argparse.Namespace) -> list[Table]:
     if "memory" not in options.parts:
         return []
     summary, steps = held.held_rows(held.held_subject(options.memory_model, options))
+    title, name = on_device("Memory of a run", "memory", options)
     return [
-        Table("Memory of a run", summary, held.NOTE, "memory"),
-        Table("Memory of a run by step", steps, held.STEPS_NOTE, "memory-steps"),
+        Table(title, summary, held.NOTE, name),
+        Table(f"{title} by step", steps, held.STEPS_NOTE, f"{name}-steps"),
     ]
 
 
@@ -148,8 +151,15 @@ def search_tables(options: argparse.Namespace) -> Iterator[Table]:
     """Yield what a search holds, and the computed size of its path."""
     if "search" in options.parts:
         rows = searching.search_rows(options.search_model or options.models[0], options)
-        yield Table("Memory of a search", rows, searching.NOTE, "search")
+        title, name = on_device("Memory of a search", "search", options)
+        yield Table(title, rows, searching.NOTE, name)
     yield Table("The path of a search", searching.path_rows(), "Computed, not measured.", "path")
+
+
+def on_device(title: str, name: str, options: argparse.Namespace) -> tuple[str, str]:
+    """Return a table's title and file of a device; those of a CPU stand beside a GPU's."""
+    is_cpu, device = options.device == "cpu", options.device
+    return (title, name) if is_cpu else (f"{title} on {device}", f"{name}-{device.replace(':', '')}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from .speed import about_rows, metered, timed, told
 from .subjects import Size, Subject
 
 CUDA_GRAPHS = "reduce-overhead"
+RECORDED = 2  # runs after the first until CUDA graphs are recorded: they are warmed up before
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,17 @@ def ways(subject: Subject, **options: Any) -> Iterator[Way]:
 
 
 @torch.no_grad()
-def compile_rows(subject: Subject, size: Size, options: argparse.Namespace) -> list[Row]:
-    """Measure compiled loops, with CUDA graphs too where there are any."""
-    is_cuda, rows = torch.device(options.device).type == "cuda", list[Row]()
+def compile_rows(subject: Subject, size: Size, options: argparse.Namespace) -> Iterator[list[Row]]:
+    """Measure compiled loops, with CUDA graphs too where there are any; yield the rows so far of a mode."""
+    is_cuda = torch.device(options.device).type == "cuda"
     with torch._inductor.config.patch(force_disable_caches=True):
         for mode in ({}, {"mode": CUDA_GRAPHS}) if is_cuda else ({},):
-            rows += _of_mode(list(ways(subject, **mode)), subject, size, options)
-    return rows
+            yield from _of_mode(list(ways(subject, **mode)), subject, size, options)
 
 
-def _of_mode(ways: list[Way], subject: Subject, size: Size, options: argparse.Namespace) -> list[Row]:
+def _of_mode(
+    ways: list[Way], subject: Subject, size: Size, options: argparse.Namespace
+) -> Iterator[list[Row]]:
     about, seconds, rows = about_rows(subject, size, options), dict[str, list[float]](), list[Row]()
     for way in ways:
         try:
@@ -78,7 +80,7 @@ def _of_mode(ways: list[Way], subject: Subject, size: Size, options: argparse.Na
         except Exception as error:  # whatever a compiler raises
             cells = {"error": told(error)}
         rows.append(speed_row(**about, method=way.method, ratio_asked=way.asked, **cells))
-    return rows
+        yield rows
 
 
 def cold(
@@ -91,8 +93,8 @@ def cold(
     run, kept, compiling = way.start()
     expected = run()
     with compiling:
-        start = time.perf_counter()
-        result = run()
+        start, runs = time.perf_counter(), 1 + (RECORDED if device.type == "cuda" else 0)
+        *_, result = (run() for _ in range(runs))
         if device.type == "cuda":
             torch.cuda.synchronize()
         first = time.perf_counter() - start
@@ -100,7 +102,7 @@ def cold(
         seconds = [clock(run) for _ in range(rounds)]
         _, peak = metered(run, device) if device.type == "cuda" else (None, None)
     cells = {
-        "compile_seconds": round(first - median(seconds), 2),
+        "compile_seconds": round(first - runs * median(seconds), 2),
         "graph_breaks": sum(counters["graph_break"].values()),
         "recompiles": sum(each.recompile_reason is not None for each in get_compilation_metrics()),
         "max_abs_diff": difference,

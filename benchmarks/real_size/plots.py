@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ def draw(rows: Iterable[Row], out: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(12, 5.5), layout="constrained")
-    used = _draw_points(axis, points(rows))
+    colours = matplotlib.colormaps["tab20"].colors  # more models than the usual ten
+    used = _draw_points(axis, points(rows), colours)
     for (name, value), style in zip(ASKED.items(), ("--", ":"), strict=True):
         axis.axhline(value, color="black", ls=style, lw=1, label=f"asked of {name}")
     for marker in used:
@@ -61,11 +62,13 @@ def draw(rows: Iterable[Row], out: Path) -> None:
     plt.close(figure)
 
 
-def _draw_points(axis: Any, lines: dict[str, list[tuple[float, float, str]]]) -> list[str]:
+def _draw_points(
+    axis: Any, lines: dict[str, list[tuple[float, float, str]]], colours: Sequence[Any]
+) -> list[str]:
     """Draw a line through a model's whole steps, and all its points; return the markers in use."""
     used = set[str]()
     for number, (name, own) in enumerate(lines.items()):
-        colour = f"C{number % 10}"
+        colour = colours[number % len(colours)]
         whole = [(kept, value) for kept, value, marker in own if marker == "o"]
         axis.plot(
             [kept for kept, _ in whole], [value for _, value in whole], color=colour, lw=1.2, label=name

@@ -42,7 +42,8 @@ NOTE = (
     "of MACs, asked 0.97 of whole steps and 0.95 of partial ones. `peak_bytes`: alive at once beside weights "
     "and inputs, in a run of its own. `compile_seconds`: first run less a later one. `max_abs_diff`: to what "
     "must be equal, the eager loop or the package's result; of a compiled loop to the same one uncompiled, "
-    "which rounds otherwise."
+    "which rounds otherwise. A GPU with one sample waits for Python in all but the largest models, so times "
+    "scatter there."
 )
 
 

@@ -1,4 +1,4 @@
-"""Peak resident memory of a search, each in a process of its own, and the size of the path that it keeps."""
+"""Time and peak memory of a search, each in a process of its own, and the size of the path that it keeps."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from .subjects import Size, model_of, name_of, random_inputs
 
 GIBI, MEBI = 2**30, 2**20
 NOTE = (
-    "Peak resident memory of a process that does nothing else, above what it held with the model loaded. "
-    "`one step`: the unpruned model, called once with as many samples as a chunk."
+    "Peak memory of a process that does nothing else, above what it held with the model loaded: resident on "
+    "a CPU, the allocator's on a GPU. `minutes`: of all of `prune`, tracing included. `one step`: the "
+    "unpruned model, called once with as many samples as a chunk."
 )
 
 
@@ -41,26 +42,34 @@ def search_rows(key: str, options: argparse.Namespace) -> list[Row]:
 def searched(asked: dict[str, Any]) -> Row:
     """Search in this process; peaks are the kernel's, above what is held with the model loaded."""
     size = Size(asked["search_side"] or asked["side"], asked["layers"], steps=asked["search_steps"])
-    model = model_of(asked["key"], size)
+    device, guidance = torch.device(asked["device"]), asked["search_guidance"]
+    model = model_of(asked["key"], size, device).to(device, getattr(torch, asked["dtype"]))
     samples, chunk = asked["search_samples"], asked["chunk"]
-    held = _peak()
+    rows = 1 if guidance is None else 2
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # the model was built in float32
+    held = _peak(device)
     with torch.no_grad():
-        inputs = random_inputs(model, size, chunk)
-        model(inputs.pop("sample"), timestep=torch.full((chunk,), 500), **inputs)
-    one_step = _peak() - held
+        inputs = random_inputs(model, size, rows * chunk)
+        model(inputs.pop("sample"), timestep=torch.full((rows * chunk,), 500, device=device), **inputs)
+    one_step = _peak(device) - held
     start = time.perf_counter()
-    inputs = random_inputs(model, size, samples)
+    inputs = random_inputs(model, size, rows * samples)
     pruned = dipgo_fx.prune(
         model,
         d.DDIMScheduler(),
         0.5,
         num_inference_steps=size.steps,
         calibration={name: value for name, value in inputs.items() if name != "sample"},
+        guidance_scale=guidance,
         config=PruneConfig(samples=samples, chunk=chunk, full_runs=asked["search_runs"]),
         progress=False,
     )
     return {
         "model": name_of(asked["key"], size),
+        "device": _name_of(device),
+        "dtype": asked["dtype"],
+        "guidance": guidance,
         "steps": size.steps,
         "samples": samples,
         "chunk": chunk,
@@ -68,13 +77,19 @@ def searched(asked: dict[str, Any]) -> Row:
         "minutes": round((time.perf_counter() - start) / 60, 1),
         "model, GiB": round(sum(p.nbytes for p in model.parameters()) / GIBI, 2),
         "one step, MiB": round(one_step / MEBI),
-        "search, MiB": round((_peak() - held) / MEBI),
+        "search, MiB": round((_peak(device) - held) / MEBI),
         "ratio": round(pruned.plan.ratio, 3),
     }
 
 
-def _peak() -> int:
-    """Return the most resident memory of this process so far, in bytes."""
+def _name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _peak(device: torch.device) -> int:
+    """Return the most bytes so far that this process has in memory, or of a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 

@@ -51,7 +51,10 @@ def timed(rows: Iterable[Row]) -> list[Row]:
 
 def place(row: Row) -> str:
     """Return where a row was measured."""
-    return "one CPU thread" if row["device"] == "cpu" else f"{row['device']}, {row['dtype']}"
+    if row["device"] == "cpu":
+        return "one CPU thread"
+    _, _, card = row.get("machine", "").partition(" cores and ")
+    return f"{f'one {card}' if card else row['device']}, {row['dtype']}"
 
 
 def measured_on(row: Row) -> str:

@@ -14,7 +14,9 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ..arguments import check
+from ..own_draws import own_draws
 from ..passes import TraceError
+from ..passes.stored_weights import compute_device
 from .denoiser import ForwardSlot
 from .lanes import CallArguments
 
@@ -152,11 +154,12 @@ def capture(
     def step(*args: Any, **kwargs: Any) -> Any:
         raise Enough
 
-    with as_found(pipe) as state, ForwardSlot(model).replaced(forward), torch.random.fork_rng(devices=[]):
+    with as_found(pipe) as state, ForwardSlot(model).replaced(forward), own_draws(compute_device(model)):
         state |= watched(pipe, note)
         state["scheduler"].step = step
         with until_enough():
             pipe(**asked(samples))
+    pipe.maybe_free_model_hooks()  # the end of a run, which was cut off
     if not any(name in LATENTS for name, _ in results):
         raise TraceError(
             f"{type(pipe).__name__} has no {LATENTS[0]}, where its loop starts: search a plan with "

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from ..cuda_graphs import outliving
 from ..errors import PlanError
 from ..loop import LoopFacts
 from ..passes import TraceError
@@ -144,7 +145,9 @@ class Graphs:
         call = self.call(arguments)
         if (call, kind) not in self._steps:
             graph: Any = step_graph(call, kind)
-            self._steps[call, kind] = graph if self.options is None else torch.compile(graph, **self.options)
+            if self.options is not None:
+                graph = outliving(torch.compile(graph, **self.options), self.options)
+            self._steps[call, kind] = graph
         return self._steps[call, kind]
 
     @property

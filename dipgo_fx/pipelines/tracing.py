@@ -14,10 +14,11 @@ from torch.utils import _pytree as pytree
 from ..guidance import Guidance
 from ..inputs import InputGuard
 from ..loop import Loop, LoopFacts
+from ..own_draws import own_draws
 from ..passes import Blocks, LoopRecorder, TraceError, find_blocks, granularity_of
 from ..passes.blocks import call_of
 from ..passes.drop_dead_blocks import erase_dead_nodes
-from ..passes.stored_weights import awake
+from ..passes.stored_weights import awake, compute_device
 from ..passes.tags import tag
 from ..passes.unify_rows import ROWS, unify_rows
 from ..tracing import GUARD, assemble
@@ -79,7 +80,7 @@ def check_first_step(pipe: Any, model: nn.Module, loop: Loop, asked: Callable[[A
     # The noise of a step comes after that of the latents.
     with awake(model):
         found = _first_step(loop)(**inputs, generator=generators[0])
-    with as_found(pipe) as state, torch.random.fork_rng(devices=[]):
+    with as_found(pipe) as state, own_draws(compute_device(model)):
         samples: list[torch.Tensor] = []
         own_step = state["scheduler"].step
 
@@ -91,6 +92,7 @@ def check_first_step(pipe: Any, model: nn.Module, loop: Loop, asked: Callable[[A
         state["scheduler"].step = step
         with until_enough():
             pipe(**asked(generators[1])(2))
+    pipe.maybe_free_model_hooks()  # the end of a run, which was cut off
     (expected,) = samples
     margin = RECORDED * float(expected.abs().max())
     if not torch.allclose(found, expected, rtol=RECORDED, atol=margin):

@@ -13,6 +13,8 @@ from .shares import Shares, processes
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""Words of errors that torch has no class of its own for."""
 
 
 class Chunks:
@@ -58,4 +60,5 @@ class Chunks:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or any(words in str(error) for words in OUT_OF_MEMORY)

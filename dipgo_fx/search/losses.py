@@ -18,6 +18,8 @@ def ssim(result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
     Images smaller than the window shrink it to the largest odd size that fits.
     """
+    if result.is_cuda:  # whose convolutions round float32 to 10 bits, and variances are small differences
+        result, target = result.double(), target.double()
     size = min(WINDOW, *(side if side % 2 else side - 1 for side in result.shape[-2:]))
     channels = result.shape[1]
     window = _gaussian(size, result).expand(channels, 1, size, size)

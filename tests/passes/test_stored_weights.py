@@ -31,8 +31,8 @@ def whole(model: Any) -> None:
 
 
 def grouped(model: Any) -> None:
-    """Load blocks one by one."""
-    model.enable_group_offload(CPU, CPU, offload_type="block_level", num_blocks_per_group=1)
+    """Load layers one by one."""
+    model.enable_group_offload(CPU, CPU, offload_type="leaf_level")
 
 
 def cast(model: Any) -> None:
@@ -120,3 +120,11 @@ def test_a_weight_that_the_model_reads_itself_must_be_at_hand() -> None:
     found, expected = searched(model), searched(zoo.model("pixart"))
     x, inputs = zoo.sample("pixart", 2), zoo.conditioning("pixart", 2)
     assert torch.equal(found(x, **inputs), expected(x, **inputs))
+
+
+def test_groups_whose_hook_never_runs_are_refused() -> None:
+    """A U-Net's loop calls the parts of a block, and what loads them stands before the block itself."""
+    model = copy.deepcopy(zoo.model("unet"))
+    model.enable_group_offload(CPU, CPU, offload_type="block_level", num_blocks_per_group=1)
+    with pytest.raises(dipgo_fx.passes.TraceError, match=r"down_blocks\.0, .*leaf_level"):
+        dipgo_fx.trace(model, zoo.SCHEDULERS["ddim"](), 3)

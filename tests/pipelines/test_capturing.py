@@ -104,3 +104,13 @@ def test_capturing_leaves_everything_as_it_was() -> None:
     assert dict(vars(pipe)) == before
     assert dict(vars(pipe.scheduler)) == scheduler
     assert "forward" not in vars(pipe.unet)
+
+
+def test_a_run_that_is_cut_off_frees_what_was_loaded_for_it() -> None:
+    """As its end does, which offloads models that `enable_model_cpu_offload` loads one after the other."""
+    subject, freed = Subject.of("sd-text"), list[bool]()
+    pipe = subject.build()
+    assert subject.arguments is not None
+    vars(pipe)["maybe_free_model_hooks"] = lambda: freed.append("forward" in vars(pipe.unet))
+    capture(pipe, only_denoiser(pipe), asking(subject.arguments, subject.fixed or {}), 2)
+    assert freed == [False]  # once, with the denoiser as it was found
