@@ -5,21 +5,71 @@
 * Deciding: `pruning` searches a `plan` (`search/`), `importers` read those of others, `plan_file` keeps one.
 * Counting: `macs` counts calls, `cost` is what every plan of a loop costs, `budget` and `placement` stay
   within it, `frontier` holds plans for other budgets.
-* Out: `applying` compiles a plan by the passes in `passes/`, `states` and `report` say what it did.
+* Out: `applying` compiles a plan by the passes in `passes/`, `states` and `report` say what it did
+  (`report_page` and `report_plots` draw it), `explaining` says of one gate what it does and why.
+
+A name is imported when it is first asked for: `dipgo-fx --help` needs no torch.
 """
 
-from .applying import PrunedLoop, apply
-from .errors import PlanError
-from .loop import Loop
-from .macs import count_macs
-from .passes import TraceError
-from .pipelines.enabling import PrunedForward, disable, enable, enabled
-from .pipelines.pruning import prune_pipeline
-from .plan import Plan
-from .pruning import prune
-from .report import Report
-from .search.config import PaperConfig, PruneConfig
-from .tracing import trace
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .applying import PrunedLoop, apply
+    from .errors import PlanError
+    from .explaining import explain
+    from .loop import Loop
+    from .macs import count_macs
+    from .passes import TraceError
+    from .pipelines.enabling import PrunedForward, disable, enable, enabled
+    from .pipelines.pruning import prune_pipeline
+    from .plan import Plan
+    from .pruning import prune
+    from .report import Report
+    from .search.config import PaperConfig, PruneConfig
+    from .tracing import trace
+
+_HOMES = {
+    "Loop": "loop",
+    "PaperConfig": "search.config",
+    "Plan": "plan",
+    "PlanError": "errors",
+    "PruneConfig": "search.config",
+    "PrunedForward": "pipelines.enabling",
+    "PrunedLoop": "applying",
+    "Report": "report",
+    "TraceError": "passes",
+    "apply": "applying",
+    "count_macs": "macs",
+    "disable": "pipelines.enabling",
+    "enable": "pipelines.enabling",
+    "enabled": "pipelines.enabling",
+    "explain": "explaining",
+    "prune": "pruning",
+    "prune_pipeline": "pipelines.pruning",
+    "trace": "tracing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, or a module of the package, and remember it."""
+    if name in _HOMES:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    elif not name.startswith("_") and find_spec(f".{name}", __name__):
+        value = import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List what is public before it was asked for, too."""
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "Loop",
@@ -36,6 +86,7 @@ __all__ = [
     "disable",
     "enable",
     "enabled",
+    "explain",
     "prune",
     "prune_pipeline",
     "trace",

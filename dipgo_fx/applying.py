@@ -134,7 +134,7 @@ def build(loop: Loop, plan: Plan, *, fold: bool = False, join: bool = False) -> 
     )
     pruned, records = Pipeline(passes, kind=PrunedLoop)(loop)
     states = states_of(plan.table, cost.reads.liveness(plan.table))
-    report = Report(cost.full, cost.of_table(plan.table), states, records, dict(plan.origin))
+    report = Report(cost.full, cost.of_table(plan.table), states, records, dict(plan.origin), plan)
     pruned.meta.update(plan=plan, report=report)
     assert isinstance(pruned, PrunedLoop)
     return pruned
@@ -173,7 +173,7 @@ def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan
     """Return the plan for another number of steps: the points of its frontier placed by noise level.
 
     Args:
-        plan: with a frontier.
+        plan: with a frontier, unless nothing is to be removed.
         facts: of the loop to run.
         ratio: share of that loop's MACs to remove.
         cost: of that loop.
@@ -183,6 +183,9 @@ def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan
     plan.check_fits(
         replace(facts, timesteps=plan.timesteps, num_inference_steps=plan.facts.num_inference_steps)
     )
+    if ratio == 0:
+        origin = _derived(plan, "unpruned")
+        return Plan(facts, GateTable.of(cost.all_kept), 0.0, None, (), cost, origin)
     if not plan.frontier:
         raise PlanError(
             f"this plan holds no frontier to place at {facts.num_inference_steps} steps: it was written by "
@@ -212,3 +215,10 @@ def _check_same_classes(model: nn.Module, scheduler: Any, plan: Plan) -> None:
     wanted = plan.facts.model, plan.facts.scheduler
     if given != wanted:
         raise PlanError(f"this plan is for {wanted[0]} with {wanted[1]}, got {given[0]} with {given[1]}")
+    chosen = plan.facts.chosen
+    if isinstance(chosen, tuple):
+        missing = {*chosen} - {path for path, _ in model.named_modules()}
+        if missing:
+            raise PlanError(
+                f"this plan has blocks {sorted(missing)[:3]}, which are no parts of this {given[0]}"
+            )

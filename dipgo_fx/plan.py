@@ -224,9 +224,12 @@ class Plan(ComparedByValue):
     # -- files, see plan_file.py
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON."""
+        """Write the plan as JSON: a file that is there is replaced as a whole, or left as it is.
+
+        Raises `PlanError` for a plan that could not be read again, `OSError` where there is no room.
+        """
         check("path", path, (str, Path), "the path of a file to write")
-        Path(path).write_text(plan_file.written(vars(self)), encoding="utf-8")
+        plan_file.write(Path(path), plan_file.written(vars(self)))
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:

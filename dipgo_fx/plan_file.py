@@ -14,12 +14,13 @@ Format 5 is an object of
 * `origin`: an object of plain values.
 
 Format 4 has no `steering`. Format 3 has `rungs` for `frontier`, `guidance_scale` and `split_guidance` among
-the facts, and no `cost`.
+the facts, and no `cost`. How much of all that a file may hold is in `plan_schema`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -35,13 +36,14 @@ from .loop import LoopFacts
 from .macs import Cost
 from .passes import GateTable, Steering
 from .passes.liveness import StepReads
+from .plan_schema import MAX_BYTES, check_keys, check_values, parsed, shown
 
 NAME = "plan.json"
 FORMAT = 5
 
 
 def written(plan: Mapping[str, Any]) -> str:
-    """Return the file of a plan, given by its fields."""
+    """Return the file of a plan, given by its fields. Raises `PlanError` if it could not be read again."""
     table, cost, scores = plan["table"], plan["cost"], plan["scores"]
     values = {
         "format": FORMAT,
@@ -58,31 +60,52 @@ def written(plan: Mapping[str, Any]) -> str:
         "cost": None if cost is None else _cost_values(cost),
         "origin": plan["origin"],
     }
-    return json.dumps(values, indent=1) + "\n"
+    text = json.dumps(values, indent=1) + "\n"
+    try:
+        _checked(text.encode())
+    except PlanError as error:
+        raise PlanError(f"this plan would not be read again: {error}") from error
+    return text
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file beside its place, bring it to the disk, and put it there."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(file)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def read(file: str | Path) -> dict[str, Any]:
     """Return the fields of the plan in a file. Raises `PlanError` naming a file that is damaged."""
+    with Path(file).open("rb") as opened:
+        content = opened.read(MAX_BYTES + 1)  # a size that the system tells may be wrong: devices have none
     try:
-        return _fields(json.loads(Path(file).read_text(encoding="utf-8")))
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        if isinstance(error, PlanError):
-            raise PlanError(f"{file}: {error}") from error
-        kind = type(error).__name__
-        raise PlanError(f"{file} is not a whole plan file ({kind}: {error}); save it again") from error
+        return _fields(_checked(content))
+    except ValueError as error:  # a PlanError, or what a gate table or a steering objects to
+        raise PlanError(f"{file}: {error}") from error
 
 
-def _fields(values: dict[str, Any]) -> dict[str, Any]:
+def _checked(content: bytes) -> dict[str, Any]:
+    """Return the values of a file of any format as those of this one, each of its kind and size."""
+    values: dict[str, Any] = parsed(content)
+    check_keys(values)
     if values["format"] == 3:
         values = _from_format_3(values)
     if values["format"] == 4:
         values = _from_format_4(values)
-    if values["format"] != FORMAT:
-        raise PlanError(f"plan format {values['format']} is none of 3 to {FORMAT}, which this version reads")
-    if set("".join(values["keep"])) - {"0", "1"}:
-        raise PlanError("keep may only hold 0 and 1")
-    scores = values["scores"]
-    facts = _facts(values["facts"])
+    check_values(values)
+    return values
+
+
+def _fields(values: dict[str, Any]) -> dict[str, Any]:
+    facts, cost, scores = _facts(values["facts"]), values["cost"], values["scores"]
     keep = torch.tensor([[char == "1" for char in row] for row in values["keep"]])
     return {
         "facts": facts,
@@ -90,8 +113,8 @@ def _fields(values: dict[str, Any]) -> dict[str, Any]:
         "ratio": float(values["ratio"]),
         "scores": None if scores is None else torch.tensor(scores, dtype=torch.float64),
         "frontier": tuple(_point(point) for point in values["frontier"]),
-        "cost": None if values["cost"] is None else _cost(values["cost"], facts),
-        "origin": dict(values["origin"]),
+        "cost": None if cost is None else _cost(cost, facts),
+        "origin": values["origin"],
         "steering": _steering(values["steering"]),
     }
 
@@ -190,12 +213,12 @@ def _units(values: Any, number: int) -> tuple[int, ...]:
     """Return distinct numbers of units."""
     units = tuple(values)
     if any(type(unit) is not int or not 0 <= unit < number for unit in units) or len({*units}) < len(units):
-        raise PlanError(f"units of cost must be distinct numbers from 0 to {number - 1}, got {units[:5]}...")
+        raise PlanError(f"units of cost must be distinct numbers from 0 to {number - 1}, got {shown(units)}")
     return units
 
 
 def _macs(pair: Any) -> Cost:
     total, attention = pair
     if type(total) is not int or type(attention) is not int or not 0 <= attention <= total:
-        raise PlanError(f"MACs must be two whole numbers, all and attention's, got {pair}")
+        raise PlanError(f"MACs must be two whole numbers, all and attention's, got {shown(pair)}")
     return Cost(total, attention)

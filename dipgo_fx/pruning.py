@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from .passes import Blocks
 from .passes.stored_weights import awake
 from .search.calibration import Conditioning, calibrate
 from .search.config import Config, PruneConfig, check_search_arguments
-from .search.recipe import search
+from .search.recipe import opened, search
 from .tracing import trace
 
 
@@ -37,6 +38,7 @@ def prune(
     config: Config | None = None,
     generator: torch.Generator | None = None,
     progress: bool = True,
+    journal: str | Path | None = None,
 ) -> PrunedLoop:
     """Return the denoising loop of a frozen model with the share `ratio` of its MACs removed.
 
@@ -60,20 +62,24 @@ def prune(
         config: how to search: `PruneConfig()`, the default, or `PaperConfig()`, the paper's recipe.
         generator: source of all randomness; the same seed gives the same plan.
         progress: show a progress bar.
+        journal: a file in which the search notes what it measures, made if it is missing. The same call with
+            the same file goes on where one that was stopped or killed was, to the same plan.
 
     The result is a `torch.fx.GraphModule`: `pruned(sample, **conditioning)` runs the whole loop, and
     `pruned.plan` and `pruned.report` say what was done. It takes any batch size.
 
     Raises:
-        ValueError: a ratio out of range or out of reach, calibration that does not fit, unknown shapes.
+        ValueError: a ratio out of range or out of reach, calibration that does not fit, unknown shapes, a
+            journal of another search.
         TypeError: an argument of another kind, by name.
         TraceError: Python that cannot be recorded; names the module.
         FloatingPointError: the loss of the search became infinite or NaN.
+        OSError: the journal cannot be written, which is told before the model runs, or the disk is full.
     """
     config = PruneConfig() if config is None else config
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     model = checked_model(model)
-    check_search_arguments(ratio, config, generator, progress)
+    check_search_arguments(ratio, config, generator, progress, journal)
     if split_guidance is None:
         split_guidance = guidance_scale is not None and gains_by_split(ratio, config, granularity)
     check_loop_arguments(
@@ -94,8 +100,9 @@ def prune(
         )
         kept = kept_of(ratio, LoopCost.of(loop))
         scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
-        batch = calibrate(loop, model, calibration, config.samples, scale, generator, config.chunk)
-        plan = search(loop, batch, config, kept, generator, progress)
+        with opened(journal, loop, config, kept, generator) as noted:
+            batch = calibrate(loop, model, calibration, config.samples, scale, generator, config.chunk, noted)
+            plan = search(loop, batch, config, kept, generator, progress, noted)
     return build(loop, plan)
 
 

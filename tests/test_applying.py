@@ -198,7 +198,9 @@ def test_a_derived_plan_says_so_in_its_report_and_file(tmp_path: Path) -> None:
 def test_a_plan_by_hand_has_no_other_ratio() -> None:
     """It has neither a frontier nor scores, and says so."""
     graph = loop(*PLAIN)
-    by_hand = Plan.from_keep(graph, torch.ones(graph.num_steps, len(graph.blocks), dtype=torch.bool))
+    keep = torch.ones(graph.num_steps, len(graph.blocks), dtype=torch.bool)
+    keep[1] = False
+    by_hand = Plan.from_keep(graph, keep)
     with pytest.raises(PlanError, match="written by hand and has no scores"):
         applied(by_hand, ratio=0.5)
     with pytest.raises(PlanError, match="written by hand"):

@@ -102,6 +102,7 @@ KINDS: dict[str, Callable[[object], bool]] = {
     "config": is_a(PruneConfig, PaperConfig),
     "generator": is_a(torch.Generator),
     "progress": is_a(bool),
+    "journal": is_a(str, Path, type(None)),
     "fold": is_a(bool),
     "join": is_a(bool),
     "compile": is_a(bool, Mapping),
@@ -121,10 +122,15 @@ KINDS: dict[str, Callable[[object], bool]] = {
     "schedule": is_a(Mapping, str, Path),
     "run": callable,
     "block": is_a(str, type(None)),
+    "step": is_whole,
     **dict.fromkeys(WHOLE_NUMBERS, is_whole),
     **dict.fromkeys(NUMBERS, is_number),
     **dict.fromkeys(("mac_weights", "checkpoint", "exact_fill"), is_a(bool)),
     "decode": lambda value: value is None or callable(value),
+}
+# What one function alone takes.
+OWN_KINDS: dict[tuple[str, str], Callable[[object], bool]] = {
+    ("explain", "block"): lambda value: isinstance(value, str) or is_whole(value),
 }
 # Arguments that are one of a few words.
 CHOICES = {"granularity": "stage", "backup": "linear", "loss": "ssim", "encoder": "attention"}
@@ -148,6 +154,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "disable": dipgo_fx.disable,
     "prune_pipeline": dipgo_fx.prune_pipeline,
     "count_macs": dipgo_fx.count_macs,
+    "explain": dipgo_fx.explain,
     "Plan": Plan,
     **{f"Plan.{method}": getattr(Plan, method) for method in (*MAKERS, *METHODS)},
     "PruneConfig": PruneConfig,
@@ -173,6 +180,7 @@ def right(name: str) -> dict[str, object]:
         "disable": {"pipe": pipe},
         "prune_pipeline": {"pipe": pipe, "config": QUICK, "progress": False},
         "count_macs": {"loop": loop("dit")},
+        "explain": {"plan": plan(), "step": 1, "block": 0},
         "Plan.from_keep": {"loop": loop("dit"), "keep": KEEP},
         "Plan.load": {"path": "plan.json"},
         "Plan": {"facts": plan().facts, "table": plan().table, "ratio": plan().ratio},
@@ -241,7 +249,8 @@ def test_right_arguments_start_the_work(name: str) -> None:
 def test_another_kind_of_object_is_refused_by_name(name: str, argument: str) -> None:
     """A `TypeError` says which argument, what it must be and what came, before any work."""
     default = inspect.signature(FUNCTIONS[name]).parameters[argument].default
-    wrong = [value for value in STRAYS.values() if not KINDS[argument](value) and value is not default]
+    is_right = OWN_KINDS.get((name, argument), KINDS[argument])
+    wrong = [value for value in STRAYS.values() if not is_right(value) and value is not default]
     assert len(wrong) >= 9
     for value in wrong:
         with pytest.raises(TypeError) as refusal:
@@ -338,6 +347,10 @@ def test_no_function_is_left_out() -> None:
         ("prune", {"calibration": {"labels": torch.ones(1)}}, r"^calibration has \['labels'\], but"),
         ("prune", {"calibration": [{"labels": 1}]}, r"each item of calibration has \['labels'\], but"),
         ("prune", {"calibration": []}, "calibration is empty"),
+        ("explain", {"step": STEPS}, "step must lie in 0 to 4, this plan has 5 steps, got 5"),
+        ("explain", {"step": -1}, "step must lie in 0 to 4, this plan has 5 steps, got -1"),
+        ("explain", {"block": 4}, "block must lie in 0 to 3, this plan has 4 blocks, got 4"),
+        ("explain", {"block": "proj"}, r"one of the 4 of plan.blocks, .*\['proj_out_2', .*got 'proj'"),
         ("PaperConfig", {"alpha": -1.0}, "alpha must be at least 0, got -1.0"),
         ("PaperConfig", {"weight_decay": float("inf")}, "weight_decay must be at least 0, got inf"),
         ("PruneConfig", {"full_runs": float("inf")}, "full_runs must be above 0, got inf"),

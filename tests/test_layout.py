@@ -33,9 +33,9 @@ TOP_LEVEL = {
 }
 ARTEFACTS = ("build", "dist", "*.egg-info", "__pycache__")  # left by pip, hidden by .gitignore
 UNSAFE_MODULES = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}
-MAY_PRINT = ("dipgo_fx/cli.py", "dipgo_fx/demo/*.py")
+MAY_PRINT = ("dipgo_fx/demo/*.py",)
 # The command line starts without torch, and the demo's extras may be missing.
-MAY_IMPORT_LATE = ("dipgo_fx/cli.py", "dipgo_fx/demo/*.py")
+MAY_IMPORT_LATE = ("dipgo_fx/demo/*.py",)
 # Which folder the tests in each folder are about.
 MIRRORED = {
     "": "dipgo_fx",

@@ -346,7 +346,7 @@ def _for_levels(plan: Plan, levels: Sequence[float]) -> Plan:
     """Return the plan for a run with these timesteps: by index if as many, else from the frontier."""
     if len(levels) == len(plan.timesteps):
         return plan
-    if plan.cost is None or not plan.frontier:
+    if plan.cost is None or not (plan.frontier or plan.ratio == 0):
         raise PlanError(
             f"this plan is for {len(plan.timesteps)} steps, the pipeline runs {len(levels)}, and the plan "
             "holds no frontier to place at another number: call the pipeline with as many steps, "

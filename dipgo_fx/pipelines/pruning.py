@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import resources
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +28,8 @@ from ..search.batch import Batch
 from ..search.calibration import with_path
 from ..search.chunks import Chunks
 from ..search.config import Config, PruneConfig, check_search_arguments
-from ..search.recipe import search
+from ..search.journal import Journal
+from ..search.recipe import opened, search
 from .capturing import Asked, asking, capture
 from .denoiser import only_denoiser
 from .tracing import check_first_step, inputs_of, trace_pipeline
@@ -47,6 +49,7 @@ def prune_pipeline(
     config: Config | None = None,
     generator: torch.Generator | None = None,
     progress: bool = True,
+    journal: str | Path | None = None,
     **call: Any,
 ) -> Plan:
     """Return a plan that removes the share `ratio` of the MACs of `pipe(...)`, for `enable`.
@@ -69,6 +72,7 @@ def prune_pipeline(
         config: how to search, as for `prune`.
         generator: source of all randomness; the same seed gives the same plan.
         progress: show a progress bar.
+        journal: a file in which the search notes what it measures, as for `prune`.
         **call: further arguments of `pipe(...)`: `num_inference_steps`, `guidance_scale`, `height`, `width`,
             `num_frames`, `negative_prompt`, ...; the pipeline's defaults if omitted.
 
@@ -80,7 +84,7 @@ def prune_pipeline(
     check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
     config = PruneConfig() if config is None else config
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    check_search_arguments(ratio, config, generator, progress)
+    check_search_arguments(ratio, config, generator, progress, journal)
     if split_guidance is None:
         split_guidance = gains_by_split(ratio, config, granularity)
     check("split_guidance", split_guidance, bool, "True or False")
@@ -104,9 +108,9 @@ def prune_pipeline(
         inputs_of_all = _made_inputs(
             pipe, model, loop, full, {**call, "generator": generator}, config.samples
         )
-        with awake(model):
-            batch = _calibrated(loop, inputs_of_all, generator, config.chunk)
-            plan = search(loop, batch, config, kept, generator, progress)
+        with awake(model), opened(journal, loop, config, kept, generator) as noted:
+            batch = _calibrated(loop, inputs_of_all, generator, config.chunk, noted)
+            plan = search(loop, batch, config, kept, generator, progress, noted)
     if given is None and inputs is None:
         logger.info("searched on %d prompts that come with dipgo_fx", config.samples)
     source = "inputs" if inputs else "shipped" if given is None else len(given)
@@ -147,11 +151,13 @@ def _as_given(given: Mapping[str, Any], samples: int) -> Mapping[str, Any]:
     return given
 
 
-def _calibrated(loop: Loop, leaves: dict[str, torch.Tensor], generator: torch.Generator, chunk: int) -> Batch:
+def _calibrated(
+    loop: Loop, leaves: dict[str, torch.Tensor], generator: torch.Generator, chunk: int, journal: Journal
+) -> Batch:
     """Return what a pipeline made of prompts, with what its unpruned loop makes of that."""
     sample = leaves.pop("sample")
     seeds = Batch.drawn_seeds(len(sample), generator)
-    return with_path(loop, Batch(sample, leaves, sample[None], 1, seeds), chunk)
+    return with_path(loop, Batch(sample, leaves, sample[None], 1, seeds), chunk, journal)
 
 
 def _check_call(pipe: DiffusionPipeline, call: Mapping[str, Any], has_inputs: bool) -> None:

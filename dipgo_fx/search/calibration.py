@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..conditioning import leaves, map_named, map_rows
+from ..conditioning import leaves, map_named, map_rows, tensors
 from ..inputs import InputGuard, num_classes
 from ..loop import Loop
 from ..passes import split_steps
@@ -18,6 +18,7 @@ from ..passes.stored_weights import compute_device, compute_dtype
 from ..tracing import GUARD
 from .batch import Batch
 from .chunks import Chunks
+from .journal import NO_JOURNAL, Journal, fingerprint
 from .stepwise import sample_path
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ def calibrate(
     noise_scale: float,
     generator: torch.Generator,
     chunk: int = 16,
+    journal: Journal = NO_JOURNAL,
 ) -> Batch:
     """Draw the noise of `samples` samples, repeat the conditioning for them and run the loop once.
 
@@ -44,6 +46,7 @@ def calibrate(
         noise_scale: `scheduler.init_noise_sigma`.
         generator: source of all randomness.
         chunk: samples that are in the model at once, at most.
+        journal: notes the run.
 
     Raises:
         ValueError: wrong names, shapes or too few rows, naming the argument.
@@ -67,19 +70,26 @@ def calibrate(
 
     rows = map_named(moved, rows)
     seeds = Batch.drawn_seeds(samples, generator)
-    return with_path(loop, Batch(sample, rows, sample[None], guard.rows, seeds, guard.shared), chunk)
+    batch = Batch(sample, rows, sample[None], guard.rows, seeds, guard.shared)
+    return with_path(loop, batch, chunk, journal)
 
 
-def with_path(loop: Loop, batch: Batch, chunk: int) -> Batch:
+def with_path(loop: Loop, batch: Batch, chunk: int, journal: Journal = NO_JOURNAL) -> Batch:
     """Return a batch with the path of the unpruned loop, of which `chunk` samples run together at most.
 
     The path is kept on the host: beside a large model it would be what a device has no room for.
 
     Raises `ValueError` if that is not finite.
     """
-    with torch.no_grad():
-        split = split_steps(loop)
-        path = torch.cat(Chunks(chunk).map(lambda part: sample_path(split, part).cpu(), batch), dim=1)
+
+    def measured() -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            split = split_steps(loop)
+            parts = Chunks(chunk).map(lambda part: sample_path(split, part).cpu(), batch)
+        return {"path": torch.cat(parts, dim=1)}
+
+    given = fingerprint((batch.sample, *tensors(batch.conditioning).values()))
+    path = journal.once(f"the unpruned path of {given}", measured)["path"]
     if not bool(torch.isfinite(path).all()):
         raise ValueError(
             "the unpruned loop returns values that are not finite on the calibration inputs: check the "

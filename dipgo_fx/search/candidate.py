@@ -12,6 +12,7 @@ from ..passes.equality import ComparedByValue
 from ..passes.insert_gates import WEIGHTS
 from ..passes.steer_calls import MIX, TOLD
 from ..placement import Placement
+from .journal import fingerprint
 
 Tables = dict[str, torch.Tensor]
 """What a net that is there to be fitted takes beside a batch: float32 tables by the names of its inputs."""
@@ -47,6 +48,23 @@ class Candidate(ComparedByValue):
         other samples; SSIM hardly notices them.
         """
         return self.loss * self.unlikeness
+
+    @property
+    def scores(self) -> Tables:
+        """What it scored, as tensors."""
+        return {
+            name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("loss", "unlikeness")
+        }
+
+    def with_scores(self, scores: Tables) -> Candidate:
+        """Return the candidate with what `scores` of it, or of another, says."""
+        return replace(self, loss=scores["loss"].item(), unlikeness=scores["unlikeness"].item())
+
+    @property
+    def digest(self) -> str:
+        """What tells it from other candidates: a digest of its tables."""
+        steering = () if self.steering is None else (self.steering.told, self.steering.mix)
+        return fingerprint((self.table.keep, self.table.weights, *steering))
 
     def with_weights(self, weights: torch.Tensor) -> Candidate:
         """Return the candidate with other weights; its loss is still that of the old ones."""

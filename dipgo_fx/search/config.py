@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -115,12 +116,15 @@ class PaperConfig:
 Config = PruneConfig | PaperConfig
 
 
-def check_search_arguments(ratio: object, config: object, generator: object, progress: object) -> None:
+def check_search_arguments(
+    ratio: object, config: object, generator: object, progress: object, journal: object
+) -> None:
     """Raise `TypeError` or `ValueError` for a wrong argument of those that every search takes."""
     check_ratio(ratio)
     check("config", config, (PruneConfig, PaperConfig), "a dipgo_fx.PruneConfig or a dipgo_fx.PaperConfig")
     check("generator", generator, torch.Generator, "a torch.Generator")
     check("progress", progress, bool, "True or False")
+    check("journal", journal, (str, Path, type(None)), "the path of a file, or None")
 
 
 def _check_least(config: Any, **least: int) -> None:

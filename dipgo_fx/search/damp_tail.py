@@ -42,7 +42,6 @@ def damp_tail(evaluator: Evaluator, candidate: Candidate, most: float = math.inf
         table=GateTable.of(table.keep, "reuse"),
         steering=candidate.steering and Steering.neutral(cost.num_steps, cost.num_calls, table.first),
     )
-    split = evaluator.learnable(candidate)
 
     def mixed(share: float, device: torch.device) -> Tables:
         tables = candidate.tables(device)
@@ -50,19 +49,26 @@ def damp_tail(evaluator: Evaluator, candidate: Candidate, most: float = math.inf
             tables[name][first:] = torch.lerp(tables[name][first:], repeated[first:], share)
         return tables
 
-    def results(part: Batch) -> list[torch.Tensor]:
-        device = part.sample.device
-        run = Resumable(split, part)
-        run.run_with(candidate.tables(device))
-        run.remember()
-        return [run.again(first, mixed(share, device)) for share in MIXTURES]
+    def measured() -> Tables:
+        split = evaluator.learnable(candidate)
 
-    made = [torch.cat(parts) for parts in zip(*evaluator.chunks.map(results, batch), strict=True)]
+        def results(part: Batch) -> list[torch.Tensor]:
+            device = part.sample.device
+            run = Resumable(split, part)
+            run.run_with(candidate.tables(device))
+            run.remember()
+            return [run.again(first, mixed(share, device)) for share in MIXTURES]
+
+        made = [torch.cat(parts) for parts in zip(*evaluator.chunks.map(results, batch), strict=True)]
+        scored = [evaluator.with_loss(candidate, result, batch).scores for result in made]
+        return {name: torch.stack([scores[name] for scores in scored]) for name in scored[0]}
+
+    noted = evaluator.journal.once(f"damp {candidate.digest}", measured)
     evaluator.charge(cost.kept(table), batch)
     mixtures = []
-    for share, result in zip(MIXTURES, made, strict=True):
+    for index, share in enumerate(MIXTURES):
         changed = candidate.with_tables(mixed(share, torch.device("cpu"))) if share else candidate
-        damped = evaluator.with_loss(changed, result, batch)
+        damped = changed.with_scores({name: values[index] for name, values in noted.items()})
         if damped.loss <= min(most, SLACK * candidate.loss) or share == 0:
             mixtures.append(damped)
     return min(mixtures, key=lambda damped: damped.unlikeness)

@@ -29,9 +29,10 @@ from ..passes.steer_calls import can_steer, carries_sample
 from ..passes.trim import trimmed
 from ..placement import Runs
 from .batch import Batch
-from .candidate import Candidate
+from .candidate import Candidate, Tables
 from .chunks import Chunks
 from .config import Config
+from .journal import NO_JOURNAL, Journal
 from .losses import consistency_loss, ssim
 from .run_budget import RunBudget
 
@@ -51,12 +52,20 @@ class Evaluator:
         chunks: how many samples are in the model at once.
         budget: compute so far. A gradient step costs three runs of its own batch, four with recomputation.
         curve: `(full runs spent, loss)` of every evaluation on the whole batch.
+        journal: notes whatever the model has to run for.
     """
 
     def __init__(
-        self, loop: Loop, cost: LoopCost, batch: Batch, config: Config, limit: float = math.inf
+        self,
+        loop: Loop,
+        cost: LoopCost,
+        batch: Batch,
+        config: Config,
+        limit: float = math.inf,
+        journal: Journal = NO_JOURNAL,
     ) -> None:
         self.loop, self.cost, self.batch, self.config = loop, cost, batch, config
+        self.journal = journal
         self.chunks = Chunks(config.chunk)
         self.budget = RunBudget(limit)
         self.budget.charge(1.0)  # the unpruned run that made the targets
@@ -139,8 +148,13 @@ class Evaluator:
     def evaluate(self, candidate: Candidate, batch: Batch | None = None) -> Candidate:
         """Return the candidate with its loss on a batch, all calibration samples if omitted."""
         chosen = batch or self.batch
-        result = torch.cat(self.chunks.map(self._runner(candidate), chosen))
-        return self.score(candidate, result, chosen)
+
+        def measured() -> Tables:
+            result = torch.cat(self.chunks.map(self._runner(candidate), chosen))
+            return self.with_loss(candidate, result, chosen).scores
+
+        scores = self.journal.once(f"evaluate {candidate.digest}", measured)
+        return self.charged(candidate.with_scores(scores), chosen)
 
     def _runner(self, candidate: Candidate) -> Callable[[Batch], torch.Tensor]:
         """Return what runs a candidate on a batch."""
@@ -156,13 +170,12 @@ class Evaluator:
 
         return run
 
-    def score(self, candidate: Candidate, result: torch.Tensor, batch: Batch) -> Candidate:
-        """Return the candidate with the loss of the samples that its run gave, and charge for the run."""
-        scored = self.with_loss(candidate, result, batch)
+    def charged(self, candidate: Candidate, batch: Batch) -> Candidate:
+        """Charge for the run of a batch that gave a candidate its loss, and return the candidate."""
         self.charge(self.cost.kept(candidate.table), batch)
         if batch is self.batch:
-            self.curve.append((self.budget.spent, scored.loss))
-        return scored
+            self.curve.append((self.budget.spent, candidate.loss))
+        return candidate
 
     def with_loss(self, candidate: Candidate, result: torch.Tensor, batch: Batch) -> Candidate:
         """Return the candidate with the loss of samples that it made; nothing is charged."""

@@ -55,12 +55,11 @@ def gauss_newton(evaluator: Evaluator, candidate: Candidate, most: float = math.
     count = int(min(len(batch), (most - run) * len(batch) / price)) if unknowns else 0
     if count < FEWEST:
         return candidate
-    split, damping, turn = evaluator.learnable(candidate), DAMPING, 0
+    damping, turn = DAMPING, 0
     limit = evaluator.budget.spent + most
     while evaluator.budget.spent + price * count / len(batch) + run <= limit + 1e-9:
         few = batch.part((torch.arange(count) + turn * count) % len(batch))
-        work = partial(normal_equations, split, candidate, unknowns, few)
-        equations = evaluator.chunks.retried(work, len(few))
+        equations = _noted_equations(evaluator, candidate, unknowns, few)
         evaluator.charge(price, few)
         turn += 1
         while evaluator.budget.spent + run <= limit + 1e-9 and damping <= MOST_DAMPING:
@@ -72,6 +71,20 @@ def gauss_newton(evaluator: Evaluator, candidate: Candidate, most: float = math.
         else:
             break
     return candidate
+
+
+def _noted_equations(
+    evaluator: Evaluator, candidate: Candidate, unknowns: Sequence[Direction], batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the normal equations of a step from the journal, or make them."""
+
+    def measured() -> Tables:
+        work = partial(normal_equations, evaluator.learnable(candidate), candidate, unknowns, batch)
+        curvature, slope = evaluator.chunks.retried(work, len(batch))
+        return {"curvature": curvature, "slope": slope}
+
+    noted = evaluator.journal.once(f"normal equations {candidate.digest}", measured)
+    return noted["curvature"], noted["slope"]
 
 
 @dataclass(frozen=True)

@@ -41,16 +41,26 @@ def fit_stepwise(evaluator: Evaluator, candidate: Candidate, batch: Batch | None
         batch: all calibration samples if omitted.
     """
     chosen = batch or evaluator.batch
+
+    def measured() -> Tables:
+        result, tables = _fitted_run(evaluator, candidate, chosen)
+        return {**tables, **evaluator.with_loss(candidate, result, chosen).scores}
+
+    fitted = evaluator.journal.once(f"fit {candidate.digest}", measured)
+    return evaluator.charged(candidate.with_tables(fitted).with_scores(fitted), chosen)
+
+
+def _fitted_run(evaluator: Evaluator, candidate: Candidate, batch: Batch) -> tuple[torch.Tensor, Tables]:
+    """Return the samples of the run in which a candidate is fitted, and its tables afterwards."""
     split = evaluator.learnable(candidate)
     entries = stepwise_entries(evaluator, candidate)
 
     def fit(chunk: int) -> tuple[torch.Tensor, Tables]:
-        shares = Shares(chosen.chunks(chunk))
+        shares = Shares(batch.chunks(chunk))
         steps = _Fitting(split, shares, candidate.tables(shares.own[0].sample.device), entries)
         return torch.cat(shares.join(steps.run_with(steps.tables))), steps.tables
 
-    result, tables = evaluator.chunks.retried(fit, len(chosen))
-    return evaluator.score(candidate.with_tables(tables), result, chosen)
+    return evaluator.chunks.retried(fit, len(batch))
 
 
 def stepwise_entries(evaluator: Evaluator, candidate: Candidate) -> dict[int, list[Entry]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from ..cost import LoopCost
 from ..passes import Backup, GateTable, split_steps
 from ..passes.insert_gates import GATES, WEIGHTS
 from .batch import Batch
-from .candidate import Candidate
+from .candidate import Candidate, Tables
 from .config import PaperConfig
 from .evaluator import Evaluator
 from .losses import sparsity_loss
@@ -77,7 +78,13 @@ def train_pruner(
         tables = {GATES: gates}
         if history > 1:
             tables[WEIGHTS] = table.weights.to(device, torch.float32)
-        loss = descend(evaluator, net, config.checkpoint, _drawn(batch, config.batch_size, generator), tables)
+        few = _drawn(batch, config.batch_size, generator)
+        noted = evaluator.journal.once(
+            f"gradient step {iteration}", partial(descend, evaluator, net, config.checkpoint, few, tables)
+        )
+        evaluator.charge(4.0 if config.checkpoint else 3.0, few)
+        gates.backward(noted["gates"].to(device))  # type: ignore[no-untyped-call]
+        loss = noted["loss"].item()
         if iteration < NOTED or iteration % EVERY == 0:
             told.append([iteration, *_open_and_silent(gates)])
         torch.nn.utils.clip_grad_norm_(pruner.parameters(), 1.0)
@@ -101,11 +108,13 @@ def descend(
     checkpoint: bool,
     batch: Batch,
     tables: dict[str, torch.Tensor],
-) -> float:
-    """Add the gradient of the loss on a batch to the leaves of `tables`; return the loss.
+) -> Tables:
+    """Return the loss on a batch, and its gradient by the gates.
+
+    It costs three runs of the batch, four with recomputation.
 
     Args:
-        evaluator: charged with three runs of the batch, four with recomputation.
+        evaluator: knows the loss.
         net: a SuperNet, split into steps if `checkpoint`, that takes `tables` as inputs.
         checkpoint: recompute each step in the backward pass.
         batch: samples with their unpruned result.
@@ -118,9 +127,8 @@ def descend(
             f"the search loss became {loss.item()} after {evaluator.budget.spent:.1f} full runs: lower "
             "config.learning_rate, or run the model in float32 or bfloat16"
         )
-    loss.backward()  # type: ignore[no-untyped-call]
-    evaluator.charge(4.0 if checkpoint else 3.0, batch)
-    return loss.item()
+    (gradient,) = torch.autograd.grad(loss, [tables[GATES]])
+    return {"loss": loss.detach().double(), "gates": gradient}
 
 
 def mac_weights(cost: LoopCost) -> torch.Tensor:

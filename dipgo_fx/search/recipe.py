@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import fields
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,13 +20,21 @@ from .batch import Batch
 from .candidate import Candidate
 from .config import Config, PaperConfig, PruneConfig
 from .evaluator import Evaluator
+from .journal import NO_JOURNAL, Journal, fingerprint
 from .paper import thresholded, train_pruner
 from .refine import refine
+from .shares import processes
 from .spacing import farthest_first
 
 
 def search(
-    loop: Loop, batch: Batch, config: Config, kept: float, generator: torch.Generator, progress: bool
+    loop: Loop,
+    batch: Batch,
+    config: Config,
+    kept: float,
+    generator: torch.Generator,
+    progress: bool,
+    journal: Journal = NO_JOURNAL,
 ) -> Plan:
     """Search by the recipe of the config and write the plan down.
 
@@ -35,10 +45,11 @@ def search(
         kept: share of the loop's MACs that the plan may keep.
         generator: source of all randomness.
         progress: show a progress bar.
+        journal: notes what is measured.
     """
     start = time.perf_counter()
     limit = config.full_runs if isinstance(config, PruneConfig) else math.inf
-    evaluator = Evaluator(loop, LoopCost.of(loop), batch, config, limit)
+    evaluator = Evaluator(loop, LoopCost.of(loop), batch, config, limit, journal)
     frontier: tuple[Point, ...] = ()
     if isinstance(config, PaperConfig):
         trained = train_pruner(evaluator, config, generator, progress)
@@ -52,6 +63,7 @@ def search(
     warn_of_miss(left, kept)
     origin = {
         **_origin(evaluator, best),
+        "asked": round(1 - kept, 6),
         "seed": generator.initial_seed(),
         "seconds": round(time.perf_counter() - start, 1),
         **notes,
@@ -59,6 +71,34 @@ def search(
     facts, steering = evaluator.loop.facts, best.steering
     steering = None if steering is None or steering.is_neutral else steering
     return Plan(facts, best.table, 1 - left, scores, frontier, evaluator.cost, origin, steering)
+
+
+def opened(
+    journal: str | Path | None, loop: Loop, config: Config, kept: float, generator: torch.Generator
+) -> Journal:
+    """Return the journal of a search, not yet entered; it notes which search that is.
+
+    Raises `ValueError` where several processes search together: they could not go on from one place.
+    """
+    if journal is None:
+        return NO_JOURNAL
+    if processes() > 1:
+        raise ValueError("a journal is for a search in one process: leave journal out, or start one process")
+    options = {field.name: getattr(config, field.name) for field in fields(config)}
+    identity = {
+        "recipe": type(config).__name__,
+        **{f"config.{name}": getattr(value, "__qualname__", repr(value)) for name, value in options.items()},
+        "share to keep": repr(kept),
+        "seed": str(generator.initial_seed()),
+        "loop": repr(loop.facts),
+        "weights": fingerprint(loop.state_dict().values()),
+        **_versions(),
+    }
+    return Journal(journal, identity)
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("dipgo-fx", "torch", "diffusers")}
 
 
 def scores_of(found: Candidate) -> torch.Tensor:
@@ -81,6 +121,6 @@ def _origin(evaluator: Evaluator, found: Candidate) -> dict[str, Any]:
         "loss_kind": evaluator.config.loss,
         "samples": len(evaluator.batch),
         "full_runs": round(evaluator.budget.spent, 2),
-        "versions": {name: version(name) for name in ("dipgo-fx", "torch", "diffusers")},
+        "versions": _versions(),
         "curve": [list(entry) for entry in evaluator.curve],
     }

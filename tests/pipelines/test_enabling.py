@@ -516,6 +516,9 @@ def test_another_step_count_and_ratio_follow_the_frontier() -> None:
     half = dipgo_fx.apply(pipe.transformer, scheduler, plan, ratio=0.6).plan
     with dipgo_fx.enabled(pipe, plan, ratio=0.6) as forward:
         assert forward.plan.keep.equal(half.keep)
+    expected = run(key, pipe, steps=9)
+    with dipgo_fx.enabled(pipe, plan, ratio=0):
+        assert torch.equal(run(key, pipe, steps=9), expected)
 
 
 def test_a_plan_without_a_frontier_refuses_another_step_count(pipe: Any) -> None:

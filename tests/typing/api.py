@@ -29,6 +29,8 @@ def prune(model: nn.Module, embeds: torch.Tensor) -> torch.Tensor:
     report: dipgo_fx.Report = pruned.report
     plan.save("plan.json")
     print(graph_module.code, report.before.total, report.ratio, plan.keep.shape, plan.blocks, plan.history)
+    texts: list[str] = [report.html(), dipgo_fx.explain(plan, 0, plan.blocks[0])]
+    print(*texts, dipgo_fx.explain(plan, step=0, block=0))
     latents: torch.Tensor = pruned(torch.zeros(1, 4, 64, 64), encoder_hidden_states=embeds)
     return latents
 

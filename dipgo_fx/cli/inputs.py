@@ -1,0 +1,56 @@
+"""What commands read: plans and prompts."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..plan import Plan
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan from a file, or from the `plan.json` of a local folder."""
+    return Plan.from_pretrained(path) if path.is_dir() else Plan.load(path)
+
+
+def facts_of(plan: Plan) -> dict[str, Any]:
+    """Return what a plan is for, and what it removes, as plain values."""
+    facts = plan.facts
+    return {
+        "model": facts.model,
+        "scheduler": facts.scheduler,
+        "steps": facts.num_inference_steps,
+        "guidance": facts.guidance.scale,
+        "ratio": plan.ratio,
+        "kept": 1 - plan.ratio,
+    }
+
+
+def read_prompts(file: Path) -> list[str]:
+    """Return the lines of a file that are not blank.
+
+    Raises `ValueError` for a file without any, or that is no text.
+    """
+    try:
+        prompts = _lines(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} must be a text file in UTF-8, one prompt a line ({error})") from error
+    if not prompts:
+        raise ValueError(f"{file} holds no prompts: write one a line")
+    return prompts
+
+
+def shipped_prompts() -> list[str]:
+    """Return the prompts that come with this package, which a search takes the first of."""
+    return _lines(resources.files("dipgo_fx.pipelines").joinpath("prompts.txt").read_text(encoding="utf-8"))
+
+
+def check_file_to_write(file: Path) -> None:
+    """Raise `ValueError` for a file that cannot be written: told before long work, not after."""
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        raise ValueError(f"--out must be a file in a folder that exists, got {file}")
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,0 +1,132 @@
+"""A local pipeline: loaded, called for one image, with the libraries' progress bars shown or not."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from PIL import Image
+from transformers.utils import logging as transformers_logging
+
+from ..arguments import check_guidance_scale, check_steps
+from ..plan import Plan
+
+INDEX = "model_index.json"
+LIBRARIES: tuple[Any, ...] = (diffusers_logging, transformers_logging)
+
+
+def shows_progress(options: argparse.Namespace) -> bool:
+    """Tell whether progress bars are shown: on a terminal, unless somebody wants quiet."""
+    return not options.quiet and sys.stderr.isatty()
+
+
+def load_pipeline(options: argparse.Namespace) -> Any:
+    """Return the pipeline in a local folder, on the device and in the precision that are asked for.
+
+    Raises `ValueError` for a folder without a pipeline, or a device that is not there.
+    """
+    folder, device = Path(options.folder), _device(options.device)
+    if not (folder / INDEX).is_file():
+        raise ValueError(f"{folder} is no folder of a diffusers pipeline: it holds no {INDEX}")
+    shown = shows_progress(options)
+    with _bars(shown), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # `torch_dtype` has a new name in new versions only
+        pipe = DiffusionPipeline.from_pretrained(
+            folder, torch_dtype=getattr(torch, options.dtype), local_files_only=True
+        )
+    pipe.set_progress_bar_config(disable=not shown, leave=False)
+    return pipe.to(device)
+
+
+def check_takes_prompts(pipe: Any) -> None:
+    """Raise `ValueError` for a pipeline that is not called with prompts."""
+    if "prompt" not in _parameters(pipe):
+        raise ValueError(
+            f"{type(pipe).__name__} takes no prompts: call it from Python, with dipgo_fx.enable(pipe, plan)"
+        )
+
+
+def call_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of the pipeline's call that are asked for; the others stay its own."""
+    if options.steps is not None:
+        check_steps(options.steps)
+    check_guidance_scale(options.guidance)
+    call = {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
+    return {name: value for name, value in call.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a pipeline is called for each image.
+
+    Attributes:
+        steps: number of inference steps.
+        guidance: scale of guidance; `None` leaves it to the pipeline.
+        seed: of the first image; image `n` has `seed + n`, whatever is drawn before it.
+    """
+
+    steps: int
+    guidance: float | None
+    seed: int
+
+    @classmethod
+    def of(cls, options: argparse.Namespace, plan: Plan) -> Call:
+        """Return what is asked for, the plan's own where nothing is."""
+        steps = plan.facts.num_inference_steps if options.steps is None else options.steps
+        guidance = plan.facts.guidance.scale if options.guidance is None else options.guidance
+        check_steps(steps)
+        check_guidance_scale(guidance)
+        return cls(steps, guidance, options.seed)
+
+    def image(self, pipe: Any, prompt: str, number: int) -> Image.Image:
+        """Return the image of one prompt, the `number`-th. Raises `ValueError` if none comes out."""
+        generator = torch.Generator().manual_seed(self.seed + number)
+        given: dict[str, Any] = {"num_inference_steps": self.steps, "generator": generator}
+        if self.guidance is not None:
+            # Where a model has a guidance of its own, the pipeline's is the "true" one.
+            is_true = "true_cfg_scale" in _parameters(pipe)
+            given["true_cfg_scale" if is_true else "guidance_scale"] = self.guidance
+        image = getattr(pipe(prompt=prompt, **given), "images", [None])[0]
+        if not isinstance(image, Image.Image):
+            name = type(pipe).__name__
+            raise ValueError(f"{name} makes no images: call it from Python, by dipgo_fx.enable(pipe, plan)")
+        return image.convert("RGB")
+
+
+def _parameters(pipe: Any) -> list[str]:
+    return list(inspect.signature(type(pipe).__call__).parameters)
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"--device must be one that torch has here, got {name} ({reason})") from error
+    return device
+
+
+@contextmanager
+def _bars(shown: bool) -> Iterator[None]:
+    """Let diffusers and transformers show bars while they load, or not; afterwards they are as before."""
+    silenced = [] if shown else [library for library in LIBRARIES if library.is_progress_bar_enabled()]
+    for library in silenced:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in silenced:
+            library.enable_progress_bar()

@@ -1,0 +1,55 @@
+"""`dipgo-fx prune`: a search, and its plan in a file."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from ..arguments import check_ratio
+from ..pipelines.pruning import prune_pipeline
+from ..search.config import PruneConfig
+from .answer import Answer, macs_text
+from .inputs import check_file_to_write, facts_of, read_prompts
+from .pipeline import call_of, load_pipeline, shows_progress
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Search, write the plan, and return what it removes and what the search cost."""
+    check_ratio(options.ratio)
+    call = call_of(options)
+    sizes = {"samples": options.samples, "full_runs": options.full_runs}
+    config = PruneConfig(**{name: size for name, size in sizes.items() if size is not None})
+    prompts = None if options.prompts is None else read_prompts(options.prompts)
+    check_file_to_write(options.out)
+    plan = prune_pipeline(
+        load_pipeline(options),
+        options.ratio,
+        prompts=prompts,
+        config=config,
+        generator=torch.Generator().manual_seed(options.seed),
+        progress=shows_progress(options),
+        **call,
+    )
+    plan.save(options.out)
+    assert plan.cost is not None
+    before, after = plan.cost.full, plan.cost.of_table(plan.table)
+    origin = plan.origin
+    values = {
+        "plan": str(options.out),
+        "pipeline": origin["pipeline"],
+        **facts_of(plan),
+        "asked": options.ratio,
+        "macs_before": before.total,
+        "macs_after": after.total,
+        "samples": origin["samples"],
+        "full_runs": origin["full_runs"],
+        "seconds": origin["seconds"],
+        "seed": origin["seed"],
+    }
+    text = (
+        f"Wrote {options.out}: {plan.ratio:.1%} of the MACs removed, {macs_text(before.total)} -> "
+        f"{macs_text(after.total)} an image, {values['steps']} steps of {values['scheduler']}\n"
+        f"Search: {origin['seconds']} s, worth {origin['full_runs']} unpruned runs; found: {origin['name']}"
+    )
+    return Answer(text, values)

@@ -1,0 +1,46 @@
+"""What the commands are tried on: a tiny pipeline in a folder, and a plan for it that `prune` found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.coverage import pipelines
+from dipgo_fx.cli import main
+
+STEPS = 4
+Prune = Callable[..., int]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a tiny Stable Diffusion pipeline, prompts included."""
+    path = tmp_path_factory.mktemp("cli") / "sd"
+    pipelines.PIPELINES["sd-text"].build().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def prompts(folder: Path) -> Path:
+    """A file of two prompts, with lines that are none."""
+    file = folder.parent / "prompts.txt"
+    file.write_text("a red bicycle\n\n  a fox  \n", encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def prune(folder: Path, prompts: Path) -> Prune:
+    """Run a small search on the pipeline, with further options."""
+    small = ["--steps", str(STEPS), "--samples", "2", "--full-runs", "3", "--ratio", "0.5"]
+    given = ["prune", str(folder), "--prompts", str(prompts), *small]
+    return lambda *options: main([*given, *map(str, options)])
+
+
+@pytest.fixture(scope="session")
+def plan_file(folder: Path, prune: Prune) -> Path:
+    """A plan that half of the MACs are left by."""
+    file = folder.parent / "plan.json"
+    assert prune("--out", file, "--seed", 3) == 0
+    return file

@@ -1,0 +1,210 @@
+"""A search that was stopped goes on from its journal, to the same plan."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dipgo_fx
+import stopped_search
+import zoo
+from benchmarks.coverage import pipelines
+from dipgo_fx import PaperConfig, Plan, PruneConfig
+from dipgo_fx.search.journal import FIRST_LINE, Journal, fingerprint
+from stopped_search import found
+
+DEFAULT = PruneConfig(samples=9, full_runs=14)
+PAPER = PaperConfig(samples=3, iterations=6, width=16, learning_rate=0.5)
+
+
+def same(one: Plan, other: Plan, folder: Path) -> bool:
+    """Tell whether two plans are the same to the last bit of their files, but for the seconds they took."""
+    files = []
+    for number, plan in enumerate((one, other)):
+        plan.origin["seconds"] = 0
+        plan.save(folder / f"{number}.json")
+        files.append((folder / f"{number}.json").read_text())
+    return files[0] == files[1]
+
+
+def ends(journal: Path) -> list[int]:
+    """Return where the records of a journal end."""
+    text, place, found = journal.read_bytes(), len(FIRST_LINE), []
+    while place < len(text):
+        place += 40 + int.from_bytes(text[place : place + 8], "little")
+        found.append(place)
+    return found
+
+
+@pytest.fixture(scope="module", params=[DEFAULT, PAPER], ids=["default", "paper"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, Plan]:
+    """A config, the journal of a search that came to its end, and its plan."""
+    journal = tmp_path_factory.mktemp("whole") / "journal"
+    return request.param, journal, found(journal, request.param)
+
+
+def test_a_journal_changes_nothing(whole: tuple[Any, Path, Plan], tmp_path: Path) -> None:
+    """The plan is that of a search without one."""
+    config, _, plan = whole
+    assert same(found(None, config), plan, tmp_path)
+
+
+def test_a_search_goes_on_from_anywhere(whole: tuple[Any, Path, Plan], tmp_path: Path) -> None:
+    """However far it was written: after a record, within one, within the first line, or not at all."""
+    config, journal, plan = whole
+    places, size = ends(journal), journal.stat().st_size
+    assert places[-1] == size
+    assert len(places) > 6
+    drawn = random.Random(0)
+    cuts = [7, len(FIRST_LINE), places[0] - 3, places[1], drawn.randrange(places[1], size), size - 1]
+    for cut in cuts:
+        stopped = tmp_path / "stopped"
+        stopped.write_bytes(journal.read_bytes()[:cut])
+        assert same(found(stopped, config), plan, tmp_path)
+        assert stopped.read_bytes() == journal.read_bytes()
+
+
+def test_what_is_noted_is_not_measured_again(
+    whole: tuple[Any, Path, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished search that is called again runs the model not once."""
+    config, journal, plan = whole
+    copy = shutil.copy(journal, tmp_path / "copy")
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("the model ran")
+
+    monkeypatch.setattr("dipgo_fx.search.chunks.Chunks.map", fail)
+    monkeypatch.setattr("dipgo_fx.search.chunks.Chunks.retried", fail)
+    monkeypatch.setattr("dipgo_fx.search.paper.descend", fail)
+    assert same(found(Path(copy), config), plan, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"config": PruneConfig(samples=9, full_runs=13)}, "config.full_runs is 14 there and 13 here"),
+        ({"ratio": 0.5}, "share to keep is 0.4 there and 0.5 here"),
+        ({"generator": torch.Generator().manual_seed(3)}, "seed is 0 there and 3 here"),
+        ({"num_inference_steps": 4}, "loop is "),
+        ({"model": zoo.model("unet")}, "loop is .*weights is "),
+    ],
+)
+def test_the_journal_of_another_search_is_refused(change: dict[str, Any], named: str, tmp_path: Path) -> None:
+    """What differs is named, and the journal stays as it was."""
+    journal = tmp_path / "journal"
+    cut_off(journal)
+    before = journal.read_bytes()
+    with pytest.raises(ValueError, match=named):
+        found(journal, **{"config": DEFAULT, **change})
+    assert journal.read_bytes() == before
+
+
+def cut_off(journal: Path) -> None:
+    """Write the journal of a search that was stopped after its first measurement."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dipgo_fx.search.evaluator.Evaluator.evaluate", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            found(journal)
+    assert len(ends(journal)) == 2
+
+
+def _stop(*args: Any, **kwargs: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_other_calibration_is_refused(tmp_path: Path) -> None:
+    """It is known by the inputs of the unpruned run."""
+    journal = tmp_path / "journal"
+    cut_off(journal)
+    with pytest.raises(ValueError, match="where this search measures 'the unpruned path of "):
+        found(journal, calibration={"class_labels": torch.ones(9, dtype=torch.int64)})
+
+
+@pytest.mark.parametrize("text", [b"a file of somebody", b"dipgo_fx journal of a search, format 9\n"])
+def test_a_file_that_is_no_journal_is_left_alone(text: bytes, tmp_path: Path) -> None:
+    """Nothing is written over it."""
+    (tmp_path / "file").write_bytes(text)
+    with pytest.raises(ValueError, match="is no journal of a search: name another file"):
+        found(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == text
+
+
+def test_a_journal_in_use_is_refused(tmp_path: Path) -> None:
+    """Two searches that write into one file would spoil it."""
+    pytest.importorskip("fcntl")
+    with (
+        Journal(tmp_path / "journal"),
+        pytest.raises(ValueError, match="of a search that is running"),
+        Journal(tmp_path / "journal"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("path", ["missing/journal", "."])
+def test_where_nothing_can_be_written_is_told_first(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the model runs."""
+    monkeypatch.setattr("dipgo_fx.search.chunks.Chunks.map", _stop)
+    with pytest.raises(OSError, match=r"journal|directory"):
+        found(tmp_path / path)
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says so, and the search goes on when there is room again."""
+    journal, synced = tmp_path / "journal", list[int]()
+    sync = os.fsync
+
+    def full(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left .* kept, and the same call with this journal goes on"):
+        found(journal)
+    assert len(ends(journal)) == 3
+    assert same(found(journal), found(None), tmp_path)
+
+
+def test_a_pipelines_search_goes_on(tmp_path: Path) -> None:
+    """From half of its journal, to the same plan."""
+
+    def search(journal: Path | None) -> Plan:
+        pipe = pipelines.PIPELINES["sd-text"].build()
+        config = PruneConfig(samples=4, full_runs=5)
+        asked: dict[str, Any] = {"config": config, "progress": False, "num_inference_steps": 3}
+        return dipgo_fx.prune_pipeline(pipe, 0.5, prompts=["a", "b"], journal=journal, **asked)
+
+    journal = tmp_path / "journal"
+    plan = search(journal)
+    os.truncate(journal, ends(journal)[3] + 5)
+    assert same(search(journal), plan, tmp_path)
+
+
+def test_a_fingerprint_tells_tensors_apart() -> None:
+    """By shape, dtype and values; without storage by shape and dtype."""
+    one = torch.arange(4.0)
+    others = [one.clone(), one.view(2, 2), one.double(), one + 1, one.to("meta"), one.to("meta").view(2, 2)]
+    assert [fingerprint([other]) == fingerprint([one]) for other in others] == [True, *[False] * 5]
+    assert fingerprint([others[-1]]) != fingerprint([others[-2]])
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes that were forked")
+def test_a_search_that_is_killed_goes_on(tmp_path: Path) -> None:
+    """Killed at 20 moments, of new searches and of those that went on; then it ends, with the same plan."""
+    journal = tmp_path / "journal"
+    subprocess.run([sys.executable, "-W", "ignore", stopped_search.__file__, str(journal), "20"], check=True)
+    assert same(found(journal), found(None), tmp_path)
