@@ -87,6 +87,12 @@ def _add_prune(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     prune.add_argument("--seed", type=int, default=0, help="the same seed gives the same plan (default: 0)")
     prune.add_argument("--out", type=Path, default=Path("plan.json"), help="plan file (default: plan.json)")
+    prune.add_argument(
+        "--journal",
+        type=Path,
+        metavar="FILE",
+        help="notes what the search measures: the same command goes on where one was stopped",
+    )
     _add_pipeline(prune)
     _add_json(prune)
 

@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> Answer:
         config=config,
         generator=torch.Generator().manual_seed(options.seed),
         progress=shows_progress(options),
+        journal=options.journal,
         **call,
     )
     plan.save(options.out)

@@ -53,6 +53,7 @@ def test_options_reach_the_search(folder: Path, tmp_path: Path, monkeypatch: pyt
     out = ["--out", str(tmp_path / "plan.json")]
     assert main(["prune", str(folder), *out]) == 1
     few = ["--ratio", "0.3", "--guidance", "2", "--samples", "5", "--full-runs", "9", "--seed", "8"]
+    few += ["--journal", "notes"]
     assert main(["prune", str(folder), *out, *few]) == 1
     (ratio, plain), (other, given) = calls
     assert (ratio, plain["prompts"], plain["config"]) == (0.8, None, dipgo_fx.PruneConfig())
@@ -61,6 +62,7 @@ def test_options_reach_the_search(folder: Path, tmp_path: Path, monkeypatch: pyt
     assert (other, given["guidance_scale"]) == (0.3, 2)
     assert given["config"] == dipgo_fx.PruneConfig(samples=5, full_runs=9)
     assert given["generator"].initial_seed() == 8
+    assert (plain["journal"], given["journal"]) == (None, Path("notes"))
 
 
 @pytest.mark.parametrize(
