@@ -9,6 +9,7 @@
 * A graph's end: `split_steps` cuts it into one graph a step, `share_calls` makes one of equal calls of the
   model, `step_graphs` cuts a call into those of its steps. `trim` leaves out of a SuperNet what a table will
   not read.
+* Looking at it: `dump_graphs` writes what every pass was given and made.
 * What is known of a graph: `tags` on its nodes, `model_calls` and their `signature`, `liveness` under a
   `gate_table`, `steering`, `stored_weights` that hooks move or cast.
 """
@@ -24,6 +25,7 @@ from .base import GraphPass, PassRecord, PassResult, Pipeline
 from .bind_gates import BindGates
 from .blocks import Blocks, Granularity, find_blocks, granularity_of
 from .drop_dead_blocks import DropDeadBlocks
+from .dump_graphs import dump_graphs
 from .errors import InvariantError, PassError, TraceError
 from .fold_constants import FoldConstants
 from .gate_table import HISTORY, Backup, GateTable
@@ -56,6 +58,7 @@ __all__ = [
     "SteerCalls",
     "Steering",
     "TraceError",
+    "dump_graphs",
     "find_blocks",
     "forecast",
     "gate",

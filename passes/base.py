@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from typing import ClassVar, final
 from torch import fx
 
 from . import rules
+from .dump_graphs import CURRENT, python_of
 from .errors import InvariantError, PassError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,12 @@ class PassRecord:
     nodes_after: int
     seconds: float
 
+    def __str__(self) -> str:
+        """Return it as a line of a log."""
+        nodes = f"{self.nodes_before} nodes"
+        changed = f"{nodes} -> {self.nodes_after}" if self.modified else f"{nodes}, nothing to do"
+        return f"pass {self.name}: {changed}, {self.seconds:.3f} s"
+
 
 Callback = Callable[[GraphPass, fx.GraphModule, PassRecord], None]
 
@@ -98,9 +108,14 @@ class Pipeline:
     def _rewritten(self, work: fx.GraphModule) -> tuple[PassRecord, ...]:
         """Run the passes on a module of one's own."""
         records = list[PassRecord]()
+        dump = CURRENT.get()
         for step in self.passes:
+            before = "" if dump is None else python_of(work, f"Before {step.name}")
             record = _run(step, work, [r.name for r in records])
             records.append(record)
+            logger.debug("%s", record)
+            if dump is not None:
+                dump.write(step.name, before, python_of(work, f"After {step.name}"))
             if self.callback is not None:
                 self.callback(step, work, record)
         return tuple(records)

@@ -51,6 +51,7 @@ CROSS_CUTTING = {
     "tests/test_compile.py",
     "tests/test_cuda.py",
     "tests/test_golden.py",
+    "tests/test_guide.py",
     "tests/test_laws.py",
     "tests/test_layout.py",
     "tests/test_readme.py",
