@@ -110,8 +110,8 @@ def test_many_small_values_are_not_parsed() -> None:
         (b'{"keep": [], "keep": []}', "keys of an object must be distinct, got .'keep', 'keep'"),
         (b"[NaN]", "finite, got NaN"),
         (b"[-Infinity]", "finite, got -Infinity"),
-        (b"[" + b"9" * 21 + b"]", "20 digits at most"),
-        (b"9" * 10**6, "20 digits at most"),
+        (b"[" + b"9" * 101 + b"]", "100 digits at most"),
+        (b"9" * 10**6, "100 digits at most"),
     ],
 )
 def test_a_text_that_is_no_sound_json_is_refused(content: bytes, said: str) -> None:
@@ -211,9 +211,6 @@ UNSOUND: list[tuple[Path_, Any, str]] = [
     (("cost", "output"), [0] * 99, "output of cost must have a length of 0 to 7, got 99"),
     (("origin",), [["a", 1]], "origin must be an object"),
     (("origin", "derived_from"), 3, "derived_from of origin must be the origin of another plan, got int 3"),
-    (("origin", "name"), "\x1b[2J", "origin must hold printable texts, got '.x1b"),
-    (("origin", "name\x00"), 1, "origin must hold printable texts"),
-    (("origin", "curve"), [["\ud800"]], "origin must hold printable texts"),
 ]
 
 
@@ -319,7 +316,6 @@ def test_a_wrong_value_is_shown_in_short(value: Any) -> None:
     [
         replace(plan(), cost=None, table=GateTable(KEEP, torch.full((5, 4, 3), 1e6))),
         replace(plan(), steering=Steering(torch.full((5,), 1e6), Steering.neutral(5, 1).mix)),
-        replace(plan(), origin={"name": "\x1b[2J"}),
     ],
 )
 def test_what_would_not_be_read_is_not_written(unsound: Plan, tmp_path: Path) -> None:

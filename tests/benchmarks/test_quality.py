@@ -24,7 +24,7 @@ COLUMNS = (
     "clamped_psnr_low_db,clamped_psnr_worst_db,ssim,feature_distance,converged_psnr_db,"
     "converged_psnr_mean_db,class_accuracy,search_full_runs,search_seconds,search_calls,search_images,"
     "held_out_samples,search_samples,tuning_samples,settings_tried,settings_failed,converged_steps,"
-    "row_seconds,guidance,seed,error"
+    "row_seconds,guidance,seed,error,device"
 )
 METHODS = ("fewer steps", "DeepCache", "uniform, reuse")
 STEPS, RATIO, SAMPLES, TUNING, CALIBRATION = "4", "0.5", "6", "2", "4"
