@@ -58,7 +58,7 @@ def __getattr__(name: str) -> Any:
     """Return a public name, or a module of the package, and remember it."""
     if name in _HOMES:
         value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    elif not name.startswith("_") and find_spec(f".{name}", __name__):
+    elif name.isidentifier() and not name.startswith("_") and find_spec(f".{name}", __name__):
         value = import_module(f".{name}", __name__)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 MODES = ("reduce-overhead", "max-autotune")
 """Of `torch.compile`, those that record CUDA graphs."""
-OPTION = "triton.cudagraphs"
+BACKEND, OPTION = "cudagraphs", "triton.cudagraphs"
 
 
 def outliving(call: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
@@ -24,7 +24,7 @@ def outliving(call: Callable[..., Any], options: Mapping[str, Any]) -> Callable[
         options: of `torch.compile`; without CUDA graphs the call is returned as it is.
     """
     asked = options.get("options") or {}
-    if options.get("mode") not in MODES and not asked.get(OPTION):
+    if options.get("mode") not in MODES and options.get("backend") != BACKEND and not asked.get(OPTION):
         return call
 
     def copied(*args: Any, **kwargs: Any) -> Any:

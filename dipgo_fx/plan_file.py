@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -69,13 +70,19 @@ def written(plan: Mapping[str, Any]) -> str:
 
 
 def write(file: Path, text: str) -> None:
-    """Write a file beside its place, bring it to the disk, and put it there."""
+    """Write a file beside its place, bring it to the disk, and put it there; devices are written to."""
+    file = file.resolve()  # what a link stands for
+    if file.exists() and not file.is_file():
+        file.write_text(text, encoding="utf-8")
+        return
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with draft.open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
+        if file.exists():
+            shutil.copymode(file, draft)
         draft.replace(file)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from .graph_writer import MODEL, storage
 from .recorder import Recorder
 from .signature import call_signature
 from .stored_weights import as_computed, refuse_hidden_weights
+from .tags import tag
 from .uncompiled import uncompiled
 
 logger = logging.getLogger(__name__)
@@ -139,6 +140,8 @@ class LoopRecorder(Recorder):
         """Close the graph. Raises `TraceError` for a leaf that edits what is read, but returns nothing."""
         super().output(value)
         left = {*self.graph.nodes}
+        read = {tag(node, "block") for node in left}
+        self._called = [p for p in self._called if any(block_name(p, call) in read for call in self._calls)]
         for leaf, copy in self._edits:
             if leaf not in left and copy in left:
                 raise TraceError(

@@ -11,6 +11,7 @@ CUDA_GRAPHS = [
     {"mode": "reduce-overhead"},
     {"mode": "max-autotune"},
     {"options": {"triton.cudagraphs": True}},
+    {"backend": "cudagraphs"},
 ]
 
 

@@ -16,6 +16,7 @@ from torch import fx, nn
 import toy
 import zoo
 from dipgo_fx.applying import build
+from dipgo_fx.cost import LoopCost
 from dipgo_fx.denoise import denoise, prepared
 from dipgo_fx.guidance import Guidance
 from dipgo_fx.loop import Loop
@@ -677,3 +678,27 @@ def _visible(model: nn.Module) -> dict[str, Any]:
 def _fields(scheduler: Any) -> dict[str, str]:
     """Return what a scheduler holds, comparable with ==."""
     return {name: repr(value) for name, value in vars(scheduler).items()}
+
+
+class Wasteful(nn.Module):
+    """A model that calls a layer and looks at nothing of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(1, 1, 3, padding=1) for _ in range(3))
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return what the first and the last layer make of a sample."""
+        first = self.layers[0](sample)
+        self.layers[1](first)
+        return self.layers[2](first)  # type: ignore[no-any-return]
+
+
+def test_a_block_that_nobody_reads_is_none() -> None:
+    """It is not in the loop, so there is nothing to gate and nothing to count."""
+    x = zoo.sample("dit", 2)
+    found = trace(
+        Wasteful(), zoo.SCHEDULERS["ddim"](), 3, sample=x[:1], granularity=lambda path, _: "." in path
+    )
+    assert found.blocks == ("layers.0", "layers.2")
+    assert LoopCost.of(found).full.total > 0

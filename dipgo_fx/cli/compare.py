@@ -57,7 +57,10 @@ def run(options: argparse.Namespace) -> Answer:
     prompts = shipped_prompts()[-OWN_PROMPTS:] if options.prompts is None else read_prompts(options.prompts)
     check_file_to_write(options.out)
     plans = {str(path): load_plan(path) for path in options.plans}
-    call = Call.of(options, next(iter(plans.values())))
+    calls = {Call.of(options, plan) for plan in plans.values()}
+    if len(calls) > 1:
+        raise ValueError("plans of other steps or guidance can be compared under --steps and --guidance only")
+    (call,) = calls
     pipe = load_pipeline(options)
     check_takes_prompts(pipe)
     try:

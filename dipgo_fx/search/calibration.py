@@ -81,13 +81,16 @@ def with_path(loop: Loop, batch: Batch, chunk: int, journal: Journal = NO_JOURNA
 
     Raises `ValueError` if that is not finite.
     """
+    split = split_steps(loop)
+
+    @torch.no_grad()
+    def path_of(part: Batch) -> torch.Tensor:
+        return sample_path(split, part).cpu()
 
     def measured() -> dict[str, torch.Tensor]:
-        with torch.no_grad():
-            split = split_steps(loop)
-            parts = Chunks(chunk).map(lambda part: sample_path(split, part).cpu(), batch)
-        return {"path": torch.cat(parts, dim=1)}
+        return {"path": torch.cat(Chunks(chunk).map(path_of, batch), dim=1)}
 
+    journal.check("the unpruned path of the first sample", lambda: path_of(batch.first(1)))
     given = fingerprint((batch.sample, *tensors(batch.conditioning).values()))
     path = journal.once(f"the unpruned path of {given}", measured)["path"]
     if not bool(torch.isfinite(path).all()):

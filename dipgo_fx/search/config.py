@@ -125,6 +125,8 @@ def check_search_arguments(
     check("generator", generator, torch.Generator, "a torch.Generator")
     check("progress", progress, bool, "True or False")
     check("journal", journal, (str, Path, type(None)), "the path of a file, or None")
+    if journal is not None and not Path(str(journal)).absolute().parent.is_dir():
+        raise FileNotFoundError(f"the folder of the journal {journal} does not exist")
 
 
 def _check_least(config: Any, **least: int) -> None:

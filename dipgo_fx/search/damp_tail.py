@@ -63,7 +63,7 @@ def damp_tail(evaluator: Evaluator, candidate: Candidate, most: float = math.inf
         scored = [evaluator.with_loss(candidate, result, batch).scores for result in made]
         return {name: torch.stack([scores[name] for scores in scored]) for name in scored[0]}
 
-    noted = evaluator.journal.once(f"damp {candidate.digest}", measured)
+    noted = evaluator.noted(f"damp {candidate.digest}", measured)
     evaluator.charge(cost.kept(table), batch)
     mixtures = []
     for index, share in enumerate(MIXTURES):

@@ -37,6 +37,8 @@ from .losses import consistency_loss, ssim
 from .run_budget import RunBudget
 
 logger = logging.getLogger(__name__)
+CHUNK = "chunk"
+"""What the journal calls the number of samples in the model at once, which running out of memory halves."""
 MOST_LEARNABLE = 8
 """How many SubNets with free weights are kept."""
 
@@ -144,6 +146,17 @@ class Evaluator:
 
     # -- running
 
+    def noted(self, what: str, make: Callable[[], Tables]) -> Tables:
+        """Return a measurement from the journal, or make it; memory is as short afterwards as it was then."""
+
+        def measured() -> Tables:
+            made = make()
+            return {**made, CHUNK: torch.tensor(self.chunks.size)}
+
+        noted = dict(self.journal.once(what, measured))
+        self.chunks.size = int(noted.pop(CHUNK))
+        return noted
+
     @torch.no_grad()
     def evaluate(self, candidate: Candidate, batch: Batch | None = None) -> Candidate:
         """Return the candidate with its loss on a batch, all calibration samples if omitted."""
@@ -153,7 +166,7 @@ class Evaluator:
             result = torch.cat(self.chunks.map(self._runner(candidate), chosen))
             return self.with_loss(candidate, result, chosen).scores
 
-        scores = self.journal.once(f"evaluate {candidate.digest}", measured)
+        scores = self.noted(f"evaluate {candidate.digest}", measured)
         return self.charged(candidate.with_scores(scores), chosen)
 
     def _runner(self, candidate: Candidate) -> Callable[[Batch], torch.Tensor]:
@@ -179,7 +192,7 @@ class Evaluator:
 
     def with_loss(self, candidate: Candidate, result: torch.Tensor, batch: Batch) -> Candidate:
         """Return the candidate with the loss of samples that it made; nothing is charged."""
-        result, target = self._seen(result), self._target(batch, result)
+        result, target = self.seen(result), self._target(batch, result)
         loss = self._distance(result, target).item()
         if not math.isfinite(loss):
             return replace(candidate, loss=math.inf, unlikeness=1.0)
@@ -188,13 +201,13 @@ class Evaluator:
 
     def loss(self, result: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the consistency loss of final samples, differentiable."""
-        return self._distance(self._seen(result), self._target(batch, result))
+        return self._distance(self.seen(result), self._target(batch, result))
 
     def _target(self, batch: Batch, result: torch.Tensor) -> torch.Tensor:
         """Return the unpruned samples as the loss sees them, beside the pruned ones."""
-        return self._seen(batch.target.to(result.device))
+        return self.seen(batch.target.to(result.device))
 
-    def _seen(self, samples: torch.Tensor) -> torch.Tensor:
+    def seen(self, samples: torch.Tensor) -> torch.Tensor:
         """Return samples as the loss sees them: decoded if the config says so, a chunk at a time."""
         decode = self.config.decode
         if decode is None:

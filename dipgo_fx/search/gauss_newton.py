@@ -83,7 +83,7 @@ def _noted_equations(
         curvature, slope = evaluator.chunks.retried(work, len(batch))
         return {"curvature": curvature, "slope": slope}
 
-    noted = evaluator.journal.once(f"normal equations {candidate.digest}", measured)
+    noted = evaluator.noted(f"normal equations {candidate.digest}", measured)
     return noted["curvature"], noted["slope"]
 
 

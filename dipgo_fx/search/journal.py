@@ -10,9 +10,12 @@ brought to the disk before the search goes on; one that a killed process left ha
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,8 +33,12 @@ FIRST_LINE = b"dipgo_fx journal of a search, format 1\n"
 LENGTH, DIGEST = 8, hashlib.sha256().digest_size
 SHOWN = 60
 """Characters of a value that an error shows."""
-WHAT = "what"
-"""The tensor with the name of what was measured."""
+WHAT, SECONDS = "what", "seconds"
+"""The tensors with the name of what was measured, and how long that took."""
+CLOSE = 0.02
+"""How far what is measured again may be off, relative to the largest value: one row may round otherwise."""
+NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+logger = logging.getLogger(__name__)
 Tensors = dict[str, torch.Tensor]
 
 
@@ -41,12 +48,16 @@ class Journal:
     Args:
         file: where they are; `None` notes nothing.
         identity: what makes a search another one: values by name, as texts.
+
+    Attributes:
+        seconds: that the measurements took which were read.
     """
 
     def __init__(self, file: str | Path | None = None, identity: Mapping[str, str] | None = None) -> None:
         self.file = None if file is None else Path(file)
         self._identity = dict(identity or {})
         self._stream: BinaryIO | None = None
+        self.seconds = 0.0
 
     def __enter__(self) -> Journal:
         """Open the file, made if it is missing, for this process alone.
@@ -55,7 +66,9 @@ class Journal:
         cannot be written.
         """
         if self.file is not None:
-            self._stream = self.file.open("r+b" if self.file.exists() else "w+b")
+            # Neither cut before it is locked, nor buffered: a disk may be full.
+            opened = os.open(self.file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            self._stream = os.fdopen(opened, "r+b", buffering=0)
             try:
                 _lock(self._stream, self.file)
                 self._begin(self._stream, self.file)
@@ -81,27 +94,48 @@ class Journal:
         """
         if self._stream is None:
             return make()
-        noted = _next(self._stream)
-        if noted is None:
+        record = _next(self._stream)
+        if record is None:
+            start = time.perf_counter()
             made = {name: tensor.detach().cpu().contiguous() for name, tensor in make().items()}
-            self._append(self._stream, what, made)
+            seconds = torch.tensor(time.perf_counter() - start, dtype=torch.float64)
+            self._append(self._stream, what, {**made, SECONDS: seconds})
             return made
-        found, tensors = noted
+        found, tensors = record
         if found != what:
             raise ValueError(
-                f"{self.file} notes {found[:SHOWN]!r} where this search measures {what[:SHOWN]!r}: it comes "
-                "from another version or machine. Name another file, or remove this one"
+                f"{self.file} notes {found[:SHOWN]!r} where this search measures {what[:SHOWN]!r}: it is of "
+                "other prompts, calibration or versions. Name another file, or remove this one"
             )
+        self.seconds += tensors.pop(SECONDS).item()
         return tensors
+
+    def check(self, what: str, make: Callable[[], torch.Tensor]) -> None:
+        """Note a value that is cheap to measure, and measure it again where it is noted.
+
+        What an identity does not name (adapters, a model's own settings, functions) shows in such values.
+
+        Raises `ValueError` if it is not as it was.
+        """
+        if self._stream is None:
+            return
+        value = make().detach().cpu()
+        noted = self.once(what, lambda: {"value": value})["value"]
+        margin = CLOSE * float(noted.abs().max())
+        if noted.shape != value.shape or not bool(((value - noted).abs() <= margin).all()):
+            raise ValueError(
+                f"{self.file} is the journal of another search: {what} is not what it was. Prompts, calibration, "
+                "the model, its adapters, or a function of the config have changed: name another file"
+            )
 
     def _begin(self, stream: BinaryIO, file: Path) -> None:
         """Compare whose notes they are, or write it into a file that holds nothing yet."""
-        line = stream.read(len(FIRST_LINE))
+        line = _read(stream, len(FIRST_LINE))
         if not FIRST_LINE.startswith(line):
             raise ValueError(f"{file} is no journal of a search: name another file")
         if line != FIRST_LINE:  # new, or its process was killed at once
             stream.seek(0)
-            stream.write(FIRST_LINE)
+            _write(stream, FIRST_LINE)
         noted = _next(stream)
         if noted is None:
             self._append(stream, json.dumps(self._identity), {})
@@ -125,8 +159,7 @@ class Journal:
         name = torch.frombuffer(bytearray(what.encode()), dtype=torch.uint8)
         text = save({**tensors, WHAT: name})
         try:
-            stream.write(len(text).to_bytes(LENGTH, "little") + hashlib.sha256(text).digest() + text)
-            stream.flush()
+            _write(stream, len(text).to_bytes(LENGTH, "little") + hashlib.sha256(text).digest() + text)
             os.fsync(stream.fileno())
         except OSError as error:
             stream.seek(start)
@@ -149,13 +182,18 @@ def fingerprint(values: Iterable[torch.Tensor]) -> str:
 
 
 def _next(stream: BinaryIO) -> tuple[str, Tensors] | None:
-    """Return what the next record notes; cut off what is half written at the end, and return nothing."""
+    """Return what the next record notes; cut off what is half written at the end, and return nothing.
+
+    Raises `ValueError` for a damaged record that others follow.
+    """
     start = stream.tell()
-    head = stream.read(LENGTH + DIGEST)
-    size = int.from_bytes(head[:LENGTH], "little")
-    whole = len(head) == LENGTH + DIGEST and size <= os.fstat(stream.fileno()).st_size - stream.tell()
-    text = stream.read(size) if whole else b""
+    head = _read(stream, LENGTH + DIGEST)
+    size, left = int.from_bytes(head[:LENGTH], "little"), os.fstat(stream.fileno()).st_size - stream.tell()
+    whole = len(head) == LENGTH + DIGEST and size <= left
+    text = _read(stream, size) if whole else b""
     if not whole or hashlib.sha256(text).digest() != head[LENGTH:]:
+        if whole and size < left:
+            raise ValueError(f"a journal is damaged from byte {start} on: name another file, or remove it")
         stream.seek(start)
         stream.truncate()
         return None
@@ -174,3 +212,23 @@ def _lock(stream: BinaryIO, file: Path) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise ValueError(f"{file} is the journal of a search that is running: name another file") from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        logger.warning("%s cannot be locked here: let no other search write it", file)
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """Read so many bytes, or all that there are; the system reads 2 GiB at once at most."""
+    parts = []
+    while size and (part := stream.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _write(stream: BinaryIO, content: bytes) -> None:
+    """Write all bytes; the system writes as many as there is room for."""
+    left = memoryview(content)
+    while left:
+        left = left[stream.write(left) :]

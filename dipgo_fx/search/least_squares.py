@@ -46,7 +46,7 @@ def fit_stepwise(evaluator: Evaluator, candidate: Candidate, batch: Batch | None
         result, tables = _fitted_run(evaluator, candidate, chosen)
         return {**tables, **evaluator.with_loss(candidate, result, chosen).scores}
 
-    fitted = evaluator.journal.once(f"fit {candidate.digest}", measured)
+    fitted = evaluator.noted(f"fit {candidate.digest}", measured)
     return evaluator.charged(candidate.with_tables(fitted).with_scores(fitted), chosen)
 
 

@@ -79,7 +79,7 @@ def train_pruner(
         if history > 1:
             tables[WEIGHTS] = table.weights.to(device, torch.float32)
         few = _drawn(batch, config.batch_size, generator)
-        noted = evaluator.journal.once(
+        noted = evaluator.noted(
             f"gradient step {iteration}", partial(descend, evaluator, net, config.checkpoint, few, tables)
         )
         evaluator.charge(4.0 if config.checkpoint else 3.0, few)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import fields
+from functools import partial
 from importlib.metadata import version
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,11 @@ def search(
         progress: show a progress bar.
         journal: notes what is measured.
     """
-    start = time.perf_counter()
+    start, read = time.perf_counter(), journal.seconds
     limit = config.full_runs if isinstance(config, PruneConfig) else math.inf
     evaluator = Evaluator(loop, LoopCost.of(loop), batch, config, limit, journal)
+    if config.decode is not None:
+        journal.check("what decode makes of the first sample", partial(evaluator.seen, batch.target[:1]))
     frontier: tuple[Point, ...] = ()
     if isinstance(config, PaperConfig):
         trained = train_pruner(evaluator, config, generator, progress)
@@ -65,7 +69,7 @@ def search(
         **_origin(evaluator, best),
         "asked": round(1 - kept, 6),
         "seed": generator.initial_seed(),
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(time.perf_counter() - start + journal.seconds - read, 1),
         **notes,
     }
     facts, steering = evaluator.loop.facts, best.steering
@@ -84,17 +88,25 @@ def opened(
         return NO_JOURNAL
     if processes() > 1:
         raise ValueError("a journal is for a search in one process: leave journal out, or start one process")
-    options = {field.name: getattr(config, field.name) for field in fields(config)}
+    # What a function does shows in what it makes of the unpruned samples.
+    options = {field.name: getattr(config, field.name) for field in fields(config) if field.name != "decode"}
+    code = torch.frombuffer(bytearray(loop.graph.python_code("self").src.encode()), dtype=torch.uint8)
     identity = {
         "recipe": type(config).__name__,
-        **{f"config.{name}": getattr(value, "__qualname__", repr(value)) for name, value in options.items()},
+        **{f"config.{name}": _told(value) for name, value in options.items()},
         "share to keep": repr(kept),
         "seed": str(generator.initial_seed()),
         "loop": repr(loop.facts),
-        "weights": fingerprint(loop.state_dict().values()),
+        "graph": fingerprint([code]),
+        "weights": fingerprint([*loop.parameters(), *loop.buffers()]),
         **_versions(),
     }
     return Journal(journal, identity)
+
+
+def _told(value: Any) -> str:
+    """Return an option as a text; 5 and 5.0 are one number."""
+    return repr(float(value)) if isinstance(value, Real) and not isinstance(value, bool) else repr(value)
 
 
 def _versions() -> dict[str, str]:

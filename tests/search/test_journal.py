@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 
@@ -19,7 +22,11 @@ import stopped_search
 import zoo
 from benchmarks.coverage import pipelines
 from dipgo_fx import PaperConfig, Plan, PruneConfig
+from dipgo_fx.cost import LoopCost
+from dipgo_fx.search import journal as journals
+from dipgo_fx.search.evaluator import Evaluator
 from dipgo_fx.search.journal import FIRST_LINE, Journal, fingerprint
+from searches import candidate, case
 from stopped_search import found
 
 DEFAULT = PruneConfig(samples=9, full_runs=14)
@@ -70,13 +77,13 @@ def test_a_search_goes_on_from_anywhere(whole: tuple[Any, Path, Plan], tmp_path:
         stopped = tmp_path / "stopped"
         stopped.write_bytes(journal.read_bytes()[:cut])
         assert same(found(stopped, config), plan, tmp_path)
-        assert stopped.read_bytes() == journal.read_bytes()
+        assert ends(stopped) == places
 
 
 def test_what_is_noted_is_not_measured_again(
     whole: tuple[Any, Path, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A finished search that is called again runs the model not once."""
+    """A finished search that is called again runs the unpruned loop on one sample, to know it again."""
     config, journal, plan = whole
     copy = shutil.copy(journal, tmp_path / "copy")
 
@@ -86,14 +93,16 @@ def test_what_is_noted_is_not_measured_again(
     monkeypatch.setattr("dipgo_fx.search.chunks.Chunks.map", fail)
     monkeypatch.setattr("dipgo_fx.search.chunks.Chunks.retried", fail)
     monkeypatch.setattr("dipgo_fx.search.paper.descend", fail)
+    monkeypatch.setattr("dipgo_fx.search.evaluator.Evaluator.subnet", fail)
     assert same(found(Path(copy), config), plan, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"config": PruneConfig(samples=9, full_runs=13)}, "config.full_runs is 14 there and 13 here"),
+        ({"config": PruneConfig(samples=9, full_runs=13)}, "config.full_runs is 14.0 there and 13.0 here"),
         ({"ratio": 0.5}, "share to keep is 0.4 there and 0.5 here"),
+        ({"scheduler": diffusers.DDIMScheduler(beta_schedule="scaled_linear")}, "graph is "),
         ({"generator": torch.Generator().manual_seed(3)}, "seed is 0 there and 3 here"),
         ({"num_inference_steps": 4}, "loop is "),
         ({"model": zoo.model("unet")}, "loop is .*weights is "),
@@ -115,18 +124,35 @@ def cut_off(journal: Path) -> None:
         patch.setattr("dipgo_fx.search.evaluator.Evaluator.evaluate", _stop)
         with pytest.raises(KeyboardInterrupt):
             found(journal)
-    assert len(ends(journal)) == 2
+    assert len(ends(journal)) == 3
 
 
 def _stop(*args: Any, **kwargs: Any) -> Any:
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("changed", [lambda samples: 2 * samples, None])
+def test_a_function_or_setting_that_changed_is_refused(changed: Any, tmp_path: Path) -> None:
+    """No text tells one function, or what Python computes in a layer, from another: what they make does."""
+    journal, model = tmp_path / "journal", copy.deepcopy(zoo.model("dit"))
+    config = PruneConfig(samples=9, full_runs=14, decode=changed and (lambda samples: samples))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dipgo_fx.search.evaluator.Evaluator.evaluate", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            found(journal, config, model)
+    if changed is None:
+        model.transformer_blocks[0].register_forward_hook(lambda block, args, made: 1.5 * made)
+    with pytest.raises(
+        ValueError, match=r"the journal of another search: .* first sample is not what it was"
+    ):
+        found(journal, replace(config, decode=changed), model)
+
+
 def test_other_calibration_is_refused(tmp_path: Path) -> None:
     """It is known by the inputs of the unpruned run."""
     journal = tmp_path / "journal"
     cut_off(journal)
-    with pytest.raises(ValueError, match="where this search measures 'the unpruned path of "):
+    with pytest.raises(ValueError, match="the unpruned path of the first sample is not what it was"):
         found(journal, calibration={"class_labels": torch.ones(9, dtype=torch.int64)})
 
 
@@ -158,6 +184,61 @@ def test_where_nothing_can_be_written_is_told_first(
     monkeypatch.setattr("dipgo_fx.search.chunks.Chunks.map", _stop)
     with pytest.raises(OSError, match=r"journal|directory"):
         found(tmp_path / path)
+
+
+def test_a_damaged_record_is_told_not_cut_off(whole: tuple[Any, Path, Plan], tmp_path: Path) -> None:
+    """What follows it may be hours of work."""
+    config, journal, _ = whole
+    damaged, content = tmp_path / "damaged", bytearray(journal.read_bytes())
+    content[ends(journal)[4] - 1] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(ValueError, match="a journal is damaged from byte"):
+        found(damaged, config)
+    assert damaged.read_bytes() == content
+
+
+def test_where_no_file_can_be_locked_a_search_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on some network file systems; it says so."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def without(*args: Any) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with Journal(tmp_path / "journal") as journal:
+        assert journal.once("a", lambda: {"a": torch.ones(1)})["a"] == 1
+    assert "cannot be locked here" in caplog.text
+
+
+def test_half_a_record_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk is full in the middle of one."""
+    file, write = tmp_path / "journal", journals._write
+
+    def half(stream: Any, content: bytes) -> None:
+        write(stream, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Journal(file) as journal:
+        before = file.read_bytes()
+        monkeypatch.setattr(journals, "_write", half)
+        with pytest.raises(OSError, match="No space left"):
+            journal.once("a", lambda: {"a": torch.ones(1)})
+        assert file.read_bytes() == before
+
+
+def test_memory_is_as_short_as_it_was(tmp_path: Path) -> None:
+    """A search that halved its chunks goes on with what it had come to."""
+    graph, batch = case()
+    with Journal(tmp_path / "journal") as journal:
+        evaluator = Evaluator(graph, LoopCost.of(graph), batch, PruneConfig(chunk=4), journal=journal)
+        evaluator.chunks.size = 2
+        evaluator.evaluate(candidate(graph, (0, 3)))
+    with Journal(tmp_path / "journal") as journal:
+        again = Evaluator(graph, LoopCost.of(graph), batch, PruneConfig(chunk=4), journal=journal)
+        again.evaluate(candidate(graph, (0, 3)))
+        assert again.chunks.size == 2
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,16 +20,17 @@ from dipgo_fx import Plan, PruneConfig
 STEPS = 5
 
 
-def found(journal: Path | None, config: object = None, model: object = None, **given: object) -> Plan:
+def found(journal: Path | None, config: Any = None, model: Any = None, **given: Any) -> Plan:
     """Return what a small search finds; every argument of `prune` may be another one."""
-    asked = {
+    asked: dict[str, Any] = {
+        "scheduler": zoo.SCHEDULERS["ddim"](),
         "num_inference_steps": STEPS,
         "config": config or PruneConfig(samples=9, full_runs=14),
         "progress": False,
         "ratio": 0.6,
         **given,
     }
-    return dipgo_fx.prune(model or zoo.model("dit"), zoo.SCHEDULERS["ddim"](), journal=journal, **asked).plan  # type: ignore[arg-type]
+    return dipgo_fx.prune(model or zoo.model("dit"), journal=journal, **asked).plan
 
 
 def killed_after(seconds: float, journal: Path) -> bool:
