@@ -124,8 +124,8 @@ class Journal:
         margin = CLOSE * float(noted.abs().max())
         if noted.shape != value.shape or not bool(((value - noted).abs() <= margin).all()):
             raise ValueError(
-                f"{self.file} is the journal of another search: {what} is not what it was. Prompts, calibration, "
-                "the model, its adapters, or a function of the config have changed: name another file"
+                f"{self.file} is the journal of another search: {what} is not what it was. Prompts, "
+                "calibration, model, adapters or a function of the config have changed: name another file"
             )
 
     def _begin(self, stream: BinaryIO, file: Path) -> None:
