@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -49,21 +51,7 @@ def damp_tail(evaluator: Evaluator, candidate: Candidate, most: float = math.inf
             tables[name][first:] = torch.lerp(tables[name][first:], repeated[first:], share)
         return tables
 
-    def measured() -> Tables:
-        split = evaluator.learnable(candidate)
-
-        def results(part: Batch) -> list[torch.Tensor]:
-            device = part.sample.device
-            run = Resumable(split, part)
-            run.run_with(candidate.tables(device))
-            run.remember()
-            return [run.again(first, mixed(share, device)) for share in MIXTURES]
-
-        made = [torch.cat(parts) for parts in zip(*evaluator.chunks.map(results, batch), strict=True)]
-        scored = [evaluator.with_loss(candidate, result, batch).scores for result in made]
-        return {name: torch.stack([scores[name] for scores in scored]) for name in scored[0]}
-
-    noted = evaluator.noted(f"damp {candidate.digest}", measured)
+    noted = evaluator.noted(f"damp {candidate.digest}", partial(_scores, evaluator, candidate, first, mixed))
     evaluator.charge(cost.kept(table), batch)
     mixtures = []
     for index, share in enumerate(MIXTURES):
@@ -72,3 +60,21 @@ def damp_tail(evaluator: Evaluator, candidate: Candidate, most: float = math.inf
         if damped.loss <= min(most, SLACK * candidate.loss) or share == 0:
             mixtures.append(damped)
     return min(mixtures, key=lambda damped: damped.unlikeness)
+
+
+def _scores(
+    evaluator: Evaluator, candidate: Candidate, first: int, mixed: Callable[[float, torch.device], Tables]
+) -> Tables:
+    """Return what the samples score under each mixture, which differ from step `first` on."""
+    split, batch = evaluator.learnable(candidate), evaluator.batch
+
+    def results(part: Batch) -> list[torch.Tensor]:
+        device = part.sample.device
+        run = Resumable(split, part)
+        run.run_with(candidate.tables(device))
+        run.remember()
+        return [run.again(first, mixed(share, device)) for share in MIXTURES]
+
+    made = [torch.cat(parts) for parts in zip(*evaluator.chunks.map(results, batch), strict=True)]
+    scored = [evaluator.with_loss(candidate, result, batch).scores for result in made]
+    return {name: torch.stack([scores[name] for scores in scored]) for name in scored[0]}
