@@ -74,7 +74,7 @@ def prune(
         TypeError: an argument of another kind, by name.
         TraceError: Python that cannot be recorded; names the module.
         FloatingPointError: the loss of the search became infinite or NaN.
-        OSError: the journal cannot be written, which is told before the model runs, or the disk is full.
+        OSError: the journal cannot be written, told before anything is measured, or the disk is full.
     """
     config = PruneConfig() if config is None else config
     generator = torch.Generator().manual_seed(0) if generator is None else generator
