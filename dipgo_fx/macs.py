@@ -124,6 +124,14 @@ class NodeCounter:
         return self._known[key]
 
 
+def amount(macs: float) -> str:
+    """Return a count of MACs in units that people say."""
+    for size, unit in ((1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if macs >= size:
+            return f"{macs / size:.4g}{unit}"
+    return f"{macs:.4g}"
+
+
 def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
     """Return fvcore's count of one call; weights without storage or of eight bits are replaced for it."""
     if any(p.is_meta for p in module.parameters()):

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from .macs import Cost
+from .macs import Cost, amount
 from .passes import PassRecord
 from .passes.equality import ComparedByValue
 from .plan import Plan
-from .report_page import amount, document, fragment, paragraph, printable, section, states_picture, table
+from .report_page import document, fragment, paragraph, printable, section, states_picture, table
 from .report_plots import Pair, curve_picture, frontier_picture
 from .states import State
 

@@ -62,14 +62,6 @@ def text(value: object) -> str:
     return escape(printable(value), quote=True)
 
 
-def amount(macs: float) -> str:
-    """Return a count of MACs in units that people say."""
-    for size, unit in ((1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if macs >= size:
-            return f"{macs / size:.4g}{unit}"
-    return f"{macs:.4g}"
-
-
 def document(title: str, body: str) -> str:
     """Return a page of its own; it is well-formed XML too."""
     return (

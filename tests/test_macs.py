@@ -21,7 +21,7 @@ import zoo
 from dipgo_fx.applying import build
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.loop import Loop
-from dipgo_fx.macs import ATTENTION, UNCOUNTED_OPERATORS, Cost, count_macs, fvcore_count
+from dipgo_fx.macs import ATTENTION, UNCOUNTED_OPERATORS, Cost, amount, count_macs, fvcore_count
 from dipgo_fx.passes import GateTable
 from dipgo_fx.plan import Plan
 from dipgo_fx.tracing import trace
@@ -291,3 +291,20 @@ def test_what_a_forecast_reads_runs_for_it(entry: tuple[int, ...], runs: list[in
     assert counted.per_block[1:4, 0].tolist() == [9 * run for run in runs]
     assert plan.ratio == 1 - counted.total / count_macs(graph).total
     assert torch.equal(LoopCost.of(graph).reads.liveness(plan.table).running, counted.per_block > 0)
+
+
+@pytest.mark.parametrize(
+    ("macs", "shown"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1 k"),
+        (1_234_567, "1.235 M"),
+        (401.6e9, "401.6 G"),
+        (16.93e12, "16.93 T"),
+        (2e15, "2 P"),
+    ],
+)
+def test_macs_are_shown_in_units(macs: float, shown: str) -> None:
+    """Four digits and a prefix."""
+    assert amount(macs) == shown

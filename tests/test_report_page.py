@@ -17,7 +17,6 @@ from dipgo_fx.report_page import (
     COLOURS,
     NAME,
     SHOWN,
-    amount,
     document,
     fragment,
     paragraph,
@@ -130,23 +129,6 @@ def test_a_page_stands_by_itself() -> None:
     assert len(rules) > 5
     for rule in rules:
         assert all(selector.strip().startswith(".dipgo-fx") for selector in rule.split(","))
-
-
-@pytest.mark.parametrize(
-    ("macs", "shown"),
-    [
-        (0, "0"),
-        (999, "999"),
-        (1000, "1 k"),
-        (1_234_567, "1.235 M"),
-        (401.6e9, "401.6 G"),
-        (16.93e12, "16.93 T"),
-        (2e15, "2 P"),
-    ],
-)
-def test_macs_are_shown_in_units(macs: float, shown: str) -> None:
-    """Four digits and a prefix."""
-    assert amount(macs) == shown
 
 
 # -- states

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -20,12 +18,6 @@ class Answer:
 
     text: str
     values: dict[str, Any]
-
-
-def macs_text(count: float) -> str:
-    """Return a number of MACs with four digits and its unit."""
-    scale, unit = next(((scale, unit) for scale, unit in UNITS if count >= scale), (1e3, "k"))
-    return f"{count / scale:.4g} {unit}"
 
 
 def lines_of(rows: Sequence[tuple[str, ...]]) -> list[str]:

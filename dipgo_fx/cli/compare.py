@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from ..pipelines.denoiser import ForwardSlot, denoisers_of
 from ..pipelines.enabling import PrunedForward, disable, enable
+from ..pipelines.pruning import shipped_prompts
 from ..plan import Plan
 from ..search.losses import psnr
 from .answer import Answer, lines_of
-from .inputs import check_file_to_write, load_plan, read_prompts, shipped_prompts
+from .inputs import check_file_to_write, load_plan, read_prompts
 from .pictures import draw_side_by_side
 from .pipeline import Call, check_takes_prompts, load_pipeline, shows_progress
 

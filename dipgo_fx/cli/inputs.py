@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +32,16 @@ def read_prompts(file: Path) -> list[str]:
     Raises `ValueError` for a file without any, or that is no text.
     """
     try:
-        prompts = _lines(file.read_text(encoding="utf-8"))
+        lines = file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} must be a text file in UTF-8, one prompt a line ({error})") from error
+    prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise ValueError(f"{file} holds no prompts: write one a line")
     return prompts
-
-
-def shipped_prompts() -> list[str]:
-    """Return the prompts that come with this package, which a search takes the first of."""
-    return _lines(resources.files("dipgo_fx.pipelines").joinpath("prompts.txt").read_text(encoding="utf-8"))
 
 
 def check_file_to_write(file: Path) -> None:
     """Raise `ValueError` for a file that cannot be written: told before long work, not after."""
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise ValueError(f"--out must be a file in a folder that exists, got {file}")
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]

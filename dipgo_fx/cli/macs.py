@@ -8,13 +8,13 @@ from typing import Any
 
 from ..cost import LoopCost
 from ..loop import Loop
-from ..macs import Cost
+from ..macs import Cost, amount
 from ..pipelines.capturing import asking
 from ..pipelines.denoiser import only_denoiser
 from ..pipelines.tracing import trace_pipeline
 from ..plan import Plan
 from ..pruning import frozen
-from .answer import Answer, lines_of, macs_text
+from .answer import Answer, lines_of
 from .inputs import facts_of, load_plan
 from .pipeline import INDEX, call_of, check_takes_prompts, load_pipeline
 
@@ -40,7 +40,7 @@ def _of_plan(plan: Plan) -> Answer:
     by_step = [share * full.total / len(shares) for share in shares]
     rows = [("step", "kept", "MACs")]
     for step, (share, macs) in enumerate(zip(shares, by_step, strict=True)):
-        rows.append((str(step), f"{share:.1%}", macs_text(macs) if macs else "0"))
+        rows.append((str(step), f"{share:.1%}", amount(macs)))
     text = [
         f"{plan.facts.model}, {plan.facts.scheduler}, {plan.facts.num_inference_steps} steps",
         *lines_of([HEADER, _row("unpruned loop", full), _row("by the plan", left)]),
@@ -90,7 +90,7 @@ def _of_pipeline(pipe: Any, call: dict[str, Any]) -> Answer:
 
 
 def _row(name: str, cost: Cost) -> tuple[str, ...]:
-    return name, macs_text(cost.total), macs_text(cost.without_attention)
+    return name, amount(cost.total), amount(cost.without_attention)
 
 
 def _values(cost: Cost) -> dict[str, int]:

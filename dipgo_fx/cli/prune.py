@@ -7,9 +7,10 @@ import argparse
 import torch
 
 from ..arguments import check_ratio
+from ..macs import amount
 from ..pipelines.pruning import prune_pipeline
 from ..search.config import PruneConfig
-from .answer import Answer, macs_text
+from .answer import Answer
 from .inputs import check_file_to_write, facts_of, read_prompts
 from .pipeline import call_of, load_pipeline, shows_progress
 
@@ -49,8 +50,8 @@ def run(options: argparse.Namespace) -> Answer:
         "seed": origin["seed"],
     }
     text = (
-        f"Wrote {options.out}: {plan.ratio:.1%} of the MACs removed, {macs_text(before.total)} -> "
-        f"{macs_text(after.total)} an image, {values['steps']} steps of {values['scheduler']}\n"
+        f"Wrote {options.out}: {plan.ratio:.1%} of the MACs removed, {amount(before.total)} -> "
+        f"{amount(after.total)} an image, {values['steps']} steps of {values['scheduler']}\n"
         f"Search: {origin['seconds']} s, worth {origin['full_runs']} unpruned runs; found: {origin['name']}"
     )
     return Answer(text, values)

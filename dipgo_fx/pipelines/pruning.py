@@ -95,7 +95,7 @@ def prune_pipeline(
     model = only_denoiser(pipe)
     find_blocks(model, granularity)  # refuses an unknown one
     _check_call(pipe, call, inputs is not None)
-    shown = given or _shipped()
+    shown = given or shipped_prompts()
     # What is recorded does not depend on the words.
     blank = inputs or (lambda samples: {"prompt": [""] * samples})
     full = inputs or (lambda samples: {"prompt": [*islice(cycle(shown), samples)]})
@@ -183,5 +183,6 @@ def _check_call(pipe: DiffusionPipeline, call: Mapping[str, Any], has_inputs: bo
         )
 
 
-def _shipped() -> list[str]:
+def shipped_prompts() -> list[str]:
+    """Return the prompts that come with this package, which a search takes the first of."""
     return resources.files(__package__).joinpath("prompts.txt").read_text(encoding="utf-8").splitlines()

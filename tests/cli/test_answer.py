@@ -1,19 +1,8 @@
-"""How numbers and tables are printed."""
+"""How tables are printed."""
 
 from __future__ import annotations
 
-import pytest
-
-from dipgo_fx.cli.answer import lines_of, macs_text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(20.08e12, "20.08 T"), (401.6e9, "401.6 G"), (1e6, "1 M"), (999, "0.999 k"), (0, "0 k")],
-)
-def test_macs_have_a_unit(count: float, text: str) -> None:
-    """The largest one that leaves a whole digit."""
-    assert macs_text(count) == text
+from dipgo_fx.cli.answer import lines_of
 
 
 def test_numbers_stand_below_each_other() -> None:

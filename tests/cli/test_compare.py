@@ -14,8 +14,8 @@ from PIL import Image
 
 import dipgo_fx
 from dipgo_fx.cli import main
-from dipgo_fx.cli.inputs import shipped_prompts
 from dipgo_fx.passes import GateTable
+from dipgo_fx.pipelines.pruning import shipped_prompts
 
 
 @pytest.fixture
