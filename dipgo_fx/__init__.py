@@ -6,7 +6,8 @@
 * Counting: `macs` counts calls, `cost` is what every plan of a loop costs, `budget` and `placement` stay
   within it, `frontier` holds plans for other budgets.
 * Out: `applying` compiles a plan by the passes in `passes/`, `states` and `report` say what it did
-  (`report_page` and `report_plots` draw it), `explaining` says of one gate what it does and why.
+  (`report_page`, `report_plots`, `report_maps` and `report_strips` draw it), `explaining` says of one gate
+  what it does and why, `similarity` how alike steps are.
 
 A name is imported when it is first asked for: `dipgo-fx --help` needs no torch.
 """
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .pruning import prune
     from .report import Report
     from .search.config import PaperConfig, PruneConfig
+    from .similarity import measure_similarity
     from .tracing import trace
 
 _HOMES = {
@@ -48,10 +50,15 @@ _HOMES = {
     "enable": "pipelines.enabling",
     "enabled": "pipelines.enabling",
     "explain": "explaining",
+    "measure_similarity": "similarity",
     "prune": "pruning",
     "prune_pipeline": "pipelines.pruning",
     "trace": "tracing",
 }
+
+
+_MODULES = ("demo", "importers", "passes")
+"""Modules whose names are public too; what else lies in others may change."""
 
 
 def __getattr__(name: str) -> Any:
@@ -67,8 +74,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List what is public before it was asked for, too."""
-    return sorted({*globals(), *__all__})
+    """List what is public and nothing else, before it was asked for, too."""
+    return sorted([*__all__, *_MODULES])
 
 
 __all__ = [
@@ -87,6 +94,7 @@ __all__ = [
     "enable",
     "enabled",
     "explain",
+    "measure_similarity",
     "prune",
     "prune_pipeline",
     "trace",

@@ -49,6 +49,18 @@ def explain(plan: Plan, step: int, block: str | int) -> str:
     Raises:
         TypeError: an argument of another kind, by name.
         ValueError: a step or a block that the plan does not have; names those that it has.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> loop = dipgo_fx.trace(*load("dit"), num_inference_steps=4)
+        >>> keep = torch.ones(4, len(loop.blocks), dtype=torch.bool)
+        >>> keep[2] = False
+        >>> plan = dipgo_fx.Plan.from_keep(loop, keep, backup="linear")
+        >>> print(dipgo_fx.explain(plan, 2, "proj_out_2"))
+        'proj_out_2' at step 2 (timestep 250)
+        It does not run: its gate is closed, and its readers take a sum of its earlier values:
+        2 of step 1, -1 of step 0 (linear).
+        Read at this step by the prediction.
     """
     check("plan", plan, Plan, "a dipgo_fx.Plan, as Plan.load() returns it")
     check("step", step, Integral, "a whole number, the index of a step")

@@ -54,6 +54,13 @@ def deepcache(loop: Loop, cache_interval: int, cache_branch_id: int = 0) -> Plan
     Raises:
         ValueError: an interval or a branch out of range.
         PlanError: a loop that is no U-Net's, or whose blocks the branch cuts.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> loop = dipgo_fx.trace(*load("unet"), num_inference_steps=4)
+        >>> plan = dipgo_fx.importers.deepcache(loop, cache_interval=2, cache_branch_id=0)
+        >>> [f"{kept:.2f}" for kept in plan.kept_by_step()]
+        ['1.00', '0.08', '1.00', '0.08']
     """
     _check_loop(loop)
     _check_whole(cache_interval=cache_interval, cache_branch_id=cache_branch_id)
@@ -78,6 +85,13 @@ def smoothcache(loop: Loop, schedule: Schedule | str | Path) -> Plan:
 
     Raises:
         PlanError: a name that no block has, a list of another length, values other than 0 and 1.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> loop = dipgo_fx.trace(*load("dit"), num_inference_steps=4, granularity="branch")
+        >>> plan = dipgo_fx.importers.smoothcache(loop, {"attn1": [1, 0, 1, 0], "ff": [1, 1, 1, 0]})
+        >>> [f"{kept:.2f}" for kept in plan.kept_by_step()]
+        ['1.00', '0.66', '1.00', '0.06']
     """
     _check_loop(loop)
     lists = _read(schedule)
@@ -118,6 +132,13 @@ def step_mask(loop: Loop, mask: Sequence[int], *, first_blocks: int = 0, last_bl
     Raises:
         PlanError: a mask of another length, values other than 0 and 1, or a 0 at the start.
         ValueError: first and last blocks that are negative or more than there are.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> loop = dipgo_fx.trace(*load("dit"), num_inference_steps=4)
+        >>> plan = dipgo_fx.importers.step_mask(loop, [1, 0, 0, 1])
+        >>> plan.ratio
+        0.5
     """
     _check_loop(loop)
     _check_whole(first_blocks=first_blocks, last_blocks=last_blocks)
@@ -147,6 +168,14 @@ def observed(model: nn.Module, run: Callable[[], object], block: str | None = No
 
     Raises:
         ValueError: a path that is no module of the model, or a run that does not call the model.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> model, scheduler = load("dit")
+        >>> loop = dipgo_fx.trace(model, scheduler, num_inference_steps=4)
+        >>> timestep, labels = torch.tensor([500]), torch.tensor([3])
+        >>> dipgo_fx.importers.observed(model, lambda: model(torch.randn(1, 1, 8, 8), timestep, labels))
+        [1]
     """
     model = checked_model(model)
     check("run", run, Callable, "a function without arguments that runs the model")
@@ -189,6 +218,16 @@ def tgate(loop: Loop, gate_step: int) -> Plan:
     Raises:
         ValueError: a step out of range.
         PlanError: a loop whose granularity has no cross-attention of its own.
+
+    Example:
+        >>> from diffusers import DDIMScheduler, PixArtTransformer2DModel
+        >>> heads = {"num_attention_heads": 2, "attention_head_dim": 8, "cross_attention_dim": 16}
+        >>> sizes = {"sample_size": 8, "in_channels": 2, "out_channels": 4, "caption_channels": 12}
+        >>> model = PixArtTransformer2DModel(num_layers=2, **heads, **sizes)
+        >>> loop = dipgo_fx.trace(model, DDIMScheduler(), num_inference_steps=4, granularity="branch")
+        >>> plan = dipgo_fx.importers.tgate(loop, gate_step=2)
+        >>> plan.keep[:, [path.endswith("attn2") for path in loop.blocks]].all(dim=1).tolist()
+        [True, True, False, False]
     """
     _check_loop(loop)
     _check_whole(gate_step=gate_step)
@@ -220,6 +259,13 @@ def taylorseer(loop: Loop, cache_interval: int, *, max_order: int = 1, first_ste
 
     Raises:
         ValueError: a number out of range.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> loop = dipgo_fx.trace(*load("dit"), num_inference_steps=6)
+        >>> plan = dipgo_fx.importers.taylorseer(loop, cache_interval=2)
+        >>> plan.keep[:, 0].tolist()
+        [True, True, True, False, True, False]
     """
     _check_loop(loop)
     _check_whole(cache_interval=cache_interval, max_order=max_order, first_steps=first_steps)

@@ -101,6 +101,14 @@ class Loop(fx.GraphModule):
     where that matters.
 
     Like a stock pipeline it records no gradients, see `records_gradients`.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> loop = dipgo_fx.trace(*load("dit"), num_inference_steps=4)
+        >>> isinstance(loop, torch.fx.GraphModule), loop.num_steps, loop.facts.scheduler
+        (True, 4, 'DDIMScheduler')
+        >>> loop(torch.randn(3, 1, 8, 8), class_labels=torch.tensor([1, 2, 3])).shape
+        torch.Size([3, 1, 8, 8])
     """
 
     _records_gradients: bool | None = None

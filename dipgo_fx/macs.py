@@ -80,6 +80,15 @@ def count_macs(loop: fx.GraphModule) -> Macs:
     Every distinct call (structure of the module, shapes of its inputs) is counted once.
 
     Raises `TypeError` for anything that `trace`, `prune` or `apply` did not return.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> loop = dipgo_fx.trace(*load("dit"), num_inference_steps=4)
+        >>> macs = dipgo_fx.count_macs(loop)
+        >>> macs.total, macs.without_attention
+        (27803648, 26755072)
+        >>> macs.per_block.shape  # steps, blocks
+        torch.Size([4, 9])
     """
     check("loop", loop, fx.GraphModule, "a loop, as trace(), prune() and apply() return it")
     if "facts" not in loop.meta:

@@ -41,6 +41,30 @@ class Plan(ComparedByValue):
             that was made from another one `derived_from` is that one's origin.
         steering: what the model's calls are told and how their predictions are mixed, at no MACs; `None` if
             they are as they are.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> model, scheduler = load("dit")
+        >>> loop = dipgo_fx.trace(model, scheduler, num_inference_steps=4)
+        >>> keep = torch.ones(4, len(loop.blocks), dtype=torch.bool)
+        >>> keep[2:, :4] = False  # from step 2 on the first four blocks do not run
+        >>> plan = dipgo_fx.Plan.from_keep(loop, keep)
+        >>> print(plan)
+        DiTTransformer2DModel, DDIMScheduler, 24.9% of MACs removed
+        transformer_blocks.0  ##--
+        transformer_blocks.1  ##--
+        transformer_blocks.2  ##--
+        transformer_blocks.3  ##..
+        transformer_blocks.4  ####
+        transformer_blocks.5  ####
+        transformer_blocks.6  ####
+        transformer_blocks.7  ####
+        proj_out_2            ####
+        MACs kept             ##55
+        (# runs, - dead, nobody reads it, . repeats, / forecasts; MACs in tenths of a step, # all)
+        >>> plan.save("plan.json")
+        >>> dipgo_fx.Plan.load("plan.json") == plan
+        True
     """
 
     facts: LoopFacts
@@ -138,6 +162,15 @@ class Plan(ComparedByValue):
             TypeError: an argument of another kind, by name.
             ValueError: tables of other shapes, a closed gate at step 0, an unknown backup, weights that are
                 not finite or come with a backup.
+
+        Example:
+            >>> from dipgo_fx.demo.models import load
+            >>> loop = dipgo_fx.trace(*load("dit"), num_inference_steps=4)
+            >>> keep = torch.ones(4, len(loop.blocks), dtype=torch.bool)
+            >>> keep[1::2] = False
+            >>> plan = dipgo_fx.Plan.from_keep(loop, keep, backup="linear")
+            >>> plan.ratio, plan.history
+            (0.5, 2)
         """
         check("loop", loop, Loop, "a loop that trace() returned")
         check("keep", keep, torch.Tensor, "a bool tensor (T, N)")

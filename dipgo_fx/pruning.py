@@ -75,6 +75,17 @@ def prune(
         TraceError: Python that cannot be recorded; names the module.
         FloatingPointError: the loss of the search became infinite or NaN.
         OSError: the journal cannot be written, told before anything is measured, or the disk is full.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> model, scheduler = load("dit")  # draws digits of 8 by 8 pixels; shipped with this package
+        >>> quick = dipgo_fx.PruneConfig(samples=2, full_runs=3)  # leave it out for a real search
+        >>> options = {"num_inference_steps": 4, "config": quick, "progress": False}
+        >>> pruned = dipgo_fx.prune(model, scheduler, 0.5, **options)
+        >>> pruned(torch.randn(2, 1, 8, 8), class_labels=torch.tensor([3, 7])).shape
+        torch.Size([2, 1, 8, 8])
+        >>> f"{pruned.report.ratio:.0%} of the MACs removed"
+        '50% of the MACs removed'
     """
     config = PruneConfig() if config is None else config
     generator = torch.Generator().manual_seed(0) if generator is None else generator

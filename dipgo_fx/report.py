@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 
 from .macs import Cost, amount
 from .passes import PassRecord
 from .passes.equality import ComparedByValue
 from .plan import Plan
+from .report_maps import check_maps, maps_pictures
 from .report_page import document, fragment, paragraph, printable, section, states_picture, table
 from .report_plots import Pair, curve_picture, frontier_picture
+from .report_strips import check_images, strips_table
 from .states import State
 
 SMALLEST, LARGEST = 1e-300, 1e300
@@ -71,12 +74,34 @@ class Report(ComparedByValue):
         shown = _single_values(self.origin).items()
         return "\n".join(lines + [f"plan {printable(key):<19}{value}" for key, value in shown])
 
-    def html(self) -> str:
+    def html(
+        self,
+        *,
+        similarity: Mapping[str, torch.Tensor] | None = None,
+        images: Mapping[float, Sequence[Image.Image]] | None = None,
+        captions: Sequence[str] = (),
+    ) -> str:
         """Return a page that says and draws all of this: one file, no script, nothing from the network.
 
         Text from a plan's file is escaped: a stranger's plan cannot put anything of its own into the page.
+        What would take runs of the model is drawn if it is given.
+
+        Args:
+            similarity: heat maps to draw, `(T, T)` in [-1, 1] for each block, as `measure_similarity` returns
+                them; of more than 12 blocks 12 are drawn.
+            images: images to draw, rows of equally many of one size by the share of MACs that was removed
+                for them, in [0, 1): `{0: pipe(...).images, plan.ratio: ...}` with the same noise in each.
+                They are made as small as 160 pixels, at most 12 rows of 8; with a row for 0, others get
+                their PSNR to it.
+            captions: what stands above the columns of images, prompts say.
+
+        Raises:
+            TypeError: an argument of another kind, by name.
+            ValueError: tensors of other shapes or values, ratios out of range, rows of different images.
         """
-        return document(self._title, self._repr_html_())
+        check_maps(similarity, len(self.states))
+        check_images(images, captions)
+        return document(self._title, fragment(self._title, self._sections(similarity, images, captions)))
 
     def _repr_html_(self) -> str:
         """Return the same for a notebook, as an element with a style of its own."""
@@ -87,16 +112,31 @@ class Report(ComparedByValue):
         name = "" if self.plan is None else f"{self.plan.facts.model}, {self.plan.facts.scheduler}: "
         return f"{name}{self.ratio:.1%} of MACs removed"
 
-    def _sections(self) -> Iterator[str]:
+    def _sections(
+        self,
+        similarity: Mapping[str, torch.Tensor] | None = None,
+        images: Mapping[float, Sequence[Image.Image]] | None = None,
+        captions: Sequence[str] = (),
+    ) -> Iterator[str]:
         yield section("What was kept", self._kept())
+        if images:
+            yield section("Images", *strips_table(images, captions))
         if self.plan is not None:
             yield section("Which block runs at which step", *_states(self.plan, self.states))
+        if similarity:
+            yield section("How alike steps are", *maps_pictures(similarity, self._runs()))
         searched = self.origin.get("derived_from", self.origin)
         yield from _curve(searched, is_own=searched is self.origin)
         if self.plan is not None and self.plan.frontier:
             yield section("The frontier", *_frontier(self.plan, self.states))
         yield section("The plan", table((), [*_facts(self.plan), *_origin(self.origin)]))
         yield section("The passes of the compiler", _passes(self.passes))
+
+    def _runs(self) -> dict[str, list[int]]:
+        """Return at which steps each block runs, as far as names are known."""
+        blocks = () if self.plan is None else self.plan.blocks
+        runs = (self.states == State.RUNS).T
+        return {block: row.nonzero().flatten().tolist() for block, row in zip(blocks, runs, strict=False)}
 
     def _kept(self) -> str:
         calls, left = self._calls

@@ -6,12 +6,16 @@ Whatever is shown may come from a stranger's file, so all text goes through `tex
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
+from io import BytesIO
 from itertools import groupby
+from typing import Any
 
 import torch
+from PIL import Image
 
 from .states import MEANINGS, State
 
@@ -39,6 +43,12 @@ STYLE = f"""
   border: 1px solid #8a8f98; }}
 .dipgo-fx p.keys {{ max-width: none; }}
 .dipgo-fx .keys span.item {{ margin-right: 18px; white-space: nowrap; }}
+.dipgo-fx .maps svg {{ margin: 0 10px 8px 0; }}
+.dipgo-fx table.strips th, .dipgo-fx table.strips td {{ border: none; padding: 0 8px 6px 0;
+  vertical-align: middle; }}
+.dipgo-fx table.strips th {{ font-weight: normal; vertical-align: bottom; }}
+.dipgo-fx table.strips .number {{ padding-right: 16px; }}
+.dipgo-fx table.strips img {{ display: block; max-width: none; margin: 0; image-rendering: pixelated; }}
 """
 SHOWN = 400
 """Characters of a text that are shown."""
@@ -115,6 +125,23 @@ def svg(width: float, height: float, parts: Iterable[str], words: str) -> str:
     )
 
 
+def png(pixels: Any) -> str:
+    """Return the address that an image in a page has if it lies in the page itself.
+
+    Args:
+        pixels: uint8 array `(height, width, 3)`; nothing else goes into the page, no name and no comment.
+    """
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG", optimize=True)
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode('ascii')}"
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return up to `most` of the first `count` whole numbers, evenly spread, both ends included."""
+    shown = min(count, most)
+    return [index * (count - 1) // max(1, shown - 1) for index in range(shown)]
+
+
 # -- which block runs at which step
 
 
@@ -136,7 +163,7 @@ def states_picture(
     """
     steps = len(states)
     cell = max(LEAST_CELL, min(MOST_CELL, TABLE_WIDTH / steps))
-    left = 12 + LETTER * max(len("MACs kept"), *(len(_short(block)) for block in blocks))
+    left = 12 + LETTER * max(len("MACs kept"), *(len(short(block)) for block in blocks))
     heights = _heights(macs)
     tops = [4 + sum(heights[:n]) for n in range(len(heights) + 1)]
     bars = tops[-1] + 8
@@ -151,10 +178,10 @@ def states_picture(
     return f'{_legend(states)}\n<div class="wide">{picture}</div>'
 
 
-def _short(name: str) -> str:
+def short(name: str, most: int = NAME) -> str:
     """Return a block's name without its middle if it is long: names differ at both ends."""
-    shown, half = printable(name), NAME // 2
-    return shown if len(shown) <= NAME else f"{shown[: half - 3]}...{shown[-half:]}"
+    shown, half = printable(name), most // 2
+    return shown if len(shown) <= most else f"{shown[: half - 3]}...{shown[-half:]}"
 
 
 def _heights(macs: Sequence[int]) -> list[float]:
@@ -173,7 +200,7 @@ def _labels(blocks: Sequence[str], tops: Sequence[float], left: float) -> Iterat
             below = middle
             yield (
                 f'<text class="name" x="{left - 6:.1f}" y="{middle + 3.5:.1f}" text-anchor="end">'
-                f"{text(_short(block))}<title>{text(block)}</title></text>"
+                f"{text(short(block))}<title>{text(block)}</title></text>"
             )
 
 
@@ -225,10 +252,14 @@ def _bars(
 
 def _step_axis(steps: int, y: float, left: float, cell: float) -> Iterator[str]:
     """Yield numbers of steps, as many as there is room for."""
-    every = next(size for size in _round_sizes() if size * cell >= 24)
-    for step in range(0, steps, every):
+    for step in step_ticks(steps, cell):
         yield f'<text x="{left + cell * (step + 0.5):.1f}" y="{y:.1f}" text-anchor="middle">{step}</text>'
     yield f'<text x="{left + cell * steps / 2:.1f}" y="{y + 15:.1f}" text-anchor="middle">step</text>'
+
+
+def step_ticks(steps: int, cell: float) -> range:
+    """Return the steps that a number stands at, where each is `cell` pixels wide."""
+    return range(0, steps, next(size for size in _round_sizes() if size * cell >= 24))
 
 
 def _round_sizes() -> Iterator[int]:

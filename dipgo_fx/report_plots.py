@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -42,9 +43,9 @@ class Axis:
 
 def _round_values(low: float, high: float) -> list[float]:
     """Return up to eight round values from `low` to `high`."""
-    if high <= low:
-        return [low]
     rough = (high - low) / 6
+    if rough < sys.float_info.min:  # no round value lies between them
+        return [low]
     power = 10.0 ** math.floor(math.log10(rough))
     size = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
     first = math.ceil(low / size - 1e-9)

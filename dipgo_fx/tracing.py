@@ -68,6 +68,15 @@ def trace(
         TypeError: an argument of another kind, by name.
         ValueError: shapes that neither the arguments nor `model.config` give; `split_guidance` without
             guidance; `shared` names of no tensor.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> model, scheduler = load("dit")  # draws digits of 8 by 8 pixels; shipped with this package
+        >>> loop = dipgo_fx.trace(model, scheduler, num_inference_steps=4)
+        >>> loop.num_steps, len(loop.blocks), loop.blocks[-1]
+        (4, 9, 'proj_out_2')
+        >>> loop(torch.randn(2, 1, 8, 8), class_labels=torch.tensor([3, 7])).shape
+        torch.Size([2, 1, 8, 8])
     """
     model = checked_model(model)
     check_loop_arguments(

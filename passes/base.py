@@ -37,6 +37,21 @@ class GraphPass(ABC):
 
     Calling a pass never edits the graph that is handed in: it works on a new graph that shares all
     parameters with it, and checks the result with `graph.lint()` and `rules.check`.
+
+    Example:
+        >>> from dipgo_fx.passes import GraphPass
+        >>> class DropRelu(GraphPass):
+        ...     name = "drop-relu"
+        ...
+        ...     def rewrite(self, gm):
+        ...         found = [node for node in gm.graph.nodes if node.target is torch.relu]
+        ...         for node in found:
+        ...             node.replace_all_uses_with(node.args[0])
+        ...             gm.graph.erase_node(node)
+        ...         return bool(found)
+        >>> graph = torch.fx.symbolic_trace(lambda x: torch.relu(x) + 1)
+        >>> DropRelu()(graph).graph_module(torch.tensor([-3.0]))
+        tensor([-2.])
     """
 
     name: ClassVar[str]
@@ -86,6 +101,19 @@ class Pipeline:
 
     `callback(pass, graph module, record)` runs after every pass: the one place for printing, timing
     or dumping graphs. The result is a module of class `kind`, or of that of the input.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> from dipgo_fx.passes import BindGates, DropDeadBlocks, GateTable, InsertGates, Pipeline
+        >>> loop = dipgo_fx.trace(*load("dit"), num_inference_steps=4)
+        >>> keep = torch.ones(4, len(loop.blocks), dtype=torch.bool)
+        >>> keep[2] = False
+        >>> passes = Pipeline((InsertGates(), BindGates(GateTable.of(keep)), DropDeadBlocks()))
+        >>> subnet, records = passes(loop)
+        >>> [record.name for record in records]
+        ['insert-gates', 'bind-gates', 'drop-dead-blocks']
+        >>> records[-1].nodes_after < records[-1].nodes_before
+        True
     """
 
     passes: tuple[GraphPass, ...]

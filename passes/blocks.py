@@ -29,6 +29,14 @@ def find_blocks(model: nn.Module, blocks: Blocks) -> tuple[str, ...]:
     Tracing adds the output head (`conv_out`, `proj_out_2`, ...) unless blocks are stages.
 
     Raises `ValueError` for another word, a path that leads nowhere, or a model without blocks.
+
+    Example:
+        >>> from dipgo_fx.demo.models import load
+        >>> model, _ = load("unet")
+        >>> dipgo_fx.passes.find_blocks(model, "stage")[:2]
+        ('down_blocks.0', 'down_blocks.1')
+        >>> dipgo_fx.passes.find_blocks(model, lambda path, module: path.endswith("resnets.0"))[:2]
+        ('down_blocks.0.resnets.0', 'down_blocks.1.resnets.0')
     """
     if isinstance(blocks, tuple) and blocks:
         return _at(model, blocks)

@@ -44,10 +44,16 @@ CURRENT: ContextVar[Dump | None] = ContextVar("dump", default=None)
 def dump_graphs(folder: str | Path) -> Iterator[None]:
     """Write the graph before and after every pass that runs in this context into a folder.
 
-    with dump_graphs("graphs"):
-        pruned = dipgo_fx.apply(model, scheduler, plan)
-
     A search runs passes for every candidate: dump its plan's `apply` instead.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from dipgo_fx.demo.models import load
+        >>> loop = dipgo_fx.trace(*load("dit"), num_inference_steps=4)
+        >>> with dipgo_fx.passes.dump_graphs("graphs"):
+        ...     supernet = dipgo_fx.passes.InsertGates()(loop).graph_module
+        >>> sorted(file.name for file in Path("graphs").iterdir())
+        ['000-insert-gates-after.py', '000-insert-gates-before.py']
     """
     token = CURRENT.set(Dump(Path(folder)))
     try:

@@ -33,6 +33,14 @@ class GateTable(ComparedByValue):
 
     Raises `ValueError` for tables of other shapes or dtypes, weights that are not finite, or a first row
     that keeps some blocks only.
+
+    Example:
+        >>> keep = torch.tensor([[True, True], [True, True], [False, True]])  # steps, blocks
+        >>> table = dipgo_fx.passes.GateTable.of(keep, "linear")
+        >>> table.weights[2, 0].tolist()  # twice the last value minus the one before
+        [2.0, -1.0, 0.0]
+        >>> table.history
+        2
     """
 
     keep: torch.Tensor

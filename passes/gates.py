@@ -21,6 +21,11 @@ def gate(backup: torch.Tensor, fresh: torch.Tensor, weight: torch.Tensor) -> tor
         backup: value of a closed gate, of the shape of `fresh`.
         fresh: value of an open gate.
         weight: 0-dim, in the dtype of the values.
+
+    Example:
+        >>> backup, fresh = torch.zeros(2), torch.ones(2)
+        >>> dipgo_fx.passes.gate(backup, fresh, torch.tensor(0.25))
+        tensor([0.2500, 0.2500])
     """
     result: torch.Tensor = _Gate.apply(backup, fresh, weight)  # type: ignore[no-untyped-call]
     return result
@@ -54,6 +59,11 @@ def forecast(weights: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
     Args:
         weights: at least as many entries as there are values; further ones are not read.
         values: of equal shape, a block's computed outputs, newest first.
+
+    Example:
+        >>> last, before = torch.tensor([3.0]), torch.tensor([2.0])
+        >>> dipgo_fx.passes.forecast(torch.tensor([2.0, -1.0, 0.0]), last, before)
+        tensor([4.])
     """
     result: torch.Tensor = _Forecast.apply(weights, *values)  # type: ignore[no-untyped-call]
     return result

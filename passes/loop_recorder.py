@@ -306,6 +306,7 @@ class LoopRecorder(Recorder):
         if self.gate_head:
             self._tag_head(model, body)
         nodes = {id(t): self._tensor(t) for t in _tensors(result)}
+        self._forget_handed_on((args, kwargs))
         paths = {block_name(path, self._calls[0]): path for path in self._called}
         of_body = [paths.get(node.meta["custom"]["block"]) for node in body]
         self._call = _Call(inputs, self._inputs((args, kwargs)), body, of_body, result, nodes)
@@ -348,6 +349,13 @@ class LoopRecorder(Recorder):
             return fresh
 
         return pytree.tree_map(renew, first.result)
+
+    def _forget_handed_on(self, arguments: Any) -> None:
+        """Let the inputs stand for themselves again: else later steps read what this one cast."""
+        for tensor in _tensors(arguments):
+            edited = self._edited(tensor)
+            if edited is not self._tensor(tensor):
+                self._remember(tensor, edited)
 
     def _inputs(self, arguments: Any) -> list[fx.Node]:
         return [self._tensor(tensor) for tensor in _tensors(arguments)]

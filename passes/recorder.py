@@ -64,6 +64,8 @@ class Recorder(GraphWriter, TorchFunctionMode):
         TorchFunctionMode.__init__(self)
         self.known: KnownValues | None = None
         self._elementwise: dict[Any, torch.Tensor] = {}
+        # What nodes read that gave back the very tensor they were given: a cast to the dtype that it has.
+        self._handed_on: dict[fx.Node, fx.Node] = {}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -97,10 +99,22 @@ class Recorder(GraphWriter, TorchFunctionMode):
         if name == "dropout" and kwargs.get("training") is False:
             with self.paused():  # a fake tensor does not show that it is what went in
                 result = args[0].view(args[0].shape)
-        if not _is_in_place(name) and versions != [tensor._version for tensor in given]:
+        in_place = _is_in_place(name)
+        is_edited = in_place or versions != [tensor._version for tensor in given]
+        if is_edited and not in_place:
             kwargs = self._out_of_place(name, args, kwargs)
-        self._bind(result, self._function(func, name, args, kwargs))
+        node = self._function(func, name, args, kwargs)
+        if not is_edited and any(result is tensor for tensor in given):
+            self._handed_on[node] = self._tensor(result)
+        self._bind(result, node)
         return result
+
+    def _edited(self, tensor: torch.Tensor) -> fx.Node:
+        """Return what stands for a tensor since it was last edited, whatever handed it on as it is."""
+        node = self._tensor(tensor)
+        while node in self._handed_on:
+            node = self._handed_on[node]
+        return node
 
     def _evaluate(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the fake result of a call; equal elementwise arithmetic is worked out once."""

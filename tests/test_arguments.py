@@ -17,11 +17,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 
 import dipgo_fx
 import zoo
 from dipgo_fx import Loop, PaperConfig, Plan, PruneConfig, importers
+from dipgo_fx.applying import build
 from dipgo_fx.arguments import SHOWN, check
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.loop import LoopFacts
@@ -31,6 +33,7 @@ from plans import KEEP, plan
 from searches import QUICK
 
 STEPS = len(KEEP)
+IMAGE = Image.new("RGB", (2, 2))
 
 # One object of each kind that somebody may hand over by mistake.
 STRAYS: dict[str, object] = {
@@ -123,6 +126,9 @@ KINDS: dict[str, Callable[[object], bool]] = {
     "run": callable,
     "block": is_a(str, type(None)),
     "step": is_whole,
+    "similarity": is_a(Mapping, type(None)),
+    "images": is_a(Mapping, type(None)),
+    "captions": is_a(list, tuple),
     **dict.fromkeys(WHOLE_NUMBERS, is_whole),
     **dict.fromkeys(NUMBERS, is_number),
     **dict.fromkeys(("mac_weights", "checkpoint", "exact_fill"), is_a(bool)),
@@ -155,6 +161,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "prune_pipeline": dipgo_fx.prune_pipeline,
     "count_macs": dipgo_fx.count_macs,
     "explain": dipgo_fx.explain,
+    "measure_similarity": dipgo_fx.measure_similarity,
+    "Report.html": dipgo_fx.Report.html,
     "Plan": Plan,
     **{f"Plan.{method}": getattr(Plan, method) for method in (*MAKERS, *METHODS)},
     "PruneConfig": PruneConfig,
@@ -181,6 +189,8 @@ def right(name: str) -> dict[str, object]:
         "prune_pipeline": {"pipe": pipe, "config": QUICK, "progress": False},
         "count_macs": {"loop": loop("dit")},
         "explain": {"plan": plan(), "step": 1, "block": 0},
+        "measure_similarity": {"loop": loop("dit"), "sample": torch.ones(1, 1, 8, 8)},
+        "Report.html": {"self": build(loop("dit"), plan()).report},
         "Plan.from_keep": {"loop": loop("dit"), "keep": KEEP},
         "Plan.load": {"path": "plan.json"},
         "Plan": {"facts": plan().facts, "table": plan().table, "ratio": plan().ratio},
@@ -351,6 +361,22 @@ def test_no_function_is_left_out() -> None:
         ("explain", {"step": -1}, "step must lie in 0 to 4, this plan has 5 steps, got -1"),
         ("explain", {"block": 4}, "block must lie in 0 to 3, this plan has 4 blocks, got 4"),
         ("explain", {"block": "proj"}, r"one of the 4 of plan.blocks, .*\['proj_out_2', .*got 'proj'"),
+        ("measure_similarity", {}, r"conditioning must hold \['class_labels'\], got \[\]"),
+        *(
+            ("Report.html", {argument: given}, said)
+            for argument, given, said in (
+                ("similarity", {"a": torch.ones(5, 4)}, r"shape \(5, 5\), .*, got torch.float32 \(5, 4\)"),
+                ("similarity", {"a": torch.ones(5, 5).long()}, "must be a floating-point tensor"),
+                ("similarity", {"a": torch.full((5, 5), 1.1)}, r"must hold cosines, in \[-1, 1\]"),
+                ("similarity", {"a": torch.full((5, 5), torch.nan)}, r"must hold cosines, in \[-1, 1\]"),
+                ("images", {1.0: [IMAGE]}, r"a share of MACs removed, in \[0, 1\), got 1.0"),
+                ("images", {float("nan"): [IMAGE]}, r"a share of MACs removed, in \[0, 1\), got nan"),
+                ("images", {0: [IMAGE], 0.5: [IMAGE] * 2}, "equally many of one size"),
+                ("images", {0: [IMAGE], 0.5: [IMAGE.resize((2, 3))]}, "equally many of one size"),
+                ("images", {0: []}, "equally many of one size"),
+            )
+        ),
+        ("Report.html", {"images": {0: [IMAGE]}, "captions": ["a", "b"]}, "one for each of 1 columns .* 2"),
         ("PaperConfig", {"alpha": -1.0}, "alpha must be at least 0, got -1.0"),
         ("PaperConfig", {"weight_decay": float("inf")}, "weight_decay must be at least 0, got inf"),
         ("PruneConfig", {"full_runs": float("inf")}, "full_runs must be above 0, got inf"),
@@ -371,6 +397,23 @@ def test_words_of_a_pipeline_are_looked_at_too(word: str) -> None:
     for value in wrong:
         with pytest.raises(TypeError, match=rf"^{word} must be "):
             call("prune_pipeline", **{word: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"similarity": {3: torch.ones(5, 5)}}, "each of similarity must be the name of a block, got int 3"),
+        ({"similarity": {"a": [1]}}, r"similarity\['a'\] must be a tensor, got list"),
+        ({"images": {"0": [IMAGE]}}, "each of images must be a number, the share of MACs .*, got str '0'"),
+        ({"images": {0: IMAGE}}, r"images\[0\] must be a list of PIL images, .*, got Image"),
+        ({"images": {0: [torch.ones(2)]}}, r"each of images\[0\] must be a PIL image, got a tensor"),
+        ({"captions": [3]}, "each of captions must be a text, got int 3"),
+    ],
+)
+def test_what_lies_in_a_pages_arguments_is_looked_at(changes: dict[str, Any], said: str) -> None:
+    """Names, tensors, ratios, images and texts, each by its place."""
+    with pytest.raises(TypeError, match=rf"^{said}"):
+        call("Report.html", **changes)
 
 
 @pytest.mark.parametrize("name", ["trace", "prune", "apply"])

@@ -17,8 +17,8 @@ import zoo
 from dipgo_fx.cli import main, show
 from dipgo_fx.cli.parser import parser
 
-COMMANDS = ("prune", "run", "compare", "macs", "show", "demo")
-HEAVY = {"diffusers", "huggingface_hub", "numpy", "PIL", "torch", "tqdm", "transformers"}
+COMMANDS = ("prune", "run", "compare", "report", "macs", "show", "demo")
+HEAVY = {"diffusers", "huggingface_hub", "numpy", "PIL", "shtab", "torch", "tqdm", "transformers"}
 
 
 def plan_for_dit(folder: Path) -> Path:
@@ -98,9 +98,10 @@ finally:
     assert "imported []" in result.stdout
 
 
-def test_the_module_is_the_command_line(tmp_path: Path) -> None:
-    """`python -m dipgo_fx` ends with the status, and one line on standard error."""
-    program = [sys.executable, "-m", "dipgo_fx", "show", str(tmp_path / "none.json")]
+@pytest.mark.parametrize("module", ["dipgo_fx", "dipgo_fx.cli"])
+def test_the_module_is_the_command_line(module: str, tmp_path: Path) -> None:
+    """`python -m dipgo_fx` ends with the status, and one line on standard error; so does its package."""
+    program = [sys.executable, "-m", module, "show", str(tmp_path / "none.json")]
     result = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (2, "")
     assert re.fullmatch(r"dipgo-fx show: .*none\.json.*\n", result.stderr)
@@ -166,7 +167,7 @@ def test_bad_input_ends_with_status_2(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_demo_writes_its_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The demo prunes, prints its table and writes the plan and two pictures."""
+    """The demo prunes, prints its table and writes the plan, two pictures and a page with strips and maps."""
     from dipgo_fx.demo import run
 
     monkeypatch.setattr(run, "CONFIG", dipgo_fx.PruneConfig(samples=4, full_runs=6))
@@ -179,3 +180,6 @@ def test_demo_writes_its_files(
     assert dipgo_fx.Plan.load(tmp_path / "plan.json").ratio >= 0.8
     for picture in ("samples.png", "plan.png"):
         assert (tmp_path / picture).stat().st_size > 1000
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<img ") == 8 * page.count('of the MACs removed" title="class 0')
+    assert "How alike steps are" in page

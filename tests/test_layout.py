@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path, PurePath
+from types import ModuleType
 
 import pytest
 
+import dipgo_fx
 from import_graph import cycle_of, imports_of, reached
 
 if sys.version_info >= (3, 11):
@@ -50,9 +52,11 @@ MIRRORED = {
 CROSS_CUTTING = {
     "tests/test_compile.py",
     "tests/test_cuda.py",
+    "tests/test_doctests.py",
     "tests/test_golden.py",
     "tests/test_guide.py",
     "tests/test_laws.py",
+    "tests/test_laws_at_scale.py",
     "tests/test_layout.py",
     "tests/test_readme.py",
     "tests/benchmarks/test_scripts.py",
@@ -210,6 +214,22 @@ def test_package_list_equals_the_folders() -> None:
     assert names == set(project["tool"]["setuptools"]["packages"])
 
 
+def test_the_lowest_versions_are_the_lower_bounds() -> None:
+    """What `.github/lowest.txt` installs is the oldest that pyproject.toml admits, of every dependency."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["demo"], *extras["completion"], *extras["test"]]
+    bounds = {
+        match[1]: match[2]
+        for text in asked
+        if (match := re.match(r"([\w-]+)(?:>=|==)([\w.]+)", text)) is not None
+    }
+    assert len(bounds) == len([text for text in asked if not text.startswith("dipgo-fx[")])
+    lines = (ROOT / ".github" / "lowest.txt").read_text(encoding="utf-8").splitlines()
+    lowest = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert {name: lowest.get(name) for name in bounds} == bounds
+
+
 def test_passes_is_linked_into_the_package() -> None:
     """The link that lets type checkers see dipgo_fx.passes points at passes/."""
     link = ROOT / "dipgo_fx" / "passes"
@@ -244,6 +264,51 @@ def test_every_public_name_is_documented(module: str) -> None:
     }
     # A dataclass without a docstring gets its signature for one.
     assert [n for n, text in described.items() if not text or text.startswith(f"{n}(")] == []
+
+
+def test_what_the_package_shows_is_what_it_exports() -> None:
+    """One list, in order, which says where each name lives, and types see the same names."""
+    shown = [name for name in dir(dipgo_fx) if not isinstance(getattr(dipgo_fx, name), ModuleType)]
+    assert shown == dipgo_fx.__all__ == sorted(dipgo_fx._HOMES)
+    tree = ast.parse(Path(dipgo_fx.__file__).read_text(encoding="utf-8"))
+    typed = next(node for node in tree.body if isinstance(node, ast.If))
+    imported = [alias.name for node in typed.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted(imported) == sorted(dipgo_fx.__all__)
+
+
+def test_what_looks_public_is_exported() -> None:
+    """A name without an underscore is in `__all__`: of what the compiler hands on, and of the importers."""
+    compiler, importers = (importlib.import_module(f"dipgo_fx.{name}") for name in ("passes", "importers"))
+    handed_on = {name for name, value in vars(compiler).items() if not isinstance(value, ModuleType)}
+    assert {name for name in handed_on if not name.startswith("_")} == set(compiler.__all__)
+    made = {
+        name
+        for name, value in vars(importers).items()
+        if inspect.isroutine(value) and value.__module__ == importers.__name__ and not name.startswith("_")
+    }
+    assert made == set(importers.__all__)
+
+
+def test_members_of_public_classes_are_documented() -> None:
+    """Methods and properties that a public class defines say what they do."""
+    public = [getattr(dipgo_fx, name) for name in dipgo_fx.__all__]
+    silent = [
+        f"{kind.__name__}.{member}"
+        for kind in filter(inspect.isclass, public)
+        for member, value in vars(kind).items()
+        if not member.startswith("_") and (callable(value) or isinstance(value, (property, classmethod)))
+        if not inspect.getdoc(getattr(kind, member))
+    ]
+    assert silent == []
+
+
+def test_the_guide_lists_the_public_names() -> None:
+    """All of them and nothing else, so that a new name is told of and a dropped one is not."""
+    guide = (ROOT / "dipgo_fx" / "GUIDE.md").read_text(encoding="utf-8")
+    table = guide.partition("## Public names")[2].partition("\n## ")[0]
+    told = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.+?) \|", table, re.MULTILINE)))
+    modules = [name for name in dir(dipgo_fx) if isinstance(getattr(dipgo_fx, name), ModuleType)]
+    assert sorted(told) == sorted([*dipgo_fx.__all__, *modules])
 
 
 def test_imports_point_one_way() -> None:

@@ -12,14 +12,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import dipgo_fx
-from dipgo_fx import Plan, Report
+from dipgo_fx import Plan, Report, measure_similarity
 from dipgo_fx.applying import at_ratio, build
 from dipgo_fx.macs import Cost
 from dipgo_fx.report_page import COLOURS
 from dipgo_fx.states import MEANINGS, State
-from loops import calls, cost, loop
+from loops import calls, cost, inputs, loop
 from plans import plan
 from searches import PLAIN, SPLIT, STEPS, searched, with_frontier
 
@@ -199,6 +200,58 @@ def test_what_cannot_be_drawn_is_left_out_of_a_curve(entry: Any) -> None:
     made = replace(plan(), frontier=())
     report = replace(report_of(made), origin={"curve": [[1, 0.5], entry, [2, 0.25]]})
     assert len([*ElementTree.fromstring(report.html()).iter(SVG + "circle")]) == 2
+
+
+# -- what would take runs of the model
+
+
+def test_a_page_draws_what_it_is_given() -> None:
+    """Maps with the steps at which this very plan runs each block, and a row of images a ratio."""
+    report = report_of(plan())
+    maps = measure_similarity(loop("dit"), *inputs("dit", 1))
+    images = {ratio: [Image.new("L", (8, 8))] * 2 for ratio in (0, 0.4)}
+    page = ElementTree.fromstring(report.html(similarity=maps, images=images, captions=["a hat", "a fox"]))
+    assert titles(page)[:4] == [
+        "What was kept",
+        "Images",
+        "Which block runs at which step",
+        "How alike steps are",
+    ]
+    assert len([*page.iter("img")]) == 4
+    words = [
+        svg.attrib["aria-label"] for svg in page.iter(SVG + "svg") if "cosine" in svg.attrib["aria-label"]
+    ]
+    assert [said.partition(":")[0] for said in words] == list(plan().blocks)
+    bars = [p.attrib["d"].count("M") for p in page.iter(SVG + "path") if p.get("class") == "runs"]
+    assert bars == (report.states == State.RUNS).sum(0).tolist()
+
+
+def test_a_page_with_pictures_loads_nothing() -> None:
+    """Every image lies in the page itself."""
+    maps = {"a": torch.eye(5)}
+    page = report_of(plan()).html(similarity=maps, images={0.5: [Image.new("RGB", (8, 8))]})
+    addresses = re.findall(r'(?:href|src)="([^"]*)"', page)
+    assert len(addresses) == 3
+    assert all(re.fullmatch(r"data:image/png;base64,[A-Za-z0-9+/=]+", address) for address in addresses)
+    assert not re.findall(r"<(?:script|link|iframe)|@import|url\(", page)
+
+
+def test_a_page_without_pictures_has_none() -> None:
+    """Nothing given, nothing drawn: empty mappings are nothing, too."""
+    report = report_of(plan())
+    assert report.html() == report.html(similarity={}, images={}, captions=["unused"])
+    assert "<img" not in report.html()
+
+
+def test_maps_of_unknown_blocks_have_no_bars() -> None:
+    """As those of a loop whose guidance was traced otherwise, or where there is no plan."""
+    report = report_of(plan())
+    for page in (
+        report.html(similarity={"other": torch.eye(5)}),
+        replace(report, plan=None).html(similarity={plan().blocks[0]: torch.eye(5)}),
+    ):
+        assert 'class="runs"' not in page
+        assert "How alike steps are" in page
 
 
 def test_a_notebook_gets_an_element_and_a_file_a_page() -> None:

@@ -85,3 +85,9 @@ def test_ticks_by_hand() -> None:
     assert [share.named(v) for v in share.ticks] == ["0%", "20%", "40%", "60%", "80%"]
     assert Axis("x", 1e-4, 2.0, log=True).ticks == pytest.approx([1e-4, 1e-3, 1e-2, 0.1, 1])
     assert Axis("x", 0.15, 0.7, log=True).ticks == pytest.approx([0.2, 0.5])
+
+
+@pytest.mark.parametrize("spent", [0.0, 5e-324, 1e-310])
+def test_an_axis_as_short_as_a_number_can_be_has_a_tick(spent: float) -> None:
+    """There is no round value between its ends."""
+    assert Axis("full runs spent", 0.0, spent).ticks == [0.0]

@@ -22,6 +22,8 @@ from dipgo_fx.guidance import Guidance
 from dipgo_fx.loop import Loop
 from dipgo_fx.macs import count_macs
 from dipgo_fx.passes import TraceError
+from dipgo_fx.passes.steer_calls import can_steer
+from dipgo_fx.passes.tags import tag
 from dipgo_fx.plan import Plan
 from dipgo_fx.tracing import trace
 from loops import eager_with_plan, inputs, loop, run
@@ -441,6 +443,27 @@ def test_a_leaf_that_edits_its_input_edits_a_copy() -> None:
         assert torch.equal(run(pruned, toy.sample(), {}), after - again)
 
 
+class Casting(toy.Stack):
+    """Casts what it is given to the dtype that it has."""
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, *, shift: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        return super().forward(sample.to(shift.dtype), timestep) + shift.to(sample.dtype) * timestep[:, None]
+
+
+def test_a_cast_that_changes_nothing_is_no_edit() -> None:
+    """Torch hands the very tensor on; a step still reads the loop's inputs, not what another step cast."""
+    model, shift = Casting(nn.Linear(3, 3), nn.Linear(3, 3)), torch.ones(2, 3)
+    graph = toy.traced(model, 3, shift=shift)
+    within = [node for node in graph.graph.nodes if tag(node, "in_model")]
+    reads = {(tag(n, "step"), tag(r, "step")) for n in within for r in n.all_input_nodes if r in within}
+    assert reads == {(0, 0), (1, 1), (2, 2)}
+    assert can_steer(graph)
+    with torch.no_grad():
+        expected = denoise(model, prepared(toy.Step(), 3), toy.sample(), {"shift": shift})
+    assert torch.equal(run(graph, toy.sample(), {"shift": shift}), expected)
+
+
 class Edited(toy.Stack):
     """Edits its own input in one of several ways."""
 
@@ -460,8 +483,10 @@ class Edited(toy.Stack):
         lambda model, sample: sample.mul_(0.5),
         lambda model, sample: sample.__iadd__(0.5),
         lambda model, sample: nn.functional.relu(sample, inplace=True),
+        lambda model, sample: sample.to(sample.dtype).mul_(0.5),
+        lambda model, sample: sample.mul_(0.5).to(sample.dtype),
     ],
-    ids=["mul_", "+=", "relu"],
+    ids=["mul_", "+=", "relu", "of a cast", "and a cast"],
 )
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_a_model_that_edits_its_input_edits_it_at_every_step(edit: Any, steps: int) -> None:

@@ -8,22 +8,26 @@ from collections.abc import Callable, Mapping
 
 from benchmarks.tables import RESULTS
 
-from . import ablations, costs, coverage, few_steps, limits, quality, real_size, trials
+from . import ablations, costs, coverage, few_steps, glance, limits, projected, quality, real_size, trials
 from .words import listed
 
 ROOT = RESULTS.parents[1]
-PAGES = ("README.md", "benchmarks/README.md")
+PAGES = ("README.md", "dipgo_fx/GUIDE.md", "benchmarks/README.md")
 BLOCKS: dict[str, Callable[[], str]] = {
+    "price-of-use": glance.price,
+    "behind": glance.behind,
+    "coverage-counted": coverage.counted,
     "psnr": quality.psnr,
     "verdict": quality.verdict,
     "frechet": limits.frechet,
     "price": limits.price,
     "weak": limits.weak,
-    "summary": costs.summary,
+    "small": costs.small,
     "real-size": real_size.summary,
     "real-size-details": real_size.details,
     "real-size-table": real_size.table,
     "effort": limits.effort,
+    "projected": projected.table,
     "seeds": quality.seeds,
     "likeness": quality.likeness,
     "lost-cells": quality.lost_cells,

@@ -114,9 +114,9 @@ def macs() -> str:
     )
 
 
-def summary() -> str:
-    """List of what else was measured, for the README."""
-    return bullets(cost, step_counts, speed, guidance, tracing, macs)
+def small() -> str:
+    """List of what was measured on small models, and of tracing and MACs."""
+    return bullets(speed, guidance, tracing, macs)
 
 
 def searching() -> str:

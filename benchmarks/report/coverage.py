@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .results import read
-from .words import bullets, listed, span
+from .words import bullets, listed, span, wrapped
 
 
 def classes() -> str:
@@ -19,6 +19,17 @@ def classes() -> str:
         f"be tried. By a plan, bit for bit as if blocks were skipped by hand, run {run}; every step is one "
         f"graph for `torch.compile(fullgraph=True)` with {compiled}; `prune_pipeline` can search on "
         f"{pipelines['searchable']} pipelines."
+    )
+
+
+def counted() -> str:
+    """Say of how many pipelines what is true."""
+    rows = read("coverage-counts")
+    (row,) = (row for row in rows if row["kind"] == "pipelines")
+    return wrapped(
+        f"Of the {row['classes']} pipelines of diffusers {row['diffusers']}, {row['built']} could be tried, "
+        f"tiny and with random weights: {row['enabled']} run by a plan, bit for bit as if blocks were "
+        f"skipped by hand, and `prune_pipeline` can search on {row['searchable']}."
     )
 
 

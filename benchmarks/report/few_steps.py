@@ -80,9 +80,12 @@ def judged(found: tuple[str, Comparison] | None) -> str:
 
 def summary() -> str:
     """Say in how many cells ours is ahead; nothing where nothing was measured."""
+    return wrapped(sentence()) if few_cells() else ""
+
+
+def sentence() -> str:
+    """Say in how many of the measured cells ours is ahead."""
     cells = few_cells()
-    if not cells:
-        return ""
     steps = listed(sorted({cell.about.steps for cell in cells}))
     text = (
         f"At {steps} steps, without caches among the others, PSNR of all images together, by 95% intervals "
@@ -92,7 +95,7 @@ def summary() -> str:
         counted(map(best_other, cells), "the best other method"),
         counted(map(beside_whole_steps, cells), "the best plan of whole steps only"),
     )
-    return wrapped(f"{text}{'; '.join(filter(None, told_of))}.")
+    return f"{text}{'; '.join(filter(None, told_of))}."
 
 
 def counted(found: Iterable[tuple[str, Comparison] | None], other: str) -> str:

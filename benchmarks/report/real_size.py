@@ -110,9 +110,13 @@ def shortfalls(rows: Iterable[Row]) -> list[tuple[str, float, float]]:
     return [
         (named(row), float(row["efficiency"]), asked)
         for row in rows
-        if (asked := ASKED.get(kind_of({**row, "method": GUIDED.sub("", row["method"])})))
-        and round(float(row["efficiency"]), 2) < asked
+        if (asked := asked_of(row)) and round(float(row["efficiency"]), 2) < asked
     ]
+
+
+def asked_of(row: Row) -> float | None:
+    """Return what efficiency was asked of a loop, if any was."""
+    return ASKED.get(kind_of({**row, "method": GUIDED.sub("", row["method"])}))
 
 
 def unequal(rows: Iterable[Row]) -> list[str]:
@@ -295,7 +299,7 @@ def line_of(rows: Sequence[Row]) -> list[str]:
 
 
 def summary() -> str:
-    """List of what a user asks first, for the README."""
+    """List of what a user asks first."""
     return bullets(*present(speed, behind, guidance, memory, compiling))
 
 

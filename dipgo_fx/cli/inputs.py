@@ -41,7 +41,7 @@ def read_prompts(file: Path) -> list[str]:
     return prompts
 
 
-def check_file_to_write(file: Path) -> None:
+def check_file_to_write(file: Path, option: str = "--out") -> None:
     """Raise `ValueError` for a file that cannot be written: told before long work, not after."""
     if file.is_dir() or not file.absolute().parent.is_dir():
-        raise ValueError(f"--out must be a file in a folder that exists, got {file}")
+        raise ValueError(f"{option} must be a file in a folder that exists, got {file}")

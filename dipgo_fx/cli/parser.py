@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
+from .completion import SHELLS, PrintCompletion
+
 FOLDER = "folder of a diffusers pipeline, as pipe.save_pretrained() writes it; nothing is downloaded"
 PLAN = "plan file, or a folder with a plan.json"
 PROMPTS = "file with one prompt a line"
@@ -26,10 +28,17 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; `command` in what it parses says which command is asked for."""
     top = _Parser(prog="dipgo-fx", description="Prune diffusion sampling loops.", epilog=STATUSES)
+    top.add_argument(
+        "--print-completion",
+        choices=SHELLS,
+        action=PrintCompletion,
+        help="print a script that completes commands in a shell, for pip install 'dipgo-fx[completion]'",
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
     _add_prune(commands)
     _add_run(commands)
     _add_compare(commands)
+    _add_report(commands)
     _add_macs(commands)
     _add_show(commands)
     _add_demo(commands)
@@ -63,6 +72,10 @@ def _add_pipeline(command: _Parser) -> None:
 def _add_call(command: _Parser) -> None:
     """Add what a pipeline is called with under a plan."""
     command.add_argument("--steps", type=int, help="num_inference_steps (default: the plan's)")
+    _add_guidance_and_seed(command)
+
+
+def _add_guidance_and_seed(command: _Parser) -> None:
     command.add_argument(
         "--guidance", type=float, help="guidance_scale (default: the plan's, else the pipeline's)"
     )
@@ -92,6 +105,12 @@ def _add_prune(commands: argparse._SubParsersAction[_Parser]) -> None:
         type=Path,
         metavar="FILE",
         help="notes what the search measures: the same command goes on where one was stopped",
+    )
+    prune.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="HTML page of the plan, as the report command writes it, for some 24 images more",
     )
     _add_pipeline(prune)
     _add_json(prune)
@@ -133,6 +152,27 @@ def _add_compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     _add_pipeline(compare)
     _add_json(compare)
+
+
+def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
+    example = "dipgo-fx report ./sd15 sd15-0.8.json --prompts prompts.txt --out report.html"
+    does = "write a page of a plan: images at several ratios, what runs when, how alike steps are"
+    report = _add(commands, "report", does, example)
+    report.add_argument("folder", type=Path, help=FOLDER)
+    report.add_argument("plan", type=Path, help=PLAN)
+    report.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help=f"{PROMPTS}, the last 4 are drawn (default: dipgo_fx's own)",
+    )
+    _add_guidance_and_seed(report)
+    report.add_argument(
+        "--out", type=Path, default=Path("report.html"), help="HTML, one file (default: report.html)"
+    )
+    report.set_defaults(steps=None)  # the plan's own
+    _add_pipeline(report)
+    _add_json(report)
 
 
 def _add_macs(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -6,7 +6,7 @@ import argparse
 import inspect
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,19 +88,28 @@ class Call:
         check_guidance_scale(guidance)
         return cls(steps, guidance, options.seed)
 
-    def image(self, pipe: Any, prompt: str, number: int) -> Image.Image:
-        """Return the image of one prompt, the `number`-th. Raises `ValueError` if none comes out."""
-        generator = torch.Generator().manual_seed(self.seed + number)
-        given: dict[str, Any] = {"num_inference_steps": self.steps, "generator": generator}
+    def arguments(self, pipe: Any) -> dict[str, Any]:
+        """Return the arguments of a pipeline's call but for prompt and noise."""
+        given: dict[str, Any] = {"num_inference_steps": self.steps}
         if self.guidance is not None:
             # Where a model has a guidance of its own, the pipeline's is the "true" one.
             is_true = "true_cfg_scale" in _parameters(pipe)
             given["true_cfg_scale" if is_true else "guidance_scale"] = self.guidance
-        image = getattr(pipe(prompt=prompt, **given), "images", [None])[0]
-        if not isinstance(image, Image.Image):
-            name = type(pipe).__name__
-            raise ValueError(f"{name} makes no images: call it from Python, by dipgo_fx.enable(pipe, plan)")
-        return image.convert("RGB")
+        return given
+
+    def image(self, pipe: Any, prompt: str, number: int) -> Image.Image:
+        """Return the image of one prompt, the `number`-th. Raises `ValueError` if none comes out."""
+        return image_of(pipe, prompt, self.seed + number, self.arguments(pipe))
+
+
+def image_of(pipe: Any, prompt: str, seed: int, arguments: Mapping[str, Any]) -> Image.Image:
+    """Return the image that a pipeline draws of a prompt. Raises `ValueError` if none comes out."""
+    generator = torch.Generator().manual_seed(seed)
+    image = getattr(pipe(prompt=prompt, generator=generator, **arguments), "images", [None])[0]
+    if not isinstance(image, Image.Image):
+        name = type(pipe).__name__
+        raise ValueError(f"{name} makes no images: call it from Python, by dipgo_fx.enable(pipe, plan)")
+    return image.convert("RGB")
 
 
 def _parameters(pipe: Any) -> list[str]:

@@ -13,18 +13,22 @@ from ..search.config import PruneConfig
 from .answer import Answer
 from .inputs import check_file_to_write, facts_of, read_prompts
 from .pipeline import call_of, load_pipeline, shows_progress
+from .report import write_page
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Search, write the plan, and return what it removes and what the search cost."""
+    """Search, write the plan and, if asked for, its page; return what it removes and what the search cost."""
     check_ratio(options.ratio)
     call = call_of(options)
     sizes = {"samples": options.samples, "full_runs": options.full_runs}
     config = PruneConfig(**{name: size for name, size in sizes.items() if size is not None})
     prompts = None if options.prompts is None else read_prompts(options.prompts)
     check_file_to_write(options.out)
+    if options.report is not None:
+        check_file_to_write(options.report, "--report")
+    pipe = load_pipeline(options)
     plan = prune_pipeline(
-        load_pipeline(options),
+        pipe,
         options.ratio,
         prompts=prompts,
         config=config,
@@ -34,11 +38,14 @@ def run(options: argparse.Namespace) -> Answer:
         **call,
     )
     plan.save(options.out)
+    if options.report is not None:
+        write_page(pipe, plan, call, prompts, options.seed, options.report, shows_progress(options))
     assert plan.cost is not None
     before, after = plan.cost.full, plan.cost.of_table(plan.table)
     origin = plan.origin
     values = {
         "plan": str(options.out),
+        "report": None if options.report is None else str(options.report),
         "pipeline": origin["pipeline"],
         **facts_of(plan),
         "asked": options.ratio,
@@ -54,4 +61,6 @@ def run(options: argparse.Namespace) -> Answer:
         f"{amount(after.total)} an image, {values['steps']} steps of {values['scheduler']}\n"
         f"Search: {origin['seconds']} s, worth {origin['full_runs']} unpruned runs; found: {origin['name']}"
     )
+    if options.report is not None:
+        text += f"\nWrote {options.report}"
     return Answer(text, values)

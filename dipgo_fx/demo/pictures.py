@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ..plan import Plan
 from ..states import MEANINGS, State
@@ -33,6 +34,11 @@ def draw_samples(rows: Mapping[str, torch.Tensor], path: Path) -> None:
         for spine in axes.spines.values():
             spine.set_visible(False)
     figure.savefig(path, dpi=160)
+
+
+def grey_image(values: torch.Tensor) -> Image.Image:
+    """Return values `(h, w)` in [-1, 1] as an image."""
+    return Image.fromarray((values.clamp(-1, 1) * 127.5 + 127.5).round().byte().numpy())
 
 
 def draw_plan(plan: Plan, path: Path) -> None:

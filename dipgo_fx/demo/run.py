@@ -26,12 +26,15 @@ from ..pruning import prune
 from ..search.config import PruneConfig
 from ..search.losses import psnr, ssim
 from ..search.spacing import most_steps
+from ..similarity import measure_similarity
 from ..tracing import trace
 from .models import CLASSES, SAMPLE_SHAPE, DigitModel, load, load_classifier
-from .pictures import draw_plan, draw_samples
+from .pictures import draw_plan, draw_samples, grey_image
 
 PICTURE_RATIOS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SAMPLES, ROUNDS = 200, 5
+COLUMNS = 8
+"""Digits in each row of the report."""
 # Enough for the digits models; the search stays well under a minute on two cores.
 CONFIG = PruneConfig(full_runs=40)
 
@@ -48,7 +51,7 @@ class Row:
 def run(
     name: DigitModel, *, ratio: float, steps: int, seed: int, out: Path, progress: bool, console: Any = None
 ) -> None:
-    """Prune, print the comparison, and write `plan.json`, `samples.png` and `plan.png` into `out`.
+    """Prune, print the comparison, and write `plan.json`, two pictures and `report.html` into `out`.
 
     The noise of the comparison was not seen by the search.
     """
@@ -75,8 +78,10 @@ def run(
         f"Search: {plan.origin['seconds']} s, worth {plan.origin['full_runs']} unpruned runs; "
         f"found: {plan.origin['name']}"
     )
-    _draw(model, scheduler, pruned, ratio, inputs, out)
-    console.print(f"Wrote {out / 'samples.png'}, {out / 'plan.png'} and {out / 'plan.json'}")
+    strips = _draw(model, scheduler, pruned, ratio, inputs, out)
+    _write_page(loop, pruned, strips, inputs, out)
+    names = [str(out / name) for name in ("samples.png", "plan.png", "report.html", "plan.json")]
+    console.print(f"Wrote {', '.join(names[:-1])} and {names[-1]}")
 
 
 def _inputs(seed: int) -> dict[str, torch.Tensor]:
@@ -148,14 +153,36 @@ def _interleaved(rows: list[Row], progress: bool) -> list[float]:
 @torch.no_grad()
 def _draw(
     model: Any, scheduler: Any, pruned: PrunedLoop, ratio: float, inputs: dict[str, torch.Tensor], out: Path
-) -> None:
+) -> dict[float, torch.Tensor]:
+    """Write both pictures, and return samples by the share of the MACs that was removed for them."""
     first = {key: value[: 2 * CLASSES] for key, value in inputs.items()}
-    rows = {}
+    rows, strips = {}, {}
     for asked in PICTURE_RATIOS:
         loop = pruned if asked == ratio else apply(model, scheduler, pruned.plan, ratio=asked)
-        rows[f"{asked:.1f}"] = loop(**first)
+        rows[f"{asked:.1f}"] = strips[loop.plan.ratio] = loop(**first)
     draw_samples(rows, out / "samples.png")
     draw_plan(pruned.plan, out / "plan.png")
+    return strips
+
+
+def _write_page(
+    loop: Loop,
+    pruned: PrunedLoop,
+    strips: dict[float, torch.Tensor],
+    inputs: dict[str, torch.Tensor],
+    out: Path,
+) -> None:
+    """Write the report with maps of how alike steps are, and the first samples at each ratio."""
+    shown = {
+        ratio: [grey_image(sample[0]) for sample in samples[:COLUMNS]] for ratio, samples in strips.items()
+    }
+    sample, labels = (inputs[name][: 2 * CLASSES] for name in ("sample", "class_labels"))
+    page = pruned.report.html(
+        similarity=measure_similarity(loop, sample, {"class_labels": labels}),
+        images=shown,
+        captions=[f"class {label}" for label in labels[:COLUMNS].tolist()],
+    )
+    (out / "report.html").write_text(page, encoding="utf-8")
 
 
 def _unit(images: torch.Tensor) -> torch.Tensor:

@@ -65,6 +65,23 @@ def enable(
     While the pipeline runs: `TraceError` for a model whose Python cannot be recorded, `PlanError` for another
     scheduler or a step count that the plan has nothing for, `RuntimeError` for a loop that does not walk
     through its scheduler's timesteps.
+
+    Example:
+        >>> from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+        >>> small = {"sample_size": 8, "block_out_channels": (8, 8), "norm_num_groups": 4}
+        >>> kinds = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+        >>> pipe = DDIMPipeline(UNet2DModel(**small, **kinds), DDIMScheduler())
+        >>> loop = dipgo_fx.trace(pipe.unet, pipe.scheduler, num_inference_steps=4)
+        >>> keep = torch.ones(4, len(loop.blocks), dtype=torch.bool)
+        >>> keep[1::2] = False
+        >>> plan = dipgo_fx.Plan.from_keep(loop, keep)  # or one that prune_pipeline found
+
+        >>> pipe.set_progress_bar_config(disable=True)
+        >>> forward = dipgo_fx.enable(pipe, plan)
+        >>> image = pipe(num_inference_steps=4).images[0]  # half of the MACs
+        >>> forward.plan.ratio
+        0.5
+        >>> dipgo_fx.disable(pipe)
     """
     check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
     check("plan", plan, Plan, "a dipgo_fx.Plan, as Plan.load() returns it")
@@ -99,7 +116,14 @@ def enable(
 
 
 def disable(pipe: DiffusionPipeline) -> None:
-    """Let a pipeline run as before `enable`; nothing happens if it was not enabled."""
+    """Let a pipeline run as before `enable`; nothing happens if it was not enabled.
+
+    Example:
+        >>> from diffusers import DDIMPipeline
+        >>> from dipgo_fx.demo.models import load
+        >>> unet, scheduler = load("unet")
+        >>> dipgo_fx.disable(DDIMPipeline(unet, scheduler))
+    """
     check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
     for module in parts(pipe).values():
         slot = ForwardSlot(module)
@@ -116,7 +140,23 @@ def enabled(
     ratio: float | None = None,
     compile: bool | Mapping[str, Any] = False,
 ) -> Iterator[PrunedForward]:
-    """`enable` for a `with` block; at its end the pipeline is as before, whatever happens inside."""
+    """`enable` for a `with` block; at its end the pipeline is as before, whatever happens inside.
+
+    Example:
+        >>> from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+        >>> small = {"sample_size": 8, "block_out_channels": (8, 8), "norm_num_groups": 4}
+        >>> kinds = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+        >>> pipe = DDIMPipeline(UNet2DModel(**small, **kinds), DDIMScheduler())
+        >>> loop = dipgo_fx.trace(pipe.unet, pipe.scheduler, num_inference_steps=4)
+        >>> keep = torch.ones(4, len(loop.blocks), dtype=torch.bool)
+        >>> keep[1::2] = False
+        >>> plan = dipgo_fx.Plan.from_keep(loop, keep)  # or one that prune_pipeline found
+
+        >>> pipe.set_progress_bar_config(disable=True)
+        >>> with dipgo_fx.enabled(pipe, plan):
+        ...     pruned = pipe(num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images
+        >>> full = pipe(num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images
+    """
     check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
     slots = [ForwardSlot(module) for module in parts(pipe).values()]
     before = [(slot, slot.current) for slot in slots if isinstance(slot.current, PrunedForward)]
@@ -163,6 +203,22 @@ class PrunedForward(StandIn):
     Attributes:
         plan: the plan of the run at hand or, before the first, the one that was enabled.
         graphs: what was traced and compiled so far.
+
+    Example:
+        >>> from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+        >>> small = {"sample_size": 8, "block_out_channels": (8, 8), "norm_num_groups": 4}
+        >>> kinds = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+        >>> pipe = DDIMPipeline(UNet2DModel(**small, **kinds), DDIMScheduler())
+        >>> loop = dipgo_fx.trace(pipe.unet, pipe.scheduler, num_inference_steps=4)
+        >>> keep = torch.ones(4, len(loop.blocks), dtype=torch.bool)
+        >>> keep[1::2] = False
+        >>> plan = dipgo_fx.Plan.from_keep(loop, keep)  # or one that prune_pipeline found
+
+        >>> pipe.set_progress_bar_config(disable=True)
+        >>> forward = dipgo_fx.enable(pipe, plan)
+        >>> image = pipe(num_inference_steps=4).images[0]
+        >>> forward.plan == plan, forward.bytes_held()  # after each step
+        (True, [768, 0, 768, 0])
     """
 
     def __init__(self, run: _Run, model: nn.Module, plan: Plan, graphs: Graphs) -> None:

@@ -80,6 +80,15 @@ def prune_pipeline(
         ValueError: a ratio out of range or out of reach, prompts that are empty or come with `inputs`.
         TypeError: an argument of another kind or that the pipeline does not take, by name.
         TraceError: Python that cannot be recorded; names the module.
+
+    Example:
+        >>> from diffusers import StableDiffusionPipeline
+        >>> pipe = StableDiffusionPipeline.from_pretrained("stable-diffusion-v1-5/stable-diffusion-v1-5")
+        >>> quick = dipgo_fx.PruneConfig(samples=2, full_runs=3)  # leave it out for a real search
+        >>> plan = dipgo_fx.prune_pipeline(pipe, 0.5, num_inference_steps=4, config=quick, progress=False)
+        >>> plan.facts.model, plan.ratio >= 0.5
+        ('UNet2DConditionModel', True)
+        >>> plan.save("sd15.json")
     """
     check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
     config = PruneConfig() if config is None else config

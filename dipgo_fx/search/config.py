@@ -33,6 +33,10 @@ class PruneConfig:
         decode: maps final samples to what the loss compares (a VAE's decoder); `None` compares samples.
 
     Raises `ValueError` for an option outside its range.
+
+    Example:
+        >>> dipgo_fx.PruneConfig(full_runs=30)
+        PruneConfig(samples=48, chunk=16, full_runs=30, loss='l2', decode=None)
     """
 
     samples: int = 48
@@ -74,6 +78,11 @@ class PaperConfig:
             the highest scores, see `refill`; the paper has no such thing.
 
     Raises `ValueError` for an option outside its range.
+
+    Example:
+        >>> paper = dipgo_fx.PaperConfig(learning_rate=10, exact_fill=True)
+        >>> paper.loss, paper.backup, paper.iterations
+        ('ssim', 'reuse', 1000)
     """
 
     samples: int = 16

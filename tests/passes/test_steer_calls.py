@@ -19,10 +19,10 @@ from dipgo_fx.guidance import Guidance
 from dipgo_fx.macs import count_macs
 from dipgo_fx.passes import GateTable, InvariantError, SteerCalls, Steering
 from dipgo_fx.passes.share_calls import share_calls
-from dipgo_fx.passes.steer_calls import can_steer, carries_sample, mixture
+from dipgo_fx.passes.steer_calls import can_steer, carries_sample
 from dipgo_fx.passes.tags import tag
 from loops import STEPS, inputs, loop, run
-from steerings import steering_of
+from steerings import Steered, steering_of
 
 KEYS: tuple[tuple[Any, ...], ...] = (
     ("dit", "ddim", "block", None),
@@ -38,38 +38,13 @@ keys = st.sampled_from(KEYS)
 NOISE = {"ddpm"}
 
 
-class Steered:
-    """A model whose calls a steering steers, by hand; `calls` counts those that ran."""
-
-    def __init__(self, model: Any, steering: Steering, names: int) -> None:
-        self.model, self.steering, self.names, self.calls = model, steering, names, 0
-        self.past: list[list[torch.Tensor]] = [[] for _ in range(names)]
-        self.asked = 0
-        self.forward = model.forward
-
-    def __call__(self, sample: torch.Tensor, timestep: torch.Tensor, **options: Any) -> Any:
-        """Return the mixed prediction."""
-        step, name = divmod(self.asked, self.names)
-        self.asked += 1
-        weights = self.steering.of_call(name)[step]
-        past = self.past[name]
-        if step >= self.steering.first:
-            factor = self.steering.told[step].item()
-            past.insert(0, self.model(sample, timestep=timestep * factor, **options)[0])
-            self.calls += 1
-            self.channels = past[0].shape[1]
-        channels = (
-            self.channels if self.calls else self.model(sample, timestep=timestep, **options)[0].shape[1]
-        )
-        return (mixture(weights, sample, past[:3], channels),)
-
-
 @torch.no_grad()
 def eager(key: tuple[Any, ...], steering: Steering, batch: int) -> tuple[torch.Tensor, int]:
     """Return the result of the eager loop with steered calls, and how many of them ran."""
     name, scheduler, guidance = key[0], zoo.SCHEDULERS[key[1]](), Guidance(key[3], len(key) > 5 and key[5])
     x, c = inputs(name, batch, key[3])
-    model: Any = Steered(zoo.model(name), steering, len(guidance.calls))
+    plain: Any = zoo.model(name)
+    model: Any = Steered(plain, steering, len(guidance.calls), plain.config.out_channels)
     made = denoise(model, prepared(scheduler, STEPS), x, c, guidance, generator=zoo.generator(3))
     return made, model.calls
 

@@ -119,13 +119,20 @@ class Skipped:
                 return _copy(kept[-1])
             past = [*reversed(kept), *[kept[0]] * HISTORY][:HISTORY]
             weights = self._plan.weights[self.step, block].tolist()
-            return pytree.tree_map(lambda *values: _weighted(values, weights), *past)
+            return pytree.tree_map(
+                lambda *values: (
+                    _weighted(values, weights) if isinstance(values[0], torch.Tensor) else values[0]
+                ),
+                *past,
+            )
 
         return stand_in
 
 
-def _weighted(values: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
-    """Sum up what has a weight, in the order of the values."""
+def _weighted(values: Sequence[Any], weights: Sequence[float]) -> Any:
+    """Sum up what has a weight, in the order of the values; what is no tensor is the same at every step."""
+    if not isinstance(values[0], torch.Tensor):
+        return values[0]
     read = [(value, weight) for value, weight in zip(values, weights, strict=True) if weight != 0]
     if not read:
         return torch.mul(values[0], 0.0)
@@ -165,7 +172,12 @@ def _in_turn(functions: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
 
 @torch.no_grad()
 def eager_with_plan(
-    model: nn.Module, scheduler: Any, plan: Plan, x: torch.Tensor, conditioning: Any
+    model: nn.Module,
+    scheduler: Any,
+    plan: Plan,
+    x: torch.Tensor,
+    conditioning: Any,
+    shared: Sequence[str] = (),
 ) -> tuple[torch.Tensor, Counter[str]]:
     """Run the plain loop under a plan; return its result and how often each block was called."""
     with skipping(model, plan) as skipped:
@@ -175,6 +187,7 @@ def eager_with_plan(
             x,
             conditioning,
             plan.facts.guidance,
+            shared=shared,
             generator=zoo.generator(3),
             on_step=skipped.start_step,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from diffusers import DDIMScheduler
+from PIL import Image
 from torch import fx, nn
 
 import dipgo_fx
@@ -44,4 +45,7 @@ def by_hand(model: nn.Module) -> int:
     weights: torch.Tensor = torch.zeros(*plan.weights.shape[:2], 3) if history > 1 else plan.weights
     plan = dipgo_fx.Plan.from_keep(loop, plan.keep, weights=weights)
     pruned = dipgo_fx.apply(model, DDIMScheduler(), plan, fold=True)
+    maps: dict[str, torch.Tensor] = dipgo_fx.measure_similarity(loop, torch.zeros(1, 4, 64, 64))
+    images = {0: [Image.new("RGB", (64, 64))], plan.ratio: [Image.new("RGB", (64, 64))]}
+    print(pruned.report.html(similarity=maps, images=images, captions=["a red bicycle"]))
     return dipgo_fx.count_macs(pruned).without_attention

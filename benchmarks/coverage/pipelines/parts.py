@@ -12,6 +12,7 @@ import diffusers as d
 import torch
 import transformers
 from diffusers.utils.pil_utils import numpy_to_pil
+from packaging.version import Version
 from torch import nn
 
 Inputs = Callable[[int], dict[str, Any]]  # of the number of rows
@@ -241,8 +242,14 @@ def clip_images() -> Any:
     return transformers.CLIPImageProcessor(crop_size=32, size=32, do_rescale=False)
 
 
+class TooOldError(ImportError):
+    """A tiny pipeline needs a newer diffusers or transformers than is installed."""
+
+
 def t5_tokenizer() -> Any:
     """Build a T5 tokenizer that knows single letters."""
+    if Version(transformers.__version__) < Version("5"):
+        raise TooOldError("a T5 tokenizer is not made of a list before transformers 5")
     letters = [chr(code) for code in range(33, 127)]
     vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *((a, -4.0) for a in letters)]
     return transformers.T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=512)

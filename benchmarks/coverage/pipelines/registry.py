@@ -7,11 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
+from packaging.version import Version
 
-from benchmarks.coverage.pipelines.parts import Inputs, generator
+from benchmarks.coverage.pipelines.parts import Inputs, TooOldError, generator
+
+WRITTEN_FOR = Version("0.42")
+"""The diffusers that has all of these pipelines; of an older one what it lacks is left out."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,19 @@ class Tiny:
     steps: Callable[[int], dict[str, Any]]
 
 
-PIPELINES: dict[str, Tiny] = {}
+class Registry(dict[str, Any]):
+    """What there is by key; what an older diffusers does not have is told from a wrong key."""
 
-DENOISERS: dict[str, str] = {}
+    def __missing__(self, key: str) -> Any:
+        """Raise `TooOldError` with a diffusers that these pipelines were not written for, else `KeyError`."""
+        if Version(diffusers.__version__) < WRITTEN_FOR:
+            raise TooOldError(f"diffusers {diffusers.__version__} has no pipeline {key!r}")
+        raise KeyError(key)
+
+
+PIPELINES: dict[str, Tiny] = Registry()
+
+DENOISERS: dict[str, str] = Registry()
 """Denoiser class name -> key of the first pipeline that has it."""
 
 SINGLE: set[str] = set()

@@ -25,6 +25,15 @@ def test_counts_stand_beside_what_there_is(monkeypatch: pytest.MonkeyPatch) -> N
     )
 
 
+def test_pipelines_alone_are_counted_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the first page."""
+    monkeypatch.setattr(coverage, "read", lambda name: [{**row, "diffusers": "0.42.1"} for row in COUNTS])
+    said = coverage.counted().replace("\n", " ")
+    assert said.startswith("Of the 9 pipelines of diffusers 0.42.1, 8 could be tried")
+    assert "7 run by a plan" in said
+    assert said.endswith("can search on 5.")
+
+
 def test_the_price_is_a_ratio_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plain pipeline is what the ratio is to."""
     files = {

@@ -1,0 +1,128 @@
+"""`dipgo-fx report`: a page with pictures of what a plan does to a pipeline."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from ..applying import build
+from ..passes.stored_weights import awake
+from ..pipelines.capturing import asking, capture
+from ..pipelines.denoiser import only_denoiser
+from ..pipelines.enabling import enabled
+from ..pipelines.pruning import shipped_prompts
+from ..pipelines.tracing import inputs_of, trace_pipeline
+from ..plan import Plan
+from ..pruning import frozen
+from ..report import Report
+from ..similarity import measure_similarity
+from .answer import Answer
+from .inputs import check_file_to_write, facts_of, load_plan, read_prompts
+from .pipeline import Call, check_takes_prompts, image_of, load_pipeline, shows_progress
+
+COLUMNS = 4
+"""How many prompts are drawn, the last ones: of the package's own those that few searches see."""
+ROWS = 5
+"""How many ratios are drawn, from 0 to the plan's."""
+BELOW = 1e-9
+"""A ratio that lies so little below that of a frontier's point asks for this point, whatever was rounded."""
+Maps = dict[str, torch.Tensor]
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Write the page of a plan at hand."""
+    prompts = None if options.prompts is None else read_prompts(options.prompts)
+    check_file_to_write(options.out)
+    plan = load_plan(options.plan)
+    call = Call.of(options, plan)
+    pipe = load_pipeline(options)
+    check_takes_prompts(pipe)
+    ratios = write_page(
+        pipe, plan, call.arguments(pipe), prompts, options.seed, options.out, shows_progress(options)
+    )
+    values = {**facts_of(plan), "report": str(options.out), "ratios": ratios}
+    return Answer(f"Wrote {options.out}", values)
+
+
+def write_page(
+    pipe: Any,
+    plan: Plan,
+    call: Mapping[str, Any],
+    prompts: Sequence[str] | None,
+    seed: int,
+    file: Path,
+    progress: bool,
+) -> list[float]:
+    """Write a page with images at several ratios and with maps of how alike steps are.
+
+    It costs a few images at each ratio, and as many unpruned ones for the maps.
+
+    Args:
+        call: arguments of the pipeline's call, those under which the plan was searched.
+        prompts: the last few are drawn; some that come with the package if omitted.
+        seed: of the first image, the next ones count on.
+
+    Returns the ratios.
+    """
+    shown = list(prompts or shipped_prompts())[-COLUMNS:]
+    report, maps = _measured(pipe, plan, call, shown, seed, progress)
+    assert report.plan is not None
+    images = _drawn(pipe, report.plan, call, shown, seed, progress)
+    page = report.html(similarity=maps, images=images, captions=shown)
+    file.write_text(page, encoding="utf-8")
+    return sorted(images)
+
+
+def _measured(
+    pipe: Any, plan: Plan, call: Mapping[str, Any], prompts: Sequence[str], seed: int, progress: bool
+) -> tuple[Report, Maps]:
+    """Return what compiling the plan did, and how alike steps are in the mean of prompts, one at a time."""
+    model, facts = only_denoiser(pipe), plan.facts
+    blank = asking(lambda samples: {"prompt": [""] * samples}, call)
+    maps: list[Maps] = []
+    with frozen(model):
+        loop = trace_pipeline(
+            pipe, model, blank, split_guidance=facts.guidance.split, granularity=facts.chosen
+        )
+        report = build(loop, plan).report
+        with awake(model):
+            for number, prompt in enumerate(tqdm(prompts, desc="similarity", disable=not progress)):
+                noise = torch.Generator().manual_seed(seed + number)
+                asked = asking(lambda samples, p=prompt: {"prompt": [p]}, {**call, "generator": noise})  # type: ignore[misc]
+                inputs = inputs_of(loop, capture(pipe, model, asked, 1))
+                maps.append(measure_similarity(loop, inputs.pop("sample"), inputs, generator=noise))
+    return report, {block: torch.stack([each[block] for each in maps]).mean(0) for block in loop.blocks}
+
+
+def _drawn(
+    pipe: Any, plan: Plan, call: Mapping[str, Any], prompts: Sequence[str], seed: int, progress: bool
+) -> dict[float, list[Image.Image]]:
+    """Return images of the prompts by the ratio that they were drawn at."""
+    asked = ratios_of(plan)
+    images: dict[float, list[Image.Image]] = {}
+    with tqdm(total=len(asked) * len(prompts), desc="images", disable=not progress) as bar:
+        for ratio in asked:
+            with enabled(pipe, plan, ratio=ratio) as forward:
+                row = images.setdefault(forward.plan.ratio, [])
+                for number, prompt in enumerate(prompts):
+                    row.append(image_of(pipe, prompt, seed + number, call))
+                    bar.update()
+    return images
+
+
+def ratios_of(plan: Plan) -> list[float | None]:
+    """Return the ratios to draw a plan at: 0, a few of its frontier's, and `None`, which is its own."""
+    cost = plan.cost
+    assert cost is not None
+    known = [1 - cost.kept(point.table(cost)) for point in plan.frontier]
+    between = [ratio for ratio in known if BELOW < ratio < plan.ratio - BELOW]
+    wanted = [plan.ratio * row / (ROWS - 1) for row in range(1, ROWS - 1)]
+    nearest = {min(between, key=lambda ratio, at=at: abs(ratio - at)) for at in wanted if between}  # type: ignore[misc]
+    own: list[float | None] = [None] if plan.ratio > 0 else []
+    return [0.0, *(ratio - BELOW for ratio in sorted(nearest)), *own]

@@ -1,0 +1,95 @@
+"""Blocks of the first page."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks.report import glance
+from benchmarks.report.results import OURS, Score
+
+LEARNED = "learned sampler"
+VALUES = {  # PSNR by model and method, at half of the MACs
+    "digits-dit": {OURS: 50.0, "fewer steps": 38.0, LEARNED: 51.0, "sampler fitted to the path": 49.0},
+    "emoji-unet": {OURS: 48.0, "fewer steps": 34.0, "TaylorSeer": 60.0},
+}
+
+
+def score(model: str, method: str, psnr: float, seed: int = 0) -> Score:
+    """Return a row with a PSNR and what choosing it took."""
+    about = {"psnr_db": psnr, "search_full_runs": 20.0 + seed, "search_seconds": 10.0 * (seed + 1)}
+    return Score(model, seed, method, 0.5, 0.5, about)
+
+
+@pytest.fixture
+def scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put these rows in the place of the results."""
+    rows = [
+        score(model, method, psnr, seed)
+        for model, by_method in VALUES.items()
+        for method, psnr in by_method.items()
+        for seed in (0, 1)
+    ]
+    monkeypatch.setattr(glance, "scores", lambda: rows)
+
+
+@pytest.mark.usefixtures("scores")
+def test_a_share_has_the_span_over_models() -> None:
+    """Of ours, of fewer steps and of the better learned sampler where there is one; caches do not count."""
+    assert glance.at_share(glance.scores(), 0.5) == ["48.0 to 50.0", "34.0 to 38.0", "51.0"]
+    assert glance.models(glance.scores()) == set(VALUES)
+
+
+@pytest.mark.usefixtures("scores")
+def test_a_search_is_told_in_runs_and_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of all seeds, of our own rows only."""
+    monkeypatch.setattr(glance, "read", lambda name: [{"search": "48"}])
+    said = glance.search()
+    assert "20.0 to 21.0 unpruned runs of its 48 samples" in said
+    assert "took 10 to 20 seconds" in said
+
+
+def cell(model: str, **verdicts: str) -> SimpleNamespace:
+    """Return a cell in which each other method has a verdict on ours."""
+    return SimpleNamespace(
+        about=SimpleNamespace(model=model, ratio_asked=0.7),
+        others=tuple(verdicts),
+        verdict=lambda column: "lost" if "lost" in verdicts.values() else "open",
+        verdicts=verdicts,
+    )
+
+
+def test_lost_cells_are_named_with_who_is_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those that are open are not."""
+    cells = [cell("digits-unet", UniPC="open", iPNDM="lost"), cell("digits-dit", UniPC="open")]
+    monkeypatch.setattr(glance, "own_cells", lambda: cells)
+    by_model = {each.about.model: each.verdicts for each in cells}
+    monkeypatch.setattr(glance, "verdict_on", lambda model, asked, name, column: by_model[model][name])
+    assert glance.lost().endswith("lost to the method in brackets: digits U-Net at 30% (iPNDM).")
+    monkeypatch.setattr(glance, "own_cells", lambda: cells[1:])
+    assert glance.lost().endswith("no cell is lost.")
+
+
+@pytest.mark.parametrize(
+    ("efficiencies", "said"),
+    [
+        ((1.0, 1.0), "0 of 2 loops reach less of the speed-up that MACs promise than was asked."),
+        (
+            (1.0, 0.9, 0.5),
+            "2 of 3 loops reach less of the speed-up that MACs promise than was asked, at worst ",
+        ),
+    ],
+)
+def test_slow_loops_are_counted_and_the_slowest_is_named(
+    monkeypatch: pytest.MonkeyPatch, efficiencies: tuple[float, ...], said: str
+) -> None:
+    """Of those of which something was asked."""
+    about = {"model": "M", "ratio_asked": "0.8", "device": "cpu", "steps": "5", "compile_seconds": ""}
+    rows = [{**about, "method": "whole steps", "efficiency": str(value)} for value in efficiencies]
+    other = {**about, "method": "eager loop", "efficiency": "0.1"}
+    monkeypatch.setattr(glance, "read", lambda name: [*rows, other])
+    text = glance.slow()
+    assert said in text
+    if min(efficiencies) < 0.9:
+        assert text.endswith("at worst 0.50 instead of 0.97 (M, whole steps (at 0.8, 5 steps)).")
