@@ -44,7 +44,8 @@ class Forecasts:
             return evaluator.evaluate(Candidate(self._fitted(evaluator, keep), HISTORY), batch)
         fitted = fit_stepwise(evaluator, Candidate(GateTable.of(keep, "linear"), HISTORY), batch)
         if kind == NEWTON and batch is evaluator.batch:
-            return gauss_newton(evaluator, fitted, 2 * NEWTON_RUNS)  # as for the point that a search is for
+            most = NEWTON_RUNS * evaluator.cost.kept(fitted.table)  # as for the points of a frontier
+            return gauss_newton(evaluator, fitted, most)
         return fitted
 
     def _fitted(self, evaluator: Evaluator, keep: torch.Tensor) -> GateTable:

@@ -59,7 +59,7 @@ def placed_for(case: Case, ratio: float, effort: Effort) -> Found:
     candidates = [whole_steps_candidate(evaluator, each) for each in runs]
     short = sorted((fit_stepwise(evaluator, each, few) for each in candidates), key=lambda each: each.rank)
     fitted = [fit_stepwise(evaluator, each) for each in short[:FINALISTS]]
-    moved = [gauss_newton(evaluator, each, 2 * NEWTON_RUNS) for each in fitted]
+    moved = [gauss_newton(evaluator, each, NEWTON_RUNS * evaluator.cost.kept(each.table)) for each in fitted]
     return found_by(evaluator, [damp_tail(evaluator, min(moved, key=lambda each: each.rank))])
 
 

@@ -22,7 +22,7 @@ from .spacing import Sensitivity, most_steps, place_runs
 
 POINTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 """The points of a frontier, as shares of its steps that run."""
-EXPONENTS = (0.0, 0.2, 0.35)
+EXPONENTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """How strongly the density of steps follows their sensitivity, see `place_steps`."""
 UNCONDITIONAL = (1.0, 0.45)
 """How many unconditional runs there are to a conditional one, see `most_steps`."""
@@ -30,8 +30,8 @@ LAST_GAPS = (0.3, 0.0)
 """How much shorter than the others the last gap is, see `place_steps`."""
 FIRST_GAPS = (0.25, 0.5)
 """After which share of the mean gap the first run comes, if it is not that at step 0."""
-FEW_SAMPLES = 16
-"""Samples that make the short list of a point's spacings, at most; a third of those there are."""
+ROUNDS = (1 / 6, 1 / 3, 1)
+"""The shares of the samples that judge spacings: first all of them, then those that are left."""
 
 
 class Spacing(NamedTuple):
@@ -41,7 +41,7 @@ class Spacing(NamedTuple):
     """
 
     unconditional: float = UNCONDITIONAL[0]
-    exponent: float = EXPONENTS[1]
+    exponent: float = EXPONENTS[2]
     last_gap: float = LAST_GAPS[0]
     first: int = 0
 
@@ -52,28 +52,31 @@ class Effort:
 
     Attributes:
         spacings: those it chooses among; if none, it has that of the point below.
-        finalists: how many of them are evaluated on all samples.
-        newton_runs: what a Gauss-Newton step may cost, in full runs; 0 is no step, and no damped end.
+        left: how many of them are left after each but the last of `ROUNDS`.
+        is_moved: whether it gets Gauss-Newton steps and a damped end.
         begins_late: whether to try that too.
     """
 
     spacings: tuple[Spacing, ...] = ()
-    finalists: int = 1
-    newton_runs: float = 0.0
+    left: tuple[int, int] = (1, 1)
+    is_moved: bool = False
     begins_late: bool = False
 
 
-NEWTON_RUNS = 0.6
 LOW = Effort(
-    tuple(Spacing(*each) for each in product(UNCONDITIONAL, EXPONENTS, LAST_GAPS)), 2, NEWTON_RUNS, True
+    tuple(Spacing(*each) for each in product(UNCONDITIONAL, EXPONENTS, LAST_GAPS)), (6, 3), True, True
 )
 """Points up to `LOW_STEPS` are cheap and hard to fit."""
-MIDDLE = Effort(tuple(Spacing(*each) for each in product(UNCONDITIONAL[:1], EXPONENTS, LAST_GAPS)), 2)
+MIDDLE = Effort(tuple(Spacing(*each) for each in product(UNCONDITIONAL[:1], EXPONENTS, LAST_GAPS)), (4, 2))
 HIGH = Effort()
 LOW_STEPS, MIDDLE_STEPS = 0.3, 0.5
 """Shares of the steps up to which a point is low, and is middle."""
 HIGH_RUNS = 1.4
 """About what the high points cost together, in full runs."""
+NEWTON_RUNS = 8.0
+"""What the Gauss-Newton steps of a low point may cost, in runs of that point."""
+ASKED_RUNS = 1.2
+"""What those of the point asked for may cost, in full runs: it gets what the search has left later."""
 
 
 def fit_frontier(evaluator: Evaluator, sensitivity: Sensitivity, kept: float) -> list[Candidate]:
@@ -94,17 +97,21 @@ def fit_frontier(evaluator: Evaluator, sensitivity: Sensitivity, kept: float) ->
     asked = max(1, min(int(kept * steps + 1e-9), steps - 1))
     points: list[Candidate] = []
     spacing = Spacing()
-    # For the high points, the Gauss-Newton step of the one asked for, and four such plans that come after.
-    with budget.reserve(HIGH_RUNS + 2 * NEWTON_RUNS + 4 * kept):
+    # For the high points, the Gauss-Newton steps of the one asked for, and four such plans that come after.
+    with budget.reserve(HIGH_RUNS + ASKED_RUNS + 4 * kept):
         for count in sorted({*_counts(steps), asked}):
             effort = _effort(count, steps, count == asked) if budget.left > 0 else HIGH
             ranked = _ranked(evaluator, sensitivity, count, effort, spacing)
             if not ranked:
                 return []
             spacing, best = ranked[0]
-            if effort.newton_runs or count == asked:
-                most = NEWTON_RUNS if count != asked else 2 * NEWTON_RUNS
-                best = damp_tail(evaluator, gauss_newton(evaluator, best, most))
+            if count == asked:
+                best = damp_tail(evaluator, gauss_newton(evaluator, best, ASKED_RUNS))
+            elif effort.is_moved:
+                most = NEWTON_RUNS * evaluator.cost.kept(best.table)
+                # Nothing comes later that would mend what a step by few samples did to others.
+                moved = gauss_newton(evaluator, best, most, fewest=len(evaluator.batch) // 2)
+                best = damp_tail(evaluator, moved)
             points.append(best)
     return pareto(points)
 
@@ -156,16 +163,18 @@ def _ranked(
     effort: Effort,
     below: Spacing,
 ) -> list[tuple[Spacing, Candidate]]:
-    """Return the candidates of `count` steps, best first; few samples make the short list, all decide."""
+    """Return the candidates of `count` steps, best first; few samples make the short lists, all decide."""
     if not effort.spacings:
         spacing = below._replace(unconditional=UNCONDITIONAL[0])
         return _fitted(evaluator, sensitivity, count, [spacing], evaluator.batch)
-    few = evaluator.batch.first(min(FEW_SAMPLES, len(evaluator.batch) // 3))
     firsts = [0, *(_later_firsts(evaluator, count) if effort.begins_late else ())]
     spacings = [spacing._replace(first=each) for spacing in effort.spacings for each in firsts]
-    ranked = _fitted(evaluator, sensitivity, count, spacings, few)
-    finalists = [spacing for spacing, _ in ranked[: effort.finalists]]
-    return _fitted(evaluator, sensitivity, count, finalists, evaluator.batch) if ranked else []
+    ranked: list[tuple[Spacing, Candidate]] = []
+    for share, left in zip(ROUNDS, (*effort.left, 1), strict=True):
+        batch = evaluator.batch.first(round(share * len(evaluator.batch)))
+        ranked = _fitted(evaluator, sensitivity, count, spacings, batch)
+        spacings = [spacing for spacing, _ in ranked[:left]]
+    return ranked
 
 
 def _later_firsts(evaluator: Evaluator, count: int) -> list[int]:

@@ -37,14 +37,17 @@ FEWEST = 8
 
 
 @torch.no_grad()
-def gauss_newton(evaluator: Evaluator, candidate: Candidate, most: float = math.inf) -> Candidate:
+def gauss_newton(
+    evaluator: Evaluator, candidate: Candidate, most: float = math.inf, fewest: int = FEWEST
+) -> Candidate:
     """Return the candidate after damped steps on its tables, each taken only if its loss falls.
 
     Args:
         evaluator: charged with the runs.
         candidate: evaluated on all calibration samples.
         most: what all steps may cost together, in full runs: where that is too little for two, there is one
-            that goes by fewer samples, and none where those would be too few.
+            that goes by fewer samples.
+        fewest: samples that a step goes by at least; there is none where `most` allows fewer.
     """
     cost, batch = evaluator.cost, evaluator.batch
     liveness = cost.reads.liveness_at_most(candidate.table.keep, candidate.history)
@@ -53,7 +56,7 @@ def gauss_newton(evaluator: Evaluator, candidate: Candidate, most: float = math.
     run = sum(costs)
     price = run + sum(sum(costs[unknown.first :]) for unknown in unknowns)
     count = int(min(len(batch), (most - run) * len(batch) / price)) if unknowns else 0
-    if count < FEWEST:
+    if count < fewest:
         return candidate
     damping, turn = DAMPING, 0
     limit = evaluator.budget.spent + most

@@ -38,8 +38,8 @@ from .spacing import Sensitivity, boundaries, even_steps, most_steps, place_runs
 STARTS_SHARE, SENSITIVITY_SHARE, MOVES_SHARE, LAST_SHARE = 0.1, 0.1, 0.1, 0.25
 # Caps on the number of candidates: where runs are cheap, building their graphs is what takes time.
 MAX_STARTS, MAX_MOVES = 40, 120
-FITTED_STARTS = 4
-"""How many of the starts are fitted on all samples."""
+FITTED_STARTS, FITTED_MOVES = 4, 3
+"""How many of the starts, and of their neighbours, are fitted on all samples."""
 
 
 @dataclass(frozen=True)
@@ -138,29 +138,52 @@ def _start_runs(
 def _improved(
     evaluator: Evaluator, starts: Sequence[Candidate], given: list[Candidate], kept: float, seed: int
 ) -> Candidate:
-    """Fit the starts on all samples, then neighbours of the best of those; return the winner, fitted further.
+    """Fit the starts on all samples, and neighbours; return the best of them, fitted further.
 
     Args:
         starts: of `_evaluated_starts`.
         given: the frontier's plan, fitted and damped already.
     """
-    budget, batch, rng = evaluator.budget, evaluator.batch, random.Random(seed)
+    budget, batch = evaluator.budget, evaluator.batch
     end = budget.spent + MOVES_SHARE * budget.limit
     with budget.reserve(LAST_SHARE * budget.limit):
         done = [_fitted(evaluator, each, batch) for each in given]
         for start in starts:
             if not _known(start, done) and (budget.left > 0 or not done):
                 done.append(_fitted(evaluator, start, batch))
-        for _ in range(MAX_MOVES):
-            moved = _neighbour(evaluator, min(done, key=_rank), kept, rng)
-            if moved is None or budget.left <= 0 or budget.spent > end:
-                break
-            if not _known(moved, done):
+        for moved in _moved(evaluator, done, kept, random.Random(seed), end):
+            if not _known(moved, done) and budget.left > 0:
                 done.append(_fitted(evaluator, moved, batch))
     plain = evaluator.evaluate(_plain(starts[0]))
     best = min((each for each in done if each.loss <= plain.loss), key=_rank, default=plain)
-    further = gauss_newton(evaluator, best, budget.left - kept) if best.history > 1 else best
-    return min(*given, best, further, damp_tail(evaluator, further, most=plain.loss), key=_rank)
+    found = [*given, best]
+    # Blocks at other steps: what they had been ahead by was little once whole steps alone were moved too.
+    for each in [best] if skips_whole_steps(best, evaluator.cost) else [*given, best]:
+        further = gauss_newton(evaluator, each, budget.left - kept) if each.history > 1 else each
+        found += [further, damp_tail(evaluator, further, most=plain.loss)]
+    return min(found, key=_rank)
+
+
+def _moved(
+    evaluator: Evaluator, done: Sequence[Candidate], kept: float, rng: random.Random, end: float
+) -> list[Candidate]:
+    """Return the best of what moves from some candidates lead to, as a few samples see them.
+
+    Args:
+        done: where to start.
+        end: what the search may have spent when it ends.
+    """
+    budget, few = evaluator.budget, evaluator.batch.first(len(evaluator.batch) // 6)
+    if budget.spent > end:
+        return []
+    tried = [_fitted(evaluator, each, few) for each in sorted(done, key=_rank)[:FITTED_STARTS]]
+    for _ in range(MAX_MOVES):
+        moved = _neighbour(evaluator, min(tried, key=_rank), kept, rng)
+        if moved is None or budget.left <= 0 or budget.spent > end:
+            break
+        if not _known(moved, tried):
+            tried.append(_fitted(evaluator, moved, few))
+    return sorted(tried, key=_rank)[:FITTED_MOVES]
 
 
 def _plain(start: Candidate) -> Candidate:

@@ -14,7 +14,7 @@ from .spacing import Sensitivity
 
 POSITIONS = 28
 """Most pairs of a step and a call that are measured; those between are interpolated."""
-SAMPLES = 8
+SAMPLES = 4
 
 
 def sensitivities(evaluator: Evaluator, most: float) -> Sensitivity:

@@ -87,7 +87,7 @@ CHANGES: dict[type, dict[str, Any]] = {
     PruneConfig: {
         "samples": 5,
         "chunk": 1,
-        "full_runs": 9.0,
+        "full_runs": 20.0,
         "loss": "l1",
         "decode": lambda samples: 2 * samples,
     },

@@ -124,10 +124,10 @@ def test_there_is_a_plan_for_what_was_asked(
 
 def test_beyond_the_budget_points_run_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the budget ends early, the share of unconditional runs of the last low point is not passed on."""
-    monkeypatch.setattr(module, "LOW", Effort((Spacing(0.45),), 1, module.NEWTON_RUNS))
-    monkeypatch.setattr(module, "MIDDLE", Effort((Spacing(1.0),), 1))
+    monkeypatch.setattr(module, "LOW", Effort((Spacing(0.45),), is_moved=True))
+    monkeypatch.setattr(module, "MIDDLE", Effort((Spacing(1.0),)))
     monkeypatch.setattr(module, "pareto", list)  # all that were tried
-    found = fit_frontier(evaluator_of(SPLIT, 6, 5.0, seed=2), [[1.0] * FRONTIER_STEPS] * 2, 0.2)
+    found = fit_frontier(evaluator_of(SPLIT, 6, 6.5, seed=2), [[1.0] * FRONTIER_STEPS] * 2, 0.2)
     apart = [each.placement.runs for each in found if len({*each.placement.runs}) > 1]
     whole = [each.placement.runs for each in found if len({*each.placement.runs}) == 1]
     assert apart
@@ -231,7 +231,7 @@ def test_late_beginnings_are_tried_where_calls_can_be_steered(
     can_steer: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the best spacing, at shares of the mean gap; elsewhere every plan begins at step 0."""
-    judge = evaluator_of(PLAIN, 6, 6, seed=2)
+    judge = evaluator_of(PLAIN, 6, 12, seed=2)
     monkeypatch.setattr(judge, "can_steer", can_steer)
     tried: list[tuple[int, ...]] = []
     real = module.fit_stepwise
