@@ -306,7 +306,7 @@ class LoopRecorder(Recorder):
         if self.gate_head:
             self._tag_head(model, body)
         nodes = {id(t): self._tensor(t) for t in _tensors(result)}
-        self._forget_handed_on((args, kwargs))
+        self._forget_handed_on((args, kwargs), inputs)
         paths = {block_name(path, self._calls[0]): path for path in self._called}
         of_body = [paths.get(node.meta["custom"]["block"]) for node in body]
         self._call = _Call(inputs, self._inputs((args, kwargs)), body, of_body, result, nodes)
@@ -350,10 +350,10 @@ class LoopRecorder(Recorder):
 
         return pytree.tree_map(renew, first.result)
 
-    def _forget_handed_on(self, arguments: Any) -> None:
+    def _forget_handed_on(self, arguments: Any, inputs: list[fx.Node]) -> None:
         """Let the inputs stand for themselves again: else later steps read what this one cast."""
-        for tensor in _tensors(arguments):
-            edited = self._edited(tensor)
+        for tensor, node in zip(_tensors(arguments), inputs, strict=True):
+            edited = self._edited(tensor, node)
             if edited is not self._tensor(tensor):
                 self._remember(tensor, edited)
 

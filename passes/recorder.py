@@ -109,10 +109,10 @@ class Recorder(GraphWriter, TorchFunctionMode):
         self._bind(result, node)
         return result
 
-    def _edited(self, tensor: torch.Tensor) -> fx.Node:
-        """Return what stands for a tensor since it was last edited, whatever handed it on as it is."""
+    def _edited(self, tensor: torch.Tensor, first: fx.Node) -> fx.Node:
+        """Return what stands for a tensor since it was last edited, `first` if it was not edited after it."""
         node = self._tensor(tensor)
-        while node in self._handed_on:
+        while node is not first and node in self._handed_on:
             node = self._handed_on[node]
         return node
 
