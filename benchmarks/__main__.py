@@ -10,6 +10,7 @@ SCRIPTS = (
     "factorial",
     "peers",
     "search_cost",
+    "search_runs",
     "step_counts",
     "macs",
     "coverage",

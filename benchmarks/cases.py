@@ -247,15 +247,19 @@ class Case:
         """Measure images against the unpruned ones of the same noise, and against converged ones."""
         return metrics.measure(result, target, inputs.labels, self.classifier, self.features, converged)
 
-    @torch.no_grad()
     def quality_of(self, loop: Loop, samples: int) -> metrics.Quality:
-        """Run a loop on held-out inputs and measure it; samplers that draw noise draw the unpruned loop's."""
+        """Run a loop on held-out inputs and measure it."""
+        return metrics.Quality.of(self.errors_of(loop, samples))
+
+    @torch.no_grad()
+    def errors_of(self, loop: Loop, samples: int) -> metrics.ImageErrors:
+        """Run a loop on held-out inputs; samplers that draw noise draw the unpruned loop's."""
         inputs = self.inputs(samples, held_out=True)
         result, target = (
             each(inputs.sample, **inputs.conditioning, generator=self.generator())
             for each in (loop, self.loop())
         )
-        return metrics.Quality.of(self.errors(result, target, inputs))
+        return self.errors(result, target, inputs)
 
 
 def asked_cases(options: argparse.Namespace) -> Iterator[Case]:

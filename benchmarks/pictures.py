@@ -59,6 +59,24 @@ def pareto(
     _save(figure, file)
 
 
+def curves(lines: Mapping[str, Line], across: str, up: str, title: str, file: Path) -> None:
+    """Draw curves with a point a measurement, and the name of each at its end.
+
+    Args:
+        lines: the points of each, from left to right.
+        across: label of the horizontal axis.
+        up: label of the vertical one.
+    """
+    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for index, line in enumerate(lines.values()):
+        style, marker = STYLES[index % len(STYLES)]
+        axis.plot(*_columns(line), style, marker=marker, ms=5, lw=1.6, color=f"C{index}")
+    _end_legend(axis, list(lines))
+    axis.set(xlabel=across, ylabel=up, title=title)
+    axis.grid(alpha=0.3)
+    _save(figure, file)
+
+
 def _end_legend(axis: Any, names: Sequence[str]) -> None:
     """Put a legend beside the axes, ours first."""
     pairs = list(zip(axis.get_lines(), names, strict=True))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import mean
 
 from benchmarks.tables import grouped
+from dipgo_fx import PruneConfig
 
-from .results import OURS, Row, chosen, numbers, read, scores
+from .results import NAMES, OURS, Row, chosen, numbers, read, scores
 from .words import bullets, listed, out_of, percent, sequence, span
 
+SEARCHED = ("digits-dit", "digits-unet")
+"""The models whose searches had several budgets."""
 PEAKS = ("Gauss-Newton (default)", "gradient, recomputed (paper)", "gradient, all kept")
 
 
@@ -51,6 +55,27 @@ def step_counts() -> str:
         f"{span(behind)} dB below a search for that count; minus fewer steps at equal MACs it is "
         f"{span(more)} dB, above 0 in {out_of(sum(each > 0 for each in more), len(more))} cases (values of "
         "one seed, no intervals)."
+    )
+
+
+def by_runs() -> str:
+    """What a search gains or loses with other budgets than it has as it comes."""
+    usual = PruneConfig.full_runs
+    changes: dict[float, list[float]] = {}
+    for name in SEARCHED:
+        searches = grouped(read(f"search_runs-{name}"), lambda row: (row["seed"], row["ratio"]))
+        for own in searches.values():
+            scores = {float(row["full runs"]): float(row["mean of images"]) for row in own}
+            for runs in scores.keys() - {usual}:
+                changes.setdefault(runs, []).append(scores[runs] - scores[usual])
+    told = [
+        f"{mean(own):+.1f} dB with {runs:.0f} (at worst {min(own):+.1f})"
+        for runs, own in sorted(changes.items())
+    ]
+    cells = len(next(iter(changes.values())))
+    return (
+        f"Beside a search that may spend {usual:.0f} full runs, plans of other budgets have, in the mean of "
+        f"images, mean over {cells} cells of {listed(NAMES[name] for name in SEARCHED)}: {listed(told)}."
     )
 
 

@@ -157,9 +157,11 @@ def _improved(
     plain = evaluator.evaluate(_plain(starts[0]))
     best = min((each for each in done if each.loss <= plain.loss), key=_rank, default=plain)
     found = [*given, best]
-    # Blocks at other steps: what they had been ahead by was little once whole steps alone were moved too.
-    for each in [best] if skips_whole_steps(best, evaluator.cost) else [*given, best]:
-        further = gauss_newton(evaluator, each, budget.left - kept) if each.history > 1 else each
+    # Where blocks run at other steps, whole steps alone are moved too, and may end ahead.
+    last = [best] if skips_whole_steps(best, evaluator.cost) else [best, *given]
+    for count, each in enumerate(last):
+        share = budget.left / (len(last) - count) - kept
+        further = gauss_newton(evaluator, each, share) if each.history > 1 else each
         found += [further, damp_tail(evaluator, further, most=plain.loss)]
     return min(found, key=_rank)
 

@@ -24,6 +24,10 @@ WRITTEN = {
         "search_cost-runs-digits-dit.csv",
     },
     "step_counts": {"step_counts.md", "step_counts-digits-dit.csv"},
+    "search_runs": {
+        "search_runs.md",
+        *(f"search_runs-{name}.{kind}" for name in ("digits-dit", "digits-unet") for kind in ("csv", "png")),
+    },
     "macs": {"macs.md", "macs-paper.csv"},
     "coverage": {"coverage.md", "coverage.csv", "coverage-counts.csv"},
     "enabled": {"enabled.md", "enabled-overhead.csv", "enabled-held.csv"},

@@ -23,6 +23,20 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
     return put
 
 
+def test_other_budgets_are_held_against_the_usual_one(given: Given) -> None:
+    """Cell by cell: the mean of the differences, and the worst of them."""
+    given(
+        *(
+            {"seed": seed, "ratio": 0.5, "full runs": runs, "mean of images": score}
+            for seed, scores in ((7, (40, 50, 51)), (8, (46, 50, 53)))
+            for runs, score in zip((6.0, 24.0, 48.0), scores, strict=True)
+        )
+    )
+    text = costs.by_runs()
+    assert "mean over 4 cells of digits DiT and digits U-Net" in text  # the same rows for both models
+    assert "-7.0 dB with 6 (at worst -10.0) and +2.0 dB with 48 (at worst +1.0)" in text
+
+
 def test_memory_is_told_from_the_fewest_steps_to_the_most(given: Given) -> None:
     """Growth is between the ends."""
     given(
