@@ -60,7 +60,7 @@ def pareto(
 
 
 def curves(lines: Mapping[str, Line], across: str, up: str, title: str, file: Path) -> None:
-    """Draw curves with a point a measurement, and the name of each at its end.
+    """Draw curves with a point a measurement.
 
     Args:
         lines: the points of each, from left to right.
@@ -68,10 +68,10 @@ def curves(lines: Mapping[str, Line], across: str, up: str, title: str, file: Pa
         up: label of the vertical one.
     """
     figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for index, line in enumerate(lines.values()):
+    for index, (name, line) in enumerate(lines.items()):
         style, marker = STYLES[index % len(STYLES)]
-        axis.plot(*_columns(line), style, marker=marker, ms=5, lw=1.6, color=f"C{index}")
-    _end_legend(axis, list(lines))
+        axis.plot(*_columns(line), style, marker=marker, ms=5, lw=1.6, color=f"C{index}", label=name)
+    axis.legend()
     axis.set(xlabel=across, ylabel=up, title=title)
     axis.grid(alpha=0.3)
     _save(figure, file)

@@ -69,7 +69,7 @@ def by_runs() -> str:
             for runs in scores.keys() - {usual}:
                 changes.setdefault(runs, []).append(scores[runs] - scores[usual])
     told = [
-        f"{mean(own):+.1f} dB with {runs:.0f} (at worst {min(own):+.1f})"
+        f"{signed(mean(own))} dB with {runs:.0f} (at worst {signed(min(own))})"
         for runs, own in sorted(changes.items())
     ]
     cells = len(next(iter(changes.values())))
@@ -77,6 +77,11 @@ def by_runs() -> str:
         f"Beside a search that may spend {usual:.0f} full runs, plans of other budgets have, in the mean of "
         f"images, mean over {cells} cells of {listed(NAMES[name] for name in SEARCHED)}: {listed(told)}."
     )
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign, none that is rounded to nothing."""
+    return f"{value:+.1f}" if abs(value) >= 0.05 else "0.0"
 
 
 def speed() -> str:
@@ -146,4 +151,4 @@ def small() -> str:
 
 def searching() -> str:
     """List of what a search costs and what its plan is worth elsewhere."""
-    return bullets(cost, memory, step_counts)
+    return bullets(cost, by_runs, memory, step_counts)

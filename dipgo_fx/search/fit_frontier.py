@@ -68,6 +68,8 @@ LOW = Effort(
 )
 """Points up to `LOW_STEPS` are cheap and hard to fit."""
 MIDDLE = Effort(tuple(Spacing(*each) for each in product(UNCONDITIONAL[:1], EXPONENTS, LAST_GAPS)), (4, 2))
+HALVES = Effort(LOW.spacings, LOW.left)
+"""The point asked for, if what its whole steps leave buys a call of one condition of guidance."""
 HIGH = Effort()
 LOW_STEPS, MIDDLE_STEPS = 0.3, 0.5
 """Shares of the steps up to which a point is low, and is middle."""
@@ -95,20 +97,24 @@ def fit_frontier(evaluator: Evaluator, sensitivity: Sensitivity, kept: float) ->
     """
     steps, budget = evaluator.cost.num_steps, evaluator.budget
     asked = max(1, min(int(kept * steps + 1e-9), steps - 1))
+    buys_a_call = evaluator.cost.num_calls * (kept * steps - asked) >= 1 - 1e-9
     points: list[Candidate] = []
     spacing = Spacing()
     # For the high points, the Gauss-Newton steps of the one asked for, and four such plans that come after.
     with budget.reserve(HIGH_RUNS + ASKED_RUNS + 4 * kept):
         for count in sorted({*_counts(steps), asked}):
             effort = _effort(count, steps, count == asked) if budget.left > 0 else HIGH
-            ranked = _ranked(evaluator, sensitivity, count, effort, spacing)
+            size: float = count
+            if count == asked and effort is not HIGH and buys_a_call:
+                size, effort = kept * steps, LOW if effort is LOW else HALVES
+            ranked = _ranked(evaluator, sensitivity, size, effort, spacing)
             if not ranked:
                 return []
             spacing, best = ranked[0]
             if count == asked:
                 best = damp_tail(evaluator, gauss_newton(evaluator, best, ASKED_RUNS))
             elif effort.is_moved:
-                most = NEWTON_RUNS * evaluator.cost.kept(best.table)
+                most = min(NEWTON_RUNS * evaluator.cost.kept(best.table), budget.left)
                 # Nothing comes later that would mend what a step by few samples did to others.
                 moved = gauss_newton(evaluator, best, most, fewest=len(evaluator.batch) // 2)
                 best = damp_tail(evaluator, moved)
@@ -142,9 +148,11 @@ def skips_whole_steps(candidate: Candidate, cost: LoopCost) -> bool:
     return not bool(backed_up.any())
 
 
-def steps_at(cost: LoopCost, sensitivity: Sensitivity, count: int, spacing: Spacing) -> Runs:
-    """Return at least `count` runs of the last call that cost no more than `count` whole steps."""
-    kept = cost.kept_at_most(whole_steps(tuple(range(count)), cost).keep(cost), 1)
+def steps_at(cost: LoopCost, sensitivity: Sensitivity, count: float, spacing: Spacing) -> Runs:
+    """Return runs that cost no more than `count` whole steps, at least as many of the last call."""
+    whole = int(count + 1e-9)
+    kept = cost.kept_at_most(whole_steps(tuple(range(whole)), cost).keep(cost), 1)
+    kept += max(0.0, count - whole) / cost.num_steps
     counts = most_steps(cost, (), kept, HISTORY, spacing.unconditional)
     return place_runs(sensitivity, counts, spacing.exponent, spacing.last_gap, spacing.first)
 
@@ -159,7 +167,7 @@ def _effort(count: int, steps: int, is_asked: bool) -> Effort:
 def _ranked(
     evaluator: Evaluator,
     sensitivity: Sensitivity,
-    count: int,
+    count: float,
     effort: Effort,
     below: Spacing,
 ) -> list[tuple[Spacing, Candidate]]:
@@ -177,7 +185,7 @@ def _ranked(
     return ranked
 
 
-def _later_firsts(evaluator: Evaluator, count: int) -> list[int]:
+def _later_firsts(evaluator: Evaluator, count: float) -> list[int]:
     """Return later steps at which a plan of `count` steps may begin.
 
     None where the conditions of guidance are apart: what they differ in at the start matters most.
@@ -189,7 +197,7 @@ def _later_firsts(evaluator: Evaluator, count: int) -> list[int]:
 
 
 def _fitted(
-    evaluator: Evaluator, sensitivity: Sensitivity, count: int, spacings: Iterable[Spacing], batch: Batch
+    evaluator: Evaluator, sensitivity: Sensitivity, count: float, spacings: Iterable[Spacing], batch: Batch
 ) -> list[tuple[Spacing, Candidate]]:
     """Fit the plans of `count` steps on a batch, best first; none if skipping a step is not free."""
     placed: dict[Runs, Spacing] = {}

@@ -226,6 +226,23 @@ def test_points_may_begin_late() -> None:
     assert skips_whole_steps(late, costs)
 
 
+@pytest.mark.parametrize(("left", "calls"), [(0.4, 6), (0.5, 7), (0.9, 7)])
+def test_what_whole_steps_leave_buys_a_call(left: float, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three and a half steps under guidance are seven calls: those are tried for the point asked for."""
+    judge = evaluator_of(SPLIT, 6, 12, seed=2)
+    tried: set[int] = set()
+    real = module.fit_stepwise
+
+    def fit(judge: Evaluator, found: Candidate, batch: Batch) -> Candidate:
+        tried.add(found.placement.size)
+        return real(judge, found, batch)
+
+    monkeypatch.setattr(module, "fit_stepwise", fit)
+    monkeypatch.setattr(module, "POINTS", (0.01,))  # no other point than that of one step
+    fit_frontier(judge, [[1.0] * FRONTIER_STEPS] * 2, (3 + left) / FRONTIER_STEPS)
+    assert max(tried) == calls
+
+
 @pytest.mark.parametrize("can_steer", [True, False])
 def test_late_beginnings_are_tried_where_calls_can_be_steered(
     can_steer: bool, monkeypatch: pytest.MonkeyPatch
