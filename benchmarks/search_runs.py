@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, write and draw."""
     made = CommandLine(__doc__, SMOKE)
     made.add_models(CASES, ("digits-dit", "digits-unet"))
-    made.add_argument("--runs", nargs="+", type=float, default=[6.0, 12.0, 24.0, 48.0], help="full runs")
+    made.add_argument("--runs", nargs="+", type=float, default=[6.0, 8.0, 12.0, 24.0, 48.0], help="full runs")
     made.add_argument("--steps", type=int, default=20)
     made.add_argument("--seeds", nargs="+", type=int, default=[7, 8], help="of searches and of noise")
     made.add_argument("--ratios", nargs="+", type=float, default=[0.5, 0.7, 0.8], help="shares to remove")
