@@ -290,7 +290,8 @@ class LoopRecorder(Recorder):
             )
 
     def _first_call(self, call: Callable[..., Any], model: nn.Module, args: Any, kwargs: Any) -> Any:
-        inputs = self._inputs((args, kwargs))
+        given = _tensors((args, kwargs))  # now: a model may take them out of a list, as T2I adapters' are
+        inputs = [self._tensor(tensor) for tensor in given]
         blocks, self.in_model = self._blocks, True
         result = call(model, *args, **kwargs)
         self.in_model = False
@@ -306,10 +307,11 @@ class LoopRecorder(Recorder):
         if self.gate_head:
             self._tag_head(model, body)
         nodes = {id(t): self._tensor(t) for t in _tensors(result)}
-        self._forget_handed_on((args, kwargs), inputs)
+        self._forget_handed_on(given, inputs)
         paths = {block_name(path, self._calls[0]): path for path in self._called}
         of_body = [paths.get(node.meta["custom"]["block"]) for node in body]
-        self._call = _Call(inputs, self._inputs((args, kwargs)), body, of_body, result, nodes)
+        after = [self._tensor(tensor) for tensor in given]
+        self._call = _Call(inputs, after, body, of_body, result, nodes)
         return result
 
     def _tag_head(self, model: nn.Module, body: list[fx.Node]) -> None:
@@ -350,9 +352,9 @@ class LoopRecorder(Recorder):
 
         return pytree.tree_map(renew, first.result)
 
-    def _forget_handed_on(self, arguments: Any, inputs: list[fx.Node]) -> None:
+    def _forget_handed_on(self, given: list[torch.Tensor], inputs: list[fx.Node]) -> None:
         """Let the inputs stand for themselves again: else later steps read what this one cast."""
-        for tensor, node in zip(_tensors(arguments), inputs, strict=True):
+        for tensor, node in zip(given, inputs, strict=True):
             edited = self._edited(tensor, node)
             if edited is not self._tensor(tensor):
                 self._remember(tensor, edited)
