@@ -291,7 +291,7 @@ class LoopRecorder(Recorder):
 
     def _first_call(self, call: Callable[..., Any], model: nn.Module, args: Any, kwargs: Any) -> Any:
         given = _tensors((args, kwargs))  # now: a model may take them out of a list, as T2I adapters' are
-        inputs = [self._tensor(tensor) for tensor in given]
+        inputs = self._inputs(given)
         blocks, self.in_model = self._blocks, True
         result = call(model, *args, **kwargs)
         self.in_model = False
@@ -310,8 +310,7 @@ class LoopRecorder(Recorder):
         self._forget_handed_on(given, inputs)
         paths = {block_name(path, self._calls[0]): path for path in self._called}
         of_body = [paths.get(node.meta["custom"]["block"]) for node in body]
-        after = [self._tensor(tensor) for tensor in given]
-        self._call = _Call(inputs, after, body, of_body, result, nodes)
+        self._call = _Call(inputs, self._inputs(given), body, of_body, result, nodes)
         return result
 
     def _tag_head(self, model: nn.Module, body: list[fx.Node]) -> None:

@@ -7,7 +7,6 @@ else, each as one property over random loops and masks.
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import fields
 from typing import Any
 
@@ -27,6 +26,7 @@ from dipgo_fx.macs import count_macs
 from dipgo_fx.passes import HISTORY, Backup, GateTable
 from dipgo_fx.plan import Plan
 from dipgo_fx.tracing import trace
+from log_messages import log_messages
 from loops import STEPS, calls, cost, eager_with_plan, inputs, loop, run, scattered, supernet
 
 # Model, scheduler, granularity, guidance, steps, whether guidance is split. Every model, scheduler and
@@ -234,15 +234,8 @@ def test_law_5_a_miss_says_why(key: tuple[Any, ...], ratio: float, data: st.Data
     graph, costs = loop(*key), cost(*key)
     assume(ratio <= 1 - costs.smallest_kept)
     scores = data.draw(tables(graph, 0, 1))
-    messages: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("dipgo_fx")
-    logger.addHandler(handler)
-    try:
+    with log_messages() as messages:
         plan = at_ratio(Plan(graph.facts, GateTable.of(_all(graph)), 0.0, scores), ratio, costs)
-    finally:
-        logger.removeHandler(handler)
     assert bool(messages) == (plan.ratio - ratio >= TOLERANCE)
     for message in messages:
         assert f"removes {plan.ratio:.4f} of the loop's MACs where {ratio:.4f} was asked" in message

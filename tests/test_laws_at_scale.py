@@ -6,7 +6,6 @@ loops, and tries every law on each.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from dipgo_fx.errors import PlanError
 from dipgo_fx.macs import count_macs
 from dipgo_fx.passes import HISTORY, SteerCalls
 from dipgo_fx.plan import Plan
+from log_messages import log_messages
 from loops import calls, scattered
 from random_loops import Case, Subject, cases
 from random_models import FAMILIES
@@ -83,7 +83,7 @@ def law_5(subject: Subject) -> None:
     largest = 1 - costs.smallest_kept
     ratio = subject.case.removed * largest
     given_plan = replace(subject.plan, scores=subject.numbers(2))
-    with _messages() as messages:
+    with log_messages() as messages:
         plan = at_ratio(given_plan, ratio, costs)
     share = count_macs(build(subject.loop, plan)).total / full
     assert share <= 1 - ratio + 0.5 / full  # half a multiplication, for rounding
@@ -92,19 +92,6 @@ def law_5(subject: Subject) -> None:
     if largest < 0.99:
         with pytest.raises(ValueError, match=f"at most {largest:.4f} of this loop's MACs"):
             kept_of(largest + 0.001, costs)
-
-
-@contextmanager
-def _messages() -> Iterator[list[str]]:
-    messages: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("dipgo_fx")
-    logger.addHandler(handler)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)
 
 
 def law_6(subject: Subject) -> None:

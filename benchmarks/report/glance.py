@@ -9,7 +9,7 @@ from benchmarks.statistics import COMPARED
 from benchmarks.tables import grid, grouped
 
 from . import costs, few_steps, real_size
-from .results import ASKED, LEARNED, NAMES, OURS, Row, Score, numbers, read, scores
+from .results import ASKED, LEARNED, NAMES, OURS, Score, numbers, read, scores
 from .standing import own_cells, verdict_on
 from .words import bullets, listed, out_of, percent, span
 
@@ -84,7 +84,7 @@ def speed() -> str:
 def behind() -> str:
     """Where it is behind: other methods, few steps, other step counts, speed."""
     few = [few_steps.sentence] if few_steps.few_cells() else []
-    return bullets(lost, *few, moved, slow)
+    return bullets(lost, *few, costs.step_counts, slow)
 
 
 def lost() -> str:
@@ -111,14 +111,9 @@ def place(cell: Cell) -> str:
     return f"{NAMES[cell.about.model]} at {percent(1 - cell.about.ratio_asked)}"
 
 
-def moved() -> str:
-    """What a plan is worth at another step count."""
-    return costs.step_counts()
-
-
 def slow() -> str:
     """How many loops at full width are slower than was asked, and the slowest."""
-    rows = [row for row in real_size.timed(read("speed")) if asked_of(row)]
+    rows = [row for row in real_size.timed(read("speed")) if real_size.asked_of(row)]
     short = sorted(real_size.shortfalls(rows), key=lambda item: item[1] / item[2])
     text = (
         f"At full width, with random weights, {out_of(len(short), len(rows))} loops reach less of the "
@@ -128,8 +123,3 @@ def slow() -> str:
         return f"{text}."
     name, value, asked = short[0]
     return f"{text}, at worst {value:.2f} instead of {asked:g} ({name})."
-
-
-def asked_of(row: Row) -> bool:
-    """Tell whether something was asked of a loop."""
-    return real_size.asked_of(row) is not None

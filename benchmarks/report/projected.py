@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import mean
 
 from benchmarks.cases import CALIBRATION
 from benchmarks.tables import grid, grouped
@@ -21,7 +22,10 @@ def table() -> str:
     """What choosing cost each method, and the hours that as many calls of large models take on one GPU."""
     prices = {row["model"]: seconds_a_call(row) for row in timed()}
     methods = grouped((score for score in scores() if is_counted(score)), lambda score: score.method)
-    spent = {method: [mean(own, name) for name in SPENT] for method, own in methods.items()}
+    spent = {
+        method: [mean(score.values[name] for score in own) for name in SPENT]
+        for method, own in methods.items()
+    }
     lines = [
         [bold(own[0].label, method == OURS), *numbers_of(spent[method], prices.values())]
         for method, own in sorted(methods.items(), key=lambda each: spent[each[0]][-1])
@@ -36,9 +40,10 @@ def said(prices: dict[str, float]) -> str:
     return wrapped(
         f"What choosing a setting for 20 steps of DDIM cost, mean of the models and seeds measured: at "
         f"{SHARE:.0%} kept for all but `dipgo_fx`, whose one search has every share. A full run is one of "
-        f"{CALIBRATION} samples. Hours are projected, not measured: the calls, one sample each, times what a "
-        f"call took there on {listed(dict.fromkeys(map(place, timed())))}, batch 1: {each}. Larger batches "
-        "take less, guidance and decoding more."
+        f"{CALIBRATION} samples; images are those brought to the end, of searches with all their samples. "
+        "Hours are projected, not measured: the calls, one sample each, times what a call took there on "
+        f"{listed(dict.fromkeys(map(place, timed())))}, batch 1: {each}. Neither guidance nor decoding is in "
+        "them."
     )
 
 
@@ -55,12 +60,6 @@ def seconds_a_call(row: Row) -> float:
 def is_counted(score: Score) -> bool:
     """Tell whether a measurement is of a method that chose something and was counted doing it."""
     return score.asked == SHARE and all(score.values.get(name) for name in SPENT)
-
-
-def mean(own: Iterable[Score], name: str) -> float:
-    """Return the mean of what some measurements spent."""
-    values = [score.values[name] for score in own]
-    return sum(values) / len(values)
 
 
 def numbers_of(spent: list[float], prices: Iterable[float]) -> list[str]:

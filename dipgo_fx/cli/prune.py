@@ -13,7 +13,7 @@ from ..search.config import PruneConfig
 from .answer import Answer
 from .inputs import check_file_to_write, facts_of, read_prompts
 from .pipeline import call_of, load_pipeline, shows_progress
-from .report import write_page
+from .report import check_makes_images, write_page
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -27,6 +27,8 @@ def run(options: argparse.Namespace) -> Answer:
     if options.report is not None:
         check_file_to_write(options.report, "--report")
     pipe = load_pipeline(options)
+    if options.report is not None:
+        check_makes_images(pipe, call)
     plan = prune_pipeline(
         pipe,
         options.ratio,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ def run(options: argparse.Namespace) -> Answer:
     return Answer(f"Wrote {options.out}", values)
 
 
+def check_makes_images(pipe: Any, call: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a pipeline whose page would stay empty: one image tells, before a search."""
+    image_of(pipe, shipped_prompts()[0], 0, call)
+
+
 def write_page(
     pipe: Any,
     plan: Plan,
@@ -94,10 +99,15 @@ def _measured(
         with awake(model):
             for number, prompt in enumerate(tqdm(prompts, desc="similarity", disable=not progress)):
                 noise = torch.Generator().manual_seed(seed + number)
-                asked = asking(lambda samples, p=prompt: {"prompt": [p]}, {**call, "generator": noise})  # type: ignore[misc]
+                asked = asking(_always(prompt), {**call, "generator": noise})
                 inputs = inputs_of(loop, capture(pipe, model, asked, 1))
                 maps.append(measure_similarity(loop, inputs.pop("sample"), inputs, generator=noise))
     return report, {block: torch.stack([each[block] for each in maps]).mean(0) for block in loop.blocks}
+
+
+def _always(prompt: str) -> Callable[[int], dict[str, Any]]:
+    """Return inputs of one prompt, however many are asked for."""
+    return lambda samples: {"prompt": [prompt]}
 
 
 def _drawn(
@@ -123,6 +133,6 @@ def ratios_of(plan: Plan) -> list[float | None]:
     known = [1 - cost.kept(point.table(cost)) for point in plan.frontier]
     between = [ratio for ratio in known if BELOW < ratio < plan.ratio - BELOW]
     wanted = [plan.ratio * row / (ROWS - 1) for row in range(1, ROWS - 1)]
-    nearest = {min(between, key=lambda ratio, at=at: abs(ratio - at)) for at in wanted if between}  # type: ignore[misc]
+    nearest = {min((abs(ratio - at), ratio) for ratio in between)[1] for at in wanted if between}
     own: list[float | None] = [None] if plan.ratio > 0 else []
     return [0.0, *(ratio - BELOW for ratio in sorted(nearest)), *own]

@@ -85,9 +85,9 @@ def fit_frontier(evaluator: Evaluator, sensitivity: Sensitivity, kept: float) ->
     """Fit plans from few to nearly all steps, each with its steps placed by sensitivity.
 
     Low points choose among all spacings, with fewer unconditional runs too, and get Gauss-Newton steps and
-    a damped end. The others run whole steps; high ones, and all beyond the budget of the search, keep the
-    spacing of the point below. Empty if skipping a step is not free. A point that is dearer than another and
-    no better is left out.
+    a damped end. The others run whole steps, but for the one asked for if half a step is left; high ones, and
+    all beyond the budget of the search, keep the spacing of the point below. Empty if skipping a step is not
+    free. A point that is dearer than another and no better is left out.
 
     Args:
         evaluator: runs the points.

@@ -54,7 +54,8 @@ class Refined:
 def refine(evaluator: Evaluator, kept: float, seed: int, progress: bool) -> Refined:
     """Return the best plan found that keeps at most `kept` of the loop's MACs, and a frontier.
 
-    1. Measure how much each step matters, see `sensitivities`. Evaluate starts: plans of whole steps,
+    1. Measure how much each step matters, see `sensitivities`. Evaluate starts, at least one and as many as
+       a tenth of the budget leaves after that (at 20 steps next to none): plans of whole steps,
        evenly placed and placed by that, with and without boundary blocks at the other steps, and with what
        they leave of the budget spent on blocks; where guidance is split, also with fewer unconditional
        steps. Skipped steps get their weights by least squares, in the run that evaluates them.
@@ -169,10 +170,10 @@ def _improved(
 def _moved(
     evaluator: Evaluator, done: Sequence[Candidate], kept: float, rng: random.Random, end: float
 ) -> list[Candidate]:
-    """Return the best of what moves from some candidates lead to, as a few samples see them.
+    """Return the best of some candidates and of what moves from them lead to, as a few samples see them.
 
     Args:
-        done: where to start.
+        done: where to start; few of them may be left.
         end: what the search may have spent when it ends.
     """
     budget, few = evaluator.budget, evaluator.batch.first(len(evaluator.batch) // 6)

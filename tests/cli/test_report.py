@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from PIL import Image
 
 import dipgo_fx
@@ -163,3 +163,23 @@ def test_bad_input_is_refused(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"dipgo-fx {command}: ")
     assert says in line
+
+
+def test_a_page_that_would_stay_empty_is_refused_before_the_search(
+    prune: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A pipeline of tensors is told by one call; no plan is searched."""
+    real = StableDiffusionPipeline.__call__
+    monkeypatch.setattr(
+        StableDiffusionPipeline,
+        "__call__",
+        lambda pipe, *args, **given: real(pipe, *args, **given, output_type="pt"),
+    )
+    monkeypatch.setattr(
+        "dipgo_fx.cli.prune.prune_pipeline", lambda *args, **given: pytest.fail("it searched")
+    )
+    assert prune("--out", tmp_path / "plan.json", "--report", tmp_path / "page.html") == 2
+    assert "makes no images" in capsys.readouterr().err
