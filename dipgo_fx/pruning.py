@@ -61,7 +61,7 @@ def prune(
         shared: names of the tensors in `conditioning` that all samples share; told by tracing if omitted.
         config: how to search: `PruneConfig()`, the default, or `PaperConfig()`, the paper's recipe.
         generator: source of all randomness; the same seed gives the same plan.
-        progress: show a progress bar.
+        progress: show a progress bar, on a terminal or in a notebook.
         journal: a file in which the search notes what it measures, made if it is missing. The same call with
             the same file goes on where one that was stopped or killed was, to the same plan.
 

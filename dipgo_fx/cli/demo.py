@@ -10,6 +10,7 @@ try:
     from ..demo.run import run as prune_digits
 except ModuleNotFoundError as error:
     raise ValueError(f"the demo needs {error.name}: pip install 'dipgo-fx[demo]'") from error
+from .pipeline import shows_progress
 
 
 def run(options: argparse.Namespace) -> None:
@@ -22,5 +23,5 @@ def run(options: argparse.Namespace) -> None:
         steps=options.steps,
         seed=options.seed,
         out=options.out,
-        progress=not (options.no_progress or options.quiet),
+        progress=shows_progress(options) and not options.no_progress,
     )

@@ -71,7 +71,7 @@ def prune_pipeline(
         granularity: which modules are blocks, as for `trace`.
         config: how to search, as for `prune`.
         generator: source of all randomness; the same seed gives the same plan.
-        progress: show a progress bar.
+        progress: show a progress bar, on a terminal or in a notebook.
         journal: a file in which the search notes what it measures, as for `prune`.
         **call: further arguments of `pipe(...)`: `num_inference_steps`, `guidance_scale`, `height`, `width`,
             `num_frames`, `negative_prompt`, ...; the pipeline's defaults if omitted.

@@ -19,6 +19,7 @@ from .candidate import Candidate, Tables
 from .config import PaperConfig
 from .evaluator import Evaluator
 from .losses import sparsity_loss
+from .progress import hidden
 from .pruner import KEEP, Pruner, straight_through
 from .stepwise import run_checkpointed
 
@@ -66,7 +67,7 @@ def train_pruner(
     supernet = evaluator.supernet(history)
     net = split_steps(supernet) if config.checkpoint else supernet
     told: list[list[float]] = []
-    bar = tqdm(range(config.iterations), desc="pruner", unit="step", disable=not progress)
+    bar = tqdm(range(config.iterations), desc="pruner", unit="step", disable=hidden(progress))
     for iteration in bar:
         optimizer.zero_grad()
         gates = straight_through(pruner())

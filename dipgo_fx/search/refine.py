@@ -31,6 +31,7 @@ from .fit_frontier import (
 from .gauss_newton import gauss_newton
 from .least_squares import fit_stepwise
 from .neighbours import neighbour
+from .progress import hidden
 from .sensitivity import sensitivities
 from .spacing import Sensitivity, boundaries, even_steps, most_steps, place_runs
 
@@ -68,7 +69,7 @@ def refine(evaluator: Evaluator, kept: float, seed: int, progress: bool) -> Refi
     returned is the best on all calibration samples, the plans of the frontier among them.
     """
     budget = evaluator.budget
-    with tqdm(total=round(budget.limit), desc="search", unit="run", disable=not progress) as bar:
+    with tqdm(total=round(budget.limit), desc="search", unit="run", disable=hidden(progress)) as bar:
         budget.on_charge = lambda: _show(bar, budget.spent)
         sensitivity = sensitivities(evaluator, SENSITIVITY_SHARE * budget.limit)
         starts = _evaluated_starts(evaluator, kept, sensitivity)
