@@ -16,8 +16,8 @@ from dipgo_fx.cost import LoopCost
 from dipgo_fx.frontier import best_within
 from dipgo_fx.passes import HISTORY
 from dipgo_fx.placement import Placement, Runs, filled
+from dipgo_fx.search.effort import EXPONENTS, LAST_GAPS, UNCONDITIONAL
 from dipgo_fx.search.evaluator import Evaluator
-from dipgo_fx.search.fit_frontier import EXPONENTS, LAST_GAPS, UNCONDITIONAL
 from dipgo_fx.search.refine import SENSITIVITY_SHARE
 from dipgo_fx.search.sensitivity import sensitivities
 from dipgo_fx.search.spacing import Sensitivity, boundaries, even_steps, most_steps, place_runs

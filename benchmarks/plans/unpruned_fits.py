@@ -23,8 +23,8 @@ from dipgo_fx.passes import HISTORY, GateTable
 from dipgo_fx.passes.gate_table import last_kept
 from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.candidate import Candidate
+from dipgo_fx.search.effort import EXPONENTS, LAST_GAPS
 from dipgo_fx.search.evaluator import Evaluator
-from dipgo_fx.search.fit_frontier import EXPONENTS, LAST_GAPS
 from dipgo_fx.search.refine import SENSITIVITY_SHARE
 from dipgo_fx.search.sensitivity import sensitivities
 from dipgo_fx.search.spacing import even_steps, most_steps, place_steps

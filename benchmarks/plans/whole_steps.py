@@ -17,8 +17,9 @@ from dipgo_fx.frontier import best_within
 from dipgo_fx.passes import HISTORY
 from dipgo_fx.placement import Runs
 from dipgo_fx.search.damp_tail import damp_tail
+from dipgo_fx.search.effort import EXPONENTS, LAST_GAPS, UNCONDITIONAL
 from dipgo_fx.search.evaluator import Evaluator
-from dipgo_fx.search.fit_frontier import EXPONENTS, LAST_GAPS, NEWTON_RUNS, UNCONDITIONAL
+from dipgo_fx.search.fit_frontier import NEWTON_RUNS
 from dipgo_fx.search.gauss_newton import gauss_newton
 from dipgo_fx.search.least_squares import fit_stepwise
 from dipgo_fx.search.refine import SENSITIVITY_SHARE

@@ -38,6 +38,13 @@ class Batch:
         """The unpruned result."""
         return self.path[-1]
 
+    def at(self, place: float) -> torch.Tensor:
+        """Return the unpruned samples before step `place`, 0 to T; between two steps a mixture of both."""
+        step = int(place)
+        if step == place:
+            return self.path[step - 1] if step else self.sample.cpu()
+        return torch.lerp(self.at(step), self.at(step + 1), place - step)
+
     def generators(self) -> list[torch.Generator]:
         """Return the sources of the noise that a run of the batch draws, one a sample."""
         return [torch.Generator().manual_seed(seed) for seed in self.seeds]

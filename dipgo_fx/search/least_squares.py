@@ -14,6 +14,7 @@ from ..passes.steer_calls import MIX
 from .batch import Batch
 from .candidate import Candidate, Tables
 from .evaluator import Evaluator
+from .off_grid import place_of
 from .shares import Shares
 from .stepwise import Lockstep, sample_after, starts
 
@@ -31,7 +32,8 @@ def fit_stepwise(evaluator: Evaluator, candidate: Candidate, batch: Batch | None
 
     Where a prediction is a backup, the next sample is affine in its weights (all but, if the scheduler
     clips), and so it is in the mixture of a steered call. Going through the loop once, each step gets those
-    that bring its sample closest to the unpruned one of that step, from wherever the pruned run is by then:
+    that bring its sample closest to the unpruned one of that step (or, if the next is told another timestep,
+    the one of that), from wherever the pruned run is by then:
     errors so far are corrected, not repeated. A step at which that brings it no closer keeps what it has.
     Chunks go through the loop side by side, and each step's normal equations are summed over them.
 
@@ -53,14 +55,24 @@ def fit_stepwise(evaluator: Evaluator, candidate: Candidate, batch: Batch | None
 def _fitted_run(evaluator: Evaluator, candidate: Candidate, batch: Batch) -> tuple[torch.Tensor, Tables]:
     """Return the samples of the run in which a candidate is fitted, and its tables afterwards."""
     split = evaluator.learnable(candidate)
-    entries = stepwise_entries(evaluator, candidate)
+    entries, places = stepwise_entries(evaluator, candidate), _places(evaluator, candidate)
 
     def fit(chunk: int) -> tuple[torch.Tensor, Tables]:
         shares = Shares(batch.chunks(chunk))
-        steps = _Fitting(split, shares, candidate.tables(shares.own[0].sample.device), entries)
+        steps = _Fitting(split, shares, candidate.tables(shares.own[0].sample.device), entries, places)
         return torch.cat(shares.join(steps.run_with(steps.tables))), steps.tables
 
     return evaluator.chunks.retried(fit, len(batch))
+
+
+def _places(evaluator: Evaluator, candidate: Candidate) -> list[float]:
+    """Return where on the unpruned path, see `Batch.at`, each step should leave the sample.
+
+    That is where the next step takes itself to be: between two steps if the model is told so.
+    """
+    timesteps = evaluator.loop.facts.timesteps
+    told = [1.0] * len(timesteps) if candidate.steering is None else candidate.steering.told.tolist()
+    return [*(place_of(step, timesteps, told[step]) for step in range(1, len(timesteps))), len(timesteps)]
 
 
 def stepwise_entries(evaluator: Evaluator, candidate: Candidate) -> dict[int, list[Entry]]:
@@ -102,7 +114,7 @@ def mixed_entries(evaluator: Evaluator, candidate: Candidate, step: int) -> list
 class _Fitting(Lockstep):
     """Fits what makes up a step's predictions before it runs; the tables are edited in place.
 
-    `entries` are for each step what is fitted.
+    `entries` are for each step what is fitted, `places` where it should leave the sample.
     """
 
     def __init__(
@@ -111,9 +123,10 @@ class _Fitting(Lockstep):
         shares: Shares[Batch],
         tables: Tables,
         entries: dict[int, list[Entry]],
+        places: Sequence[float],
     ) -> None:
         super().__init__(split, shares.own)
-        self.tables, self.shares, self.entries = tables, shares, entries
+        self.tables, self.shares, self.entries, self.places = tables, shares, entries, places
 
     def call_step(self, index: int, step: Any, args: Sequence[Any]) -> list[Any]:
         # Where nothing runs at the next step either, a Runge-Kutta scheduler's sample may have no reader.
@@ -126,7 +139,7 @@ class _Fitting(Lockstep):
         entries = self.entries[index]
         start = torch.stack([self.tables[name][place] for name, place in entries]).double()
         chunks = [
-            _Affine(index, step, each, self.tables, entries, run.batch)
+            _Affine(index, step, each, self.tables, entries, self._wanted(run.batch, index))
             for run, each in zip(self.runs, args, strict=True)
         ]
         gram, slope = (self._total(parts) for parts in zip(*(c.normal(start) for c in chunks), strict=True))
@@ -137,6 +150,9 @@ class _Fitting(Lockstep):
             < self._total([chunk.error(start) for chunk in chunks])
         )
         return [chunk.result(fitted if closer else start) for chunk in chunks]
+
+    def _wanted(self, batch: Batch, index: int) -> torch.Tensor:
+        return batch.at(self.places[index]).to(batch.sample.device)
 
     def _total(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         return self.shares.sum(torch.stack(list(parts)).sum(0))
@@ -152,10 +168,10 @@ class _Affine:
         args: Any,
         tables: Tables,
         entries: list[Entry],
-        batch: Batch,
+        wanted: torch.Tensor,
     ) -> None:
         self.index, self.step, self.tables, self.entries = index, step, tables, entries
-        self.wanted = batch.path[index].to(batch.sample.device).flatten().double()
+        self.wanted = wanted.flatten().double()
         self.run = _Rerun(step, args, [tables[name] for name in {name for name, _ in entries}])
 
     def result(self, values: torch.Tensor) -> Any:

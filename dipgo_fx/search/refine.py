@@ -18,16 +18,11 @@ from ..passes import HISTORY, GateTable
 from ..placement import Placement, Runs, filled, whole_steps
 from .batch import Batch
 from .candidate import Candidate
+from .choose_runs import skips_whole_steps
 from .damp_tail import damp_tail
+from .effort import EXPONENTS, LAST_GAPS, UNCONDITIONAL
 from .evaluator import Evaluator
-from .fit_frontier import (
-    EXPONENTS,
-    LAST_GAPS,
-    UNCONDITIONAL,
-    fit_frontier,
-    points_of,
-    skips_whole_steps,
-)
+from .fit_frontier import fit_frontier, points_of
 from .gauss_newton import gauss_newton
 from .least_squares import fit_stepwise
 from .neighbours import neighbour
@@ -55,26 +50,24 @@ class Refined:
 def refine(evaluator: Evaluator, kept: float, seed: int, progress: bool) -> Refined:
     """Return the best plan found that keeps at most `kept` of the loop's MACs, and a frontier.
 
-    1. Measure how much each step matters, see `sensitivities`. Evaluate starts, at least one and as many as
-       a tenth of the budget leaves after that (at 20 steps next to none): plans of whole steps,
-       evenly placed and placed by that, with and without boundary blocks at the other steps, and with what
-       they leave of the budget spent on blocks; where guidance is split, also with fewer unconditional
-       steps. Skipped steps get their weights by least squares, in the run that evaluates them.
-    2. Fit plans of whole steps for all ratios, see `fit_frontier`.
-    3. Go on from the best of both with moved steps and traded blocks. Give the winner, by Gauss-Newton, the
-       weights that are best for the final samples and, where calls are steered, what they are told. Then
-       damp its end, see `damp_tail`.
+    1. Measure how much each step matters, see `sensitivities`.
+    2. Fit plans of whole steps for all ratios, see `fit_frontier`, and start from the best within the budget.
+       Where steps cannot be skipped for free, evaluate starts that run blocks at all of them, see `_starts`.
+    3. Go on with moved steps and traded blocks. Give the winner, by Gauss-Newton, the weights that are best
+       for the final samples and, where calls are steered, what they are told. Then damp its end, see
+       `damp_tail`, and spend on blocks what is left, if that helps.
 
-    The first goes by a third of the samples, the last by all. Every candidate fits the budget. What is
-    returned is the best on all calibration samples, the plans of the frontier among them.
+    Moves go by a sixth of the samples, starts by a third, the last by all. Every candidate fits the budget.
+    What is returned is the best on all calibration samples, the plans of the frontier among them.
     """
     budget = evaluator.budget
     with tqdm(total=round(budget.limit), desc="search", unit="run", disable=hidden(progress)) as bar:
         budget.on_charge = lambda: _show(bar, budget.spent)
         sensitivity = sensitivities(evaluator, SENSITIVITY_SHARE * budget.limit)
-        starts = _evaluated_starts(evaluator, kept, sensitivity)
         frontier = fit_frontier(evaluator, sensitivity, kept)
-        best = _improved(evaluator, starts, _affordable(frontier, evaluator.cost, kept), kept, seed)
+        given = _affordable(frontier, evaluator.cost, kept)
+        starts = given or _evaluated_starts(evaluator, kept, sensitivity)
+        best = _improved(evaluator, given, starts, kept, seed)
     notes = {"start": starts[0].name, "start_loss": starts[0].loss}
     found = [best] if frontier and skips_whole_steps(best, evaluator.cost) else []
     return Refined(best, points_of([*frontier, *found], evaluator.cost), notes)
@@ -138,33 +131,33 @@ def _start_runs(
 
 
 def _improved(
-    evaluator: Evaluator, starts: Sequence[Candidate], given: list[Candidate], kept: float, seed: int
+    evaluator: Evaluator, given: list[Candidate], starts: Sequence[Candidate], kept: float, seed: int
 ) -> Candidate:
     """Fit the starts on all samples, and neighbours; return the best of them, fitted further.
 
     Args:
-        starts: of `_evaluated_starts`.
-        given: the frontier's plan, fitted and damped already.
+        evaluator: runs them.
+        given: the frontier's plan, if there is one, fitted and damped already.
+        starts: that, or those of `_evaluated_starts`.
+        kept: share of MACs.
+        seed: of the moves.
     """
     budget, batch = evaluator.budget, evaluator.batch
     end = budget.spent + MOVES_SHARE * budget.limit
     with budget.reserve(LAST_SHARE * budget.limit):
-        done = [_fitted(evaluator, each, batch) for each in given]
-        for start in starts:
-            if not _known(start, done) and (budget.left > 0 or not done):
+        done = [*given, *(_fitted(evaluator, each, batch) for each in starts[:1])]
+        for start in [*starts[1:], *_moved(evaluator, done, kept, random.Random(seed), end)]:
+            if not _known(start, done) and budget.left > 0:
                 done.append(_fitted(evaluator, start, batch))
-        for moved in _moved(evaluator, done, kept, random.Random(seed), end):
-            if not _known(moved, done) and budget.left > 0:
-                done.append(_fitted(evaluator, moved, batch))
-    plain = evaluator.evaluate(_plain(starts[0]))
+    plain = evaluator.evaluate(_plain(starts[0], evaluator.cost))
     best = min((each for each in done if each.loss <= plain.loss), key=_rank, default=plain)
     found = [*given, best]
-    # Where blocks run at other steps, whole steps alone are moved too, and may end ahead.
-    last = [best] if skips_whole_steps(best, evaluator.cost) else [best, *given]
-    for count, each in enumerate(last):
-        share = budget.left / (len(last) - count) - kept
-        further = gauss_newton(evaluator, each, share) if each.history > 1 else each
-        found += [further, damp_tail(evaluator, further, most=plain.loss)]
+    if best.history > 1:
+        found.append(gauss_newton(evaluator, best, budget.left - 2 * kept))
+    found.append(damp_tail(evaluator, found[-1], most=plain.loss))
+    spent = _filled(evaluator, found[-1], kept)
+    if given and spent is not found[-1]:
+        found.append(_fitted(evaluator, spent, batch))
     return min(found, key=_rank)
 
 
@@ -174,7 +167,7 @@ def _moved(
     """Return the best of some candidates and of what moves from them lead to, as a few samples see them.
 
     Args:
-        done: where to start; few of them may be left.
+        done: where to start.
         end: what the search may have spent when it ends.
     """
     budget, few = evaluator.budget, evaluator.batch.first(len(evaluator.batch) // 6)
@@ -190,10 +183,14 @@ def _moved(
     return sorted(tried, key=_rank)[:FITTED_MOVES]
 
 
-def _plain(start: Candidate) -> Candidate:
-    """Return the plan that the search started from, its backups plain."""
-    table = GateTable.of(start.table.keep, "reuse" if start.history == 1 else "linear")
-    return replace(start, table=table, steering=None)
+def _plain(start: Candidate, cost: LoopCost) -> Candidate:
+    """Return the plan that the search started from, its backups plain and its first run at step 0."""
+    runs = tuple((0, *steps[1:]) for steps in start.placement.runs)
+    keep = start.table.keep
+    if runs != start.placement.runs:
+        keep = Placement(runs, start.placement.boundary).keep(cost)
+    table = GateTable.of(keep, "reuse" if start.history == 1 else "linear")
+    return replace(start, table=table, placement=Placement(runs, start.placement.boundary), steering=None)
 
 
 def _fitted(evaluator: Evaluator, candidate: Candidate, batch: Batch) -> Candidate:
@@ -221,7 +218,10 @@ def _filled(evaluator: Evaluator, candidate: Candidate, kept: float) -> Candidat
     )
     if keep.equal(candidate.table.keep):
         return candidate
-    return _candidate(evaluator, candidate.placement, keep, candidate.history)
+    found = _candidate(evaluator, candidate.placement, keep, candidate.history)
+    if found.steering is None or candidate.steering is None:
+        return found
+    return replace(found, steering=replace(found.steering, told=candidate.steering.told))
 
 
 def _neighbour(

@@ -80,16 +80,30 @@ def place_runs(
 
     All are steps of the last call.
     """
+    own = sensitivity[-1][first:]
+    steps = place_steps(own, min(counts[-1], len(own)), exponent, last_gap)
+    return runs_among(sensitivity, counts, tuple(first + step for step in steps), exponent, last_gap)
 
-    def placed(call: int, among: Sequence[int] | None = None) -> tuple[int, ...]:
-        free = None if among is None else [step - first for step in among]
-        own = sensitivity[call][first:]
-        steps = place_steps(own, min(counts[call], len(own)), exponent, last_gap, free)
-        return tuple(first + step for step in steps)
 
-    last = len(counts) - 1
-    conditional = placed(last)
-    return (*(placed(call, conditional) for call in range(last)), conditional)
+def runs_among(
+    sensitivity: Sensitivity,
+    counts: Sequence[int],
+    steps: tuple[int, ...],
+    exponent: float,
+    last_gap: float,
+) -> Runs:
+    """Return `counts` runs for each call: `steps` for the last, and some of them for the others.
+
+    The others are placed by their own sensitivity, and begin where the last does.
+    """
+    first = steps[0]
+    free = [step - first for step in steps]
+
+    def placed(own: Sequence[float], count: int) -> tuple[int, ...]:
+        chosen = place_steps(own[first:], min(count, len(free)), exponent, last_gap, free)
+        return tuple(first + step for step in chosen)
+
+    return (*map(placed, sensitivity[:-1], counts[:-1]), steps)
 
 
 def place_steps(

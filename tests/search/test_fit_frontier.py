@@ -16,21 +16,18 @@ from dipgo_fx import Plan, PruneConfig
 from dipgo_fx.applying import build
 from dipgo_fx.frontier import best_within
 from dipgo_fx.passes import GateTable, Steering
-from dipgo_fx.placement import Placement, whole_steps
+from dipgo_fx.placement import Placement
+from dipgo_fx.search import choose_runs, effort
 from dipgo_fx.search import fit_frontier as module
 from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.candidate import Candidate
+from dipgo_fx.search.choose_runs import skips_whole_steps
+from dipgo_fx.search.effort import POINTS, Effort, Spacing
 from dipgo_fx.search.evaluator import Evaluator
 from dipgo_fx.search.fit_frontier import (
-    FIRST_GAPS,
-    POINTS,
-    Effort,
-    Spacing,
     fit_frontier,
     pareto,
     points_of,
-    skips_whole_steps,
-    steps_at,
 )
 from dipgo_fx.search.losses import psnr
 from dipgo_fx.search.sensitivity import whole_steps_candidate
@@ -84,31 +81,6 @@ def test_a_frontier_is_judged_on_all_samples_and_falls(key: Key) -> None:
         assert torch.equal(table.weights[:, heads], each.table.weights[:, heads])
 
 
-@given(
-    key=st.sampled_from((PLAIN, SPLIT)),
-    count=st.integers(1, FRONTIER_STEPS),
-    part=st.just(0.0) | st.floats(0, 0.99),
-    spacing=st.builds(Spacing, st.floats(0.05, 1), st.floats(0, 1), st.floats(0, 0.9)),
-    first=st.integers(0, 3),
-    sensitivity=st.lists(st.floats(1e-6, 1e3), min_size=FRONTIER_STEPS, max_size=FRONTIER_STEPS),
-)
-def test_a_point_costs_what_whole_steps_cost(
-    key: Key, count: int, part: float, spacing: Spacing, first: int, sensitivity: list[float]
-) -> None:
-    """However its runs are placed, a point is no dearer than its whole steps and what is left beside them.
-
-    It has at least as many, but one that begins so late that fewer steps are left.
-    """
-    costs = cost(*key)
-    spacing = spacing._replace(first=first)
-    runs = steps_at(costs, [sensitivity] * costs.num_calls, count + part, spacing)
-    whole = costs.kept(GateTable.of(whole_steps(tuple(range(count)), costs).keep(costs)))
-    most = whole + part / FRONTIER_STEPS * (1 + 1e-9)
-    assert costs.kept(GateTable.of(Placement(runs).keep(costs))) <= most
-    assert len(runs[-1]) >= min(count, FRONTIER_STEPS - first)
-    assert all(steps[0] == first for steps in runs)
-
-
 @pytest.mark.parametrize(
     ("asked", "count"),
     thinned([(0.25, 5), (0.66, 13), (0.95, 19)], [(0.25, 5)]),
@@ -125,9 +97,8 @@ def test_there_is_a_plan_for_what_was_asked(
 
 
 def test_beyond_the_budget_points_run_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the budget ends early, the share of unconditional runs of the last low point is not passed on."""
-    monkeypatch.setattr(module, "LOW", Effort((Spacing(0.45),), is_moved=True))
-    monkeypatch.setattr(module, "MIDDLE", Effort((Spacing(1.0),)))
+    """Where the budget ends early, points run whole steps at which both conditions run, as foreseen."""
+    monkeypatch.setattr(effort, "LOW", Effort(1, (Spacing(),), (0.45,), is_moved=True))
     monkeypatch.setattr(module, "pareto", list)  # all that were tried
     found = fit_frontier(evaluator_of(SPLIT, 6, 6.5, seed=2), [[1.0] * FRONTIER_STEPS] * 2, 0.2)
     apart = [each.placement.runs for each in found if len({*each.placement.runs}) > 1]
@@ -233,37 +204,16 @@ def test_what_whole_steps_leave_buys_a_call(left: float, calls: int, monkeypatch
     """Three and a half steps under guidance are seven calls: those are tried for the point asked for."""
     judge = evaluator_of(SPLIT, 6, 12, seed=2)
     tried: set[int] = set()
-    real = module.fit_stepwise
+    real = choose_runs.fit_stepwise
 
     def fit(judge: Evaluator, found: Candidate, batch: Batch) -> Candidate:
         tried.add(found.placement.size)
         return real(judge, found, batch)
 
-    monkeypatch.setattr(module, "fit_stepwise", fit)
-    monkeypatch.setattr(module, "POINTS", (0.01,))  # no other point than that of one step
+    monkeypatch.setattr(choose_runs, "fit_stepwise", fit)
+    monkeypatch.setattr(effort, "POINTS", (0.01,))  # no other point than that of one step
     fit_frontier(judge, [[1.0] * FRONTIER_STEPS] * 2, (3 + left) / FRONTIER_STEPS)
     assert max(tried) == calls
-
-
-@pytest.mark.parametrize("can_steer", [True, False])
-def test_late_beginnings_are_tried_where_calls_can_be_steered(
-    can_steer: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the best spacing, at shares of the mean gap; elsewhere every plan begins at step 0."""
-    judge = evaluator_of(PLAIN, 6, 12, seed=2)
-    monkeypatch.setattr(judge, "can_steer", can_steer)
-    tried: list[tuple[int, ...]] = []
-    real = module.fit_stepwise
-
-    def fit(judge: Evaluator, found: Candidate, batch: Batch) -> Candidate:
-        tried.append(found.placement.runs[0])
-        return real(judge, found, batch)
-
-    monkeypatch.setattr(module, "fit_stepwise", fit)
-    fit_frontier(judge, [[1.0] * FRONTIER_STEPS], 0.3)
-    late = {round(gap * FRONTIER_STEPS) for gap in FIRST_GAPS} if can_steer else set()
-    assert {runs[0] for runs in tried if len(runs) == 1} == {0, *late}
-    assert can_steer or {runs[0] for runs in tried} == {0}
 
 
 @pytest.mark.parametrize(
@@ -284,13 +234,3 @@ def test_what_a_search_found_is_a_point_of_its_own(
     for point in mine:
         assert torch.equal(point.weights, found.table.weights[:, costs.reads.heads])
     assert points_of([], costs) == ()
-
-
-def test_only_whole_steps_are_points() -> None:
-    """A candidate that runs a block more, or one less, at some step is none."""
-    costs, whole = cost(*PLAIN), _candidate((0, 3, 5))
-    assert skips_whole_steps(whole, costs)
-    for step, kept in ((4, True), (3, False)):
-        keep = whole.table.keep.clone()
-        keep[step, 0] = kept
-        assert not skips_whole_steps(replace(whole, table=GateTable.of(keep, "linear")), costs)

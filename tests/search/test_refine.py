@@ -16,8 +16,8 @@ from dipgo_fx.placement import Placement, filled, whole_steps
 from dipgo_fx.search import refine as module
 from dipgo_fx.search.calibration import calibrate
 from dipgo_fx.search.candidate import Candidate
+from dipgo_fx.search.choose_runs import skips_whole_steps
 from dipgo_fx.search.evaluator import Evaluator
-from dipgo_fx.search.fit_frontier import skips_whole_steps
 from dipgo_fx.search.refine import refine
 from dipgo_fx.search.sensitivity import whole_steps_candidate
 from dipgo_fx.search.spacing import even_steps, most_steps
