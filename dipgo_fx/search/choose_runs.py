@@ -69,7 +69,7 @@ def best_of(evaluator: Evaluator, tried: Iterable[Runs], effort: Effort) -> Cand
     candidates = [whole_steps_candidate(evaluator, runs) for runs in dict.fromkeys(tried)]
     if not all(skips_whole_steps(candidate, evaluator.cost) for candidate in candidates):
         return None
-    few, some = (evaluator.batch.first(int(share * len(evaluator.batch))) for share in ROUNDS)
+    few, some = (evaluator.batch.first(round(share * len(evaluator.batch))) for share in ROUNDS)
     first, second = effort.left
     if len(candidates) > first or effort.goes_between:
         judged = _judged(evaluator, candidates, few)[:first]
