@@ -56,11 +56,13 @@ LOW = Effort(FORESEEN, ALL, UNCONDITIONAL, (6, 3), goes_between=True, is_moved=T
 """Points up to `LOW_STEPS` are cheap and hard to fit."""
 ASKED = Effort(FORESEEN, ALL, left=(6, 3), goes_between=True)
 MIDDLE = replace(ASKED, left=(4, 2))
+"""Points of whole steps up to `MIDDLE_STEPS`; what was asked gets a little more."""
 HALVES = replace(LOW, is_moved=False, begins_late=False)
 """The point asked for, if what its whole steps leave buys a call of one condition of guidance; the others of
 that kind have less to choose from."""
 FEW_HALVES = Effort(3, (Spacing(),), UNCONDITIONAL)
 HIGH = Effort(3, (Spacing(),))
+"""Dear points, which are easy to fit."""
 BEYOND = Effort(1)
 """Points beyond the budget of the search."""
 LOW_STEPS, MIDDLE_STEPS = 0.3, 0.5

@@ -33,8 +33,8 @@ def fit_stepwise(evaluator: Evaluator, candidate: Candidate, batch: Batch | None
     Where a prediction is a backup, the next sample is affine in its weights (all but, if the scheduler
     clips), and so it is in the mixture of a steered call. Going through the loop once, each step gets those
     that bring its sample closest to the unpruned one of that step (or, if the next is told another timestep,
-    the one of that), from wherever the pruned run is by then:
-    errors so far are corrected, not repeated. A step at which that brings it no closer keeps what it has.
+    the one of that), from wherever the pruned run is by then: errors so far are corrected, not repeated. A
+    step at which that brings it no closer keeps what it has.
     Chunks go through the loop side by side, and each step's normal equations are summed over them.
 
     Args:

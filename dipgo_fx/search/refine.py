@@ -52,7 +52,8 @@ def refine(evaluator: Evaluator, kept: float, seed: int, progress: bool) -> Refi
 
     1. Measure how much each step matters, see `sensitivities`.
     2. Fit plans of whole steps for all ratios, see `fit_frontier`, and start from the best within the budget.
-       Where steps cannot be skipped for free, evaluate starts that run blocks at all of them, see `_starts`.
+       Where there is none, as steps cannot be skipped for free, evaluate starts that run blocks at all of
+       them, see `_starts`.
     3. Go on with moved steps and traded blocks. Give the winner, by Gauss-Newton, the weights that are best
        for the final samples and, where calls are steered, what they are told. Then damp its end, see
        `damp_tail`, and spend on blocks what is left, if that helps.
