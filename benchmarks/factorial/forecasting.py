@@ -9,13 +9,13 @@ import torch
 from torch import fx
 
 from benchmarks.plans.unpruned_fits import fitted_weights, gram_of
+from benchmarks.plans.whole_steps import NEWTON_RUNS
 from dipgo_fx.passes import HISTORY, Backup, GateTable
 from dipgo_fx.passes.gate_table import last_kept
 from dipgo_fx.passes.tags import is_block_output, tag
 from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.candidate import Candidate
 from dipgo_fx.search.evaluator import Evaluator
-from dipgo_fx.search.fit_frontier import NEWTON_RUNS
 from dipgo_fx.search.gauss_newton import gauss_newton
 from dipgo_fx.search.least_squares import fit_stepwise
 from dipgo_fx.search.paper import HISTORIES
@@ -44,7 +44,7 @@ class Forecasts:
             return evaluator.evaluate(Candidate(self._fitted(evaluator, keep), HISTORY), batch)
         fitted = fit_stepwise(evaluator, Candidate(GateTable.of(keep, "linear"), HISTORY), batch)
         if kind == NEWTON and batch is evaluator.batch:
-            most = NEWTON_RUNS * evaluator.cost.kept(fitted.table)  # as for the points of a frontier
+            most = NEWTON_RUNS * evaluator.cost.kept(fitted.table)
             return gauss_newton(evaluator, fitted, most)
         return fitted
 

@@ -19,7 +19,6 @@ from dipgo_fx.placement import Runs
 from dipgo_fx.search.damp_tail import damp_tail
 from dipgo_fx.search.effort import EXPONENTS, LAST_GAPS, UNCONDITIONAL
 from dipgo_fx.search.evaluator import Evaluator
-from dipgo_fx.search.fit_frontier import NEWTON_RUNS
 from dipgo_fx.search.gauss_newton import gauss_newton
 from dipgo_fx.search.least_squares import fit_stepwise
 from dipgo_fx.search.refine import SENSITIVITY_SHARE
@@ -30,6 +29,8 @@ from .learned import default_plan, found_in
 from .method import Effort, Found, OutOfReachError, PlanMethod, found_by
 
 FINALISTS = 4
+NEWTON_RUNS = 8.0
+"""What the Gauss-Newton steps of a finalist may cost, in runs of it."""
 
 
 def of_frontier(case: Case, ratio: float, effort: Effort) -> Found:

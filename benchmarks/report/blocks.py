@@ -36,6 +36,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "few-steps-summary": few_steps.summary,
     "recognised": limits.recognised,
     "searching": costs.searching,
+    "quick-search": costs.quick_search,
     "coverage": coverage.coverage,
     "ablations": ablations.ablations,
     "choices": ablations.choices,

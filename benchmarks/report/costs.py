@@ -9,10 +9,14 @@ from benchmarks.tables import grouped
 from dipgo_fx import PruneConfig
 
 from .results import NAMES, OURS, Row, chosen, numbers, read, scores
-from .words import bullets, listed, out_of, percent, sequence, span
+from .words import bullets, listed, out_of, percent, sequence, span, wrapped
 
 SEARCHED = ("digits-dit", "digits-unet")
 """The models whose searches had several budgets."""
+Search = tuple[int, float]
+USUAL: Search = (PruneConfig.samples, PruneConfig.full_runs)
+QUICK: Search = (16, 8.0)
+"""Samples and full runs of a search as it comes, and of a quick one."""
 PEAKS = ("Gauss-Newton (default)", "gradient, recomputed (paper)", "gradient, all kept")
 
 
@@ -59,24 +63,47 @@ def step_counts() -> str:
 
 
 def by_runs() -> str:
-    """What a search gains or loses with other budgets than it has as it comes."""
-    usual = PruneConfig.full_runs
-    changes: dict[float, list[float]] = {}
-    for name in SEARCHED:
-        searches = grouped(read(f"search_runs-{name}"), lambda row: (row["seed"], row["ratio"]))
-        for own in searches.values():
-            scores = {float(row["full runs"]): float(row["mean of images"]) for row in own}
-            for runs in scores.keys() - {usual}:
-                changes.setdefault(runs, []).append(scores[runs] - scores[usual])
+    """What a search gains or loses with other samples and budgets than it has as it comes."""
+    images, changes = _searches()
     told = [
-        f"{signed(mean(own))} dB with {runs:.0f} (at worst {signed(min(own))})"
-        for runs, own in sorted(changes.items())
+        f"{signed(mean(changes[each]))} dB with {each[0]} samples and {each[1]:.0f} runs "
+        f"({images[each]:.0f} images; at worst {signed(min(changes[each]))})"
+        for each in sorted(changes, key=lambda each: images[each])
+        if each != USUAL
     ]
-    cells = len(next(iter(changes.values())))
     return (
-        f"Beside a search that may spend {usual:.0f} full runs, plans of other budgets have, in the mean of "
-        f"images, mean over {cells} cells of {listed(NAMES[name] for name in SEARCHED)}: {listed(told)}."
+        f"Beside a search of {USUAL[0]} samples that may spend {USUAL[1]:.0f} full runs, {images[USUAL]:.0f} "
+        "images, plans of others have, in the mean of held-out images, mean over "
+        f"{len(changes[USUAL])} cells of {listed(NAMES[name] for name in SEARCHED)}: {listed(told)}."
     )
+
+
+def quick_search() -> str:
+    """How many images a search makes, and what a quick one saves and loses."""
+    images, changes = _searches()
+    own = changes[QUICK]
+    return wrapped(
+        f"A search brings about {images[USUAL]:.0f} images to the end. With "
+        f"`config=dipgo_fx.PruneConfig(samples={QUICK[0]}, full_runs={QUICK[1]:.0f})` it is "
+        f"about {images[QUICK]:.0f}, and held-out images have {signed(mean(own))} dB beside that, on "
+        f"average over {len(own)} cells of {listed(NAMES[name] for name in SEARCHED)} ({signed(min(own))} to "
+        f"{signed(max(own))})."
+    )
+
+
+def _searches() -> tuple[dict[Search, float], dict[Search, list[float]]]:
+    """Return how many images each search made on average, and dB beside the usual one, a number a cell."""
+    images: dict[Search, list[float]] = {}
+    changes: dict[Search, list[float]] = {}
+    for name in SEARCHED:
+        cells = grouped(read(f"search_runs-{name}"), lambda row: (row["seed"], row["ratio"]))
+        for own in cells.values():
+            found = {(int(row["samples"]), float(row["full runs"])): row for row in own}
+            usual = float(found[USUAL]["mean of images"])
+            for each, row in found.items():
+                images.setdefault(each, []).append(float(row["images"]))
+                changes.setdefault(each, []).append(float(row["mean of images"]) - usual)
+    return {each: mean(counts) for each, counts in images.items()}, changes
 
 
 def signed(value: float) -> str:

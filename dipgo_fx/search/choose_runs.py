@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import product
+from typing import NamedTuple
 
 from ..cost import LoopCost
 from ..passes import HISTORY
 from ..placement import Placement, Runs, whole_steps
 from .batch import Batch
 from .candidate import Candidate
-from .effort import Effort, Spacing
+from .effort import ROUNDS, UNCONDITIONAL, Effort, Spacing, is_low
 from .evaluator import Evaluator
 from .foresight import Foresight
 from .least_squares import fit_stepwise
@@ -20,23 +21,46 @@ from .spacing import Sensitivity, most_steps, place_runs, runs_among
 
 FIRST_GAPS = (0.25, 0.5)
 """After which share of the mean gap the first run comes, if it is not that at step 0."""
-ROUNDS = (1 / 6, 1 / 3)
-"""The shares of the samples that judge placements, before all judge those that are left."""
 MOST_OFF_GRID = 3
 """Up to how many runs are tried between two steps."""
 
 
+class Kind(NamedTuple):
+    """A kind of placement: how many steps make each call, and which is the first."""
+
+    counts: tuple[int, ...]
+    first: int = 0
+
+
+def kinds_of(evaluator: Evaluator, size: float) -> list[Kind]:
+    """Return the kinds of placements of a point that costs as much as `size` whole steps.
+
+    Low points are also tried from later steps on; they and those of half a step also with fewer unconditional
+    runs.
+    """
+    cost = evaluator.cost
+    low = is_low(size, cost)
+    firsts = [0, *(_later_firsts(evaluator, size) if low else ())]
+    shares = UNCONDITIONAL if low or size % 1 else UNCONDITIONAL[:1]
+    counts = dict.fromkeys(counts_at(cost, size, share) for share in shares)
+    return [Kind(*each) for each in product(counts, firsts)]
+
+
 def runs_tried(
-    evaluator: Evaluator, foresight: Foresight, sensitivity: Sensitivity, count: float, effort: Effort
+    foresight: Foresight, sensitivity: Sensitivity, kinds: Iterable[Kind], effort: Effort
 ) -> Iterator[Runs]:
-    """Yield where a point that costs as much as `count` whole steps may run the calls of the model."""
-    firsts = [0, *(_later_firsts(evaluator, count) if effort.begins_late else ())]
-    for unconditional, first in product(effort.unconditional, firsts):
-        counts = counts_at(evaluator.cost, count, unconditional)
+    """Yield where a point may run the calls of the model."""
+    for counts, first in kinds:
         for steps in foresight.placements(counts[-1], effort.foreseen, first):
             yield runs_among(sensitivity, counts, steps, *Spacing())
         for spacing in effort.spacings:
             yield place_runs(sensitivity, counts, *spacing, first)
+
+
+def shifts_of(evaluator: Evaluator, size: float) -> int:
+    """Return how many placements between two steps there are for each on the grid."""
+    can = evaluator.can_steer and evaluator.carries_sample
+    return len(SHIFTS) if can and size <= MOST_OFF_GRID else 0
 
 
 def counts_at(cost: LoopCost, count: float, unconditional: float = 1.0) -> tuple[int, ...]:

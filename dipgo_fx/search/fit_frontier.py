@@ -7,58 +7,68 @@ from collections.abc import Iterable
 from ..cost import LoopCost
 from ..frontier import Point
 from .candidate import Candidate
-from .choose_runs import best_of, runs_tried
+from .choose_runs import best_of, kinds_of, runs_tried, shifts_of
 from .damp_tail import damp_tail
-from .effort import BEYOND, effort_at, size_within, sizes
+from .effort import effort_within, is_low, share_of_next, size_within, sizes
 from .evaluator import Evaluator
 from .foresight import Foresight
-from .gauss_newton import gauss_newton
+from .gauss_newton import FEWEST, gauss_newton
 from .spacing import Sensitivity
 
-HIGH_RUNS = 1.4
-"""About what the high points cost together, in full runs."""
-NEWTON_RUNS = 8.0
-"""What the Gauss-Newton steps of a low point may cost, in runs of that point."""
-LATER_RUNS = 8
-"""How many runs of the plan asked for are left for when the frontier is fitted."""
-ASKED_RUNS = 1.2
-"""What those of the point asked for may cost, in full runs: it gets what the search has left later."""
+CHOOSING = 0.85
+"""How much of what a point may cost is for choosing its steps, where Gauss-Newton has the rest."""
 
 
 def fit_frontier(evaluator: Evaluator, sensitivity: Sensitivity, kept: float) -> list[Candidate]:
     """Fit plans from few to nearly all steps, each choosing among foreseen placements and by sensitivity.
 
-    Low points choose among the most, with fewer unconditional runs too, and get Gauss-Newton steps and a
-    damped end. The others run whole steps, but for the one asked for if half a step is left; those beyond the
-    budget of the search take what is foreseen. Empty if skipping a step is not free. A point that is dearer
-    than another and no better is left out.
+    What is left of the budget is divided among them, see `share_of_next`: the more a point gets, the more
+    placements it chooses among. Low ones and the one asked for get Gauss-Newton steps and a damped end too.
+    Empty if skipping a step is not free. A point that is dearer than another and no better is left out.
 
     Args:
         evaluator: runs the points.
         sensitivity: of each call of the model to each step.
-        kept: share of MACs whose point is tried too; it chooses among more placements and, like a low one,
-            gets a damped end and Gauss-Newton steps.
+        kept: share of MACs whose point is tried too.
     """
     cost, budget = evaluator.cost, evaluator.budget
     foresight = Foresight(evaluator.batch, sensitivity)
     asked = size_within(cost, kept)
+    todo = sorted({*sizes(cost), asked})
     points: list[Candidate] = []
-    # For the high points, the Gauss-Newton steps of the one asked for, and what comes after.
-    with budget.reserve(HIGH_RUNS + ASKED_RUNS + LATER_RUNS * kept):
-        for size in sorted({*sizes(cost), asked}):
-            effort = effort_at(size, cost, size == asked) if budget.left > 0 else BEYOND
-            best = best_of(evaluator, runs_tried(evaluator, foresight, sensitivity, size, effort), effort)
-            if best is None:
-                return []
-            if size == asked:
-                best = damp_tail(evaluator, gauss_newton(evaluator, best, ASKED_RUNS))
-            elif effort.is_moved:
-                most = min(NEWTON_RUNS * cost.kept(best.table), budget.left)
-                # Nothing comes later that would mend what a step by few samples did to others.
-                moved = gauss_newton(evaluator, best, most, fewest=len(evaluator.batch) // 2)
-                best = damp_tail(evaluator, moved)
-            points.append(best)
+    for place, size in enumerate(todo):
+        most = share_of_next(budget.left, todo[place:], asked, cost)
+        point = _point(evaluator, foresight, sensitivity, size, most, size == asked)
+        if point is None:
+            return []
+        points.append(point)
     return pareto(points)
+
+
+def _point(
+    evaluator: Evaluator,
+    foresight: Foresight,
+    sensitivity: Sensitivity,
+    size: float,
+    most: float,
+    is_asked: bool,
+) -> Candidate | None:
+    """Return the best plan found of a size, in steps, for at most `most` full runs, but for one of its own.
+
+    `None` if skipping a step is not free.
+    """
+    end, run = evaluator.budget.spent + most, size / evaluator.cost.num_steps
+    is_moved = is_asked or is_low(size, evaluator.cost)
+    kinds = kinds_of(evaluator, size)
+    runs = most / run * (CHOOSING if is_moved else 1)
+    effort = effort_within(runs, len(kinds), shifts_of(evaluator, size))
+    best = best_of(evaluator, runs_tried(foresight, sensitivity, kinds, effort), effort)
+    if best is None or not is_moved:
+        return best
+    # What is asked is moved again later; of others nothing mends what a step by few samples did to the rest.
+    fewest = FEWEST if is_asked else len(evaluator.batch) // 2
+    moved = gauss_newton(evaluator, best, end - evaluator.budget.spent - run, fewest)
+    return damp_tail(evaluator, moved)
 
 
 def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:

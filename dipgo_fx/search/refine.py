@@ -31,7 +31,9 @@ from .sensitivity import sensitivities
 from .spacing import Sensitivity, boundaries, even_steps, most_steps, place_runs
 
 # What parts may take of the budget of a search.
-STARTS_SHARE, SENSITIVITY_SHARE, MOVES_SHARE, LAST_SHARE = 0.1, 0.1, 0.1, 0.25
+STARTS_SHARE, SENSITIVITY_SHARE, MOVES_SHARE, LAST_SHARE = 0.1, 0.1, 0.1, 0.15
+LAST_RUNS = 5
+"""Runs of the plan that the last part makes at least."""
 # Caps on the number of candidates: where runs are cheap, building their graphs is what takes time.
 MAX_STARTS, MAX_MOVES = 40, 120
 FITTED_STARTS, FITTED_MOVES = 4, 3
@@ -51,7 +53,7 @@ def refine(evaluator: Evaluator, kept: float, seed: int, progress: bool) -> Refi
     """Return the best plan found that keeps at most `kept` of the loop's MACs, and a frontier.
 
     1. Measure how much each step matters, see `sensitivities`.
-    2. Fit plans of whole steps for all ratios, see `fit_frontier`, and start from the best within the budget.
+    2. Fit plans of whole steps for all ratios, see `fit_frontier`, and start from the best within the share.
        Where there is none, as steps cannot be skipped for free, evaluate starts that run blocks at all of
        them, see `_starts`.
     3. Go on with moved steps and traded blocks. Give the winner, by Gauss-Newton, the weights that are best
@@ -65,7 +67,8 @@ def refine(evaluator: Evaluator, kept: float, seed: int, progress: bool) -> Refi
     with tqdm(total=round(budget.limit), desc="search", unit="run", disable=hidden(progress)) as bar:
         budget.on_charge = lambda: _show(bar, budget.spent)
         sensitivity = sensitivities(evaluator, SENSITIVITY_SHARE * budget.limit)
-        frontier = fit_frontier(evaluator, sensitivity, kept)
+        with budget.reserve(max(LAST_SHARE * budget.limit, LAST_RUNS * kept)):
+            frontier = fit_frontier(evaluator, sensitivity, kept)
         given = _affordable(frontier, evaluator.cost, kept)
         starts = given or _evaluated_starts(evaluator, kept, sensitivity)
         best = _improved(evaluator, given, starts, kept, seed)
@@ -155,9 +158,10 @@ def _improved(
     found = [*given, best]
     if best.history > 1:
         found.append(gauss_newton(evaluator, best, budget.left - 2 * kept))
-    found.append(damp_tail(evaluator, found[-1], most=plain.loss))
-    spent = _filled(evaluator, found[-1], kept)
-    if given and spent is not found[-1]:
+    found.append(damp_tail(evaluator, min(found, key=_rank), most=plain.loss))
+    best = min(found, key=_rank)
+    spent = _filled(evaluator, best, kept)
+    if given and spent is not best and budget.left >= kept:
         found.append(_fitted(evaluator, spent, batch))
     return min(found, key=_rank)
 

@@ -12,8 +12,8 @@ from .evaluator import Evaluator
 from .least_squares import fit_stepwise
 from .spacing import Sensitivity
 
-POSITIONS = 28
-"""Most pairs of a step and a call that are measured; those between are interpolated."""
+POSITIONS, FEWEST = 28, 8
+"""Most and fewest pairs of a step and a call that are measured; those between are interpolated."""
 SAMPLES = 4
 
 
@@ -21,15 +21,17 @@ def sensitivities(evaluator: Evaluator, most: float) -> Sensitivity:
     """Return for each call of the model the root of the loss without it at each of the T steps, above 0.
 
     Step 0, which always runs, counts as step 1. A skipped step gets the weights that serve it best.
-    Measured on so few samples that it costs no more than `most` full runs, but one at least.
+    Measured on so few samples, and where one is still too dear at so few steps, that it costs no more than
+    `most` full runs, but for the fewest.
     """
     cost, batch = evaluator.cost, evaluator.batch
     steps, calls = cost.num_steps, cost.num_calls
     if steps < 2:
         return [[1.0] * steps] * calls
-    places = np.linspace(0, 1, POSITIONS // calls)
+    runs = most * len(batch)
+    places = np.linspace(0, 1, int(min(POSITIONS, max(FEWEST, runs))) // calls)
     measured = sorted({round(1 + place * (steps - 2)) for place in places})
-    affordable = max(1, min(SAMPLES, int(most * len(batch) / (calls * len(measured)))))
+    affordable = max(1, min(SAMPLES, int(runs / (calls * len(measured)))))
     few = batch.first(min(affordable, len(batch)))
     every = tuple(range(steps))
 

@@ -1,4 +1,4 @@
-"""Quality by what a search may spend."""
+"""Quality by what a search makes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ from benchmarks import pictures
 from benchmarks.search_runs import draw
 
 
-def test_a_curve_has_the_mean_of_seeds_for_each_budget(
+def test_a_curve_has_the_mean_of_seeds_for_each_search(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A line a ratio, its budgets from low to high."""
+    """A line a ratio, its searches from few images to many."""
     drawn: list[Any] = []
     monkeypatch.setattr(pictures, "curves", lambda *given: drawn.append(given))
     scores = {(7, 24.0): 50.0, (8, 24.0): 52.0, (7, 6.0): 40.0, (8, 6.0): 44.0}
     found = [
-        {"seed": seed, "full runs": runs, "ratio": 0.5, "mean of images": score}
+        {
+            "seed": seed,
+            "samples": 4,
+            "full runs": runs,
+            "images": 4 * runs + seed,
+            "ratio": 0.5,
+            "mean of images": score,
+        }
         for (seed, runs), score in scores.items()
     ]
     draw("digits-dit", found, Namespace(steps=20, seeds=[7, 8], out=tmp_path))
     ((lines, *_, title, file),) = drawn
-    assert lines == {"50% kept": [(6.0, 42.0), (24.0, 51.0)]}
+    assert lines == {"50% kept": [(31.5, 42.0), (103.5, 51.0)]}
     assert title == "digits-dit, 20 steps, 2 seeds"
     assert file == tmp_path / "search_runs-digits-dit.png"

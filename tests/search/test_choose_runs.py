@@ -14,8 +14,17 @@ from dipgo_fx.placement import Placement, whole_steps
 from dipgo_fx.search import choose_runs as module
 from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.candidate import Candidate
-from dipgo_fx.search.choose_runs import FIRST_GAPS, best_of, counts_at, runs_tried, skips_whole_steps
-from dipgo_fx.search.effort import ASKED, BEYOND, HIGH, LOW, Effort, Spacing
+from dipgo_fx.search.choose_runs import (
+    FIRST_GAPS,
+    Kind,
+    best_of,
+    counts_at,
+    kinds_of,
+    runs_tried,
+    shifts_of,
+    skips_whole_steps,
+)
+from dipgo_fx.search.effort import EFFORTS, Effort, Spacing
 from dipgo_fx.search.evaluator import Evaluator
 from dipgo_fx.search.fit_frontier import fit_frontier
 from dipgo_fx.search.foresight import Foresight
@@ -82,20 +91,47 @@ def test_late_beginnings_are_tried_where_calls_can_be_steered(
     assert can_steer or {runs[0] for runs in tried} == {0}
 
 
-@pytest.mark.parametrize("effort", [LOW, ASKED, HIGH, BEYOND], ids=["low", "asked", "high", "beyond"])
+@pytest.mark.parametrize("effort", EFFORTS, ids=range(len(EFFORTS)))
 @pytest.mark.parametrize("key", [PLAIN, SPLIT], ids=["plain", "split"])
-def test_what_is_tried_costs_no_more_and_is_foreseen_first(key: Key, effort: Effort) -> None:
+@pytest.mark.parametrize("size", [2, 3, 3.5])
+def test_what_is_tried_costs_no_more_and_is_foreseen_first(key: Key, effort: Effort, size: float) -> None:
     """Whatever the effort, runs cost what whole steps cost, and the most promising ones come first."""
     judge = evaluator_of(key, 4)
     sensitivity = [[1.0] * FRONTIER_STEPS] * judge.cost.num_calls
     foresight = Foresight(judge.batch, sensitivity)
-    tried = list(runs_tried(judge, foresight, sensitivity, 3, effort))
-    assert tried[0] == (foresight.placements(3, 1)[0],) * judge.cost.num_calls
-    assert len(tried) >= effort.foreseen
+    kinds = kinds_of(judge, size)
+    tried = list(runs_tried(foresight, sensitivity, kinds, effort))
+    assert tried[0][-1] == foresight.placements(len(tried[0][-1]), 1)[0]
+    assert len(tried) <= len(kinds) * (effort.foreseen + len(effort.spacings))
     for runs in tried:
-        assert sum(map(len, runs)) <= 3 * judge.cost.num_calls
+        assert sum(map(len, runs)) <= size * judge.cost.num_calls
         assert {*runs[0]} <= {*runs[-1]}
-    assert effort.begins_late or all(steps[0] == 0 for runs in tried for steps in runs)
+
+
+def test_kinds_of_placements() -> None:
+    """Low points may begin late if there is one call, or make fewer unconditional ones if there are two."""
+    plain, split = evaluator_of(PLAIN, 4), evaluator_of(SPLIT, 4)
+    late = sorted({0, *(round(gap * FRONTIER_STEPS / 2) for gap in FIRST_GAPS)})
+    assert kinds_of(plain, 2) == [Kind((2,), first) for first in late]
+    assert kinds_of(plain, 5) == [Kind((5,))]
+    assert kinds_of(split, 2) == [Kind((2, 2)), Kind((1, 3))]
+    assert kinds_of(split, 5) == [Kind((5, 5))]
+    assert len({*kinds_of(split, 5.5)}) == 2, "half a step is a conditional call more"
+
+
+@pytest.mark.parametrize("effort", EFFORTS, ids=range(len(EFFORTS)))
+@pytest.mark.parametrize("key", [EULER, SPLIT], ids=["plain", "split"])
+@pytest.mark.parametrize("size", [2, 4])
+def test_choosing_costs_no_more_than_its_price(key: Key, effort: Effort, size: float) -> None:
+    """By which a search keeps to its budget; less where kinds try the same placements."""
+    judge = evaluator_of(key, 12, seed=2)
+    sensitivity = [[1.0] * judge.cost.num_steps] * judge.cost.num_calls
+    foresight, kinds = Foresight(judge.batch, sensitivity), kinds_of(judge, size)
+    assert judge.can_steer, "asked first, as that takes a run of one sample"
+    before = judge.budget.spent
+    assert best_of(judge, runs_tried(foresight, sensitivity, kinds, effort), effort) is not None
+    price = effort.price(len(kinds), shifts_of(judge, size)) * size / judge.cost.num_steps
+    assert judge.budget.spent - before <= price + 1e-9
 
 
 @pytest.mark.parametrize("left", [(1, 1), (4, 2), (99, 99)])
@@ -105,7 +141,7 @@ def test_the_best_of_what_all_samples_judge_is_returned(left: tuple[int, int]) -
     tried = [((0, *rest),) for rest in combinations(range(1, 6), 2)]
     ranks = {runs: fit_stepwise(judge, whole_steps_candidate(judge, runs)).rank for runs in tried}
     before = judge.budget.spent
-    best = best_of(judge, tried, Effort(left=left))
+    best = best_of(judge, tried, Effort(1, left=left))
     assert best is not None
     assert best.rank == pytest.approx(ranks[best.placement.runs])
     runs = 3 / 6 * (len(tried) / 6 * (left[0] < 10) + min(*left, len(tried)) + left[0] / 3 * (left == (4, 2)))
@@ -130,7 +166,7 @@ def test_few_runs_are_tried_between_steps(
 
     monkeypatch.setattr(module, "fit_stepwise", fit)
     tried = [((0, *rest),) for rest in combinations(range(1, 5), runs - 1)]
-    best = best_of(judge, tried, replace(ASKED, left=(3, 2)))
+    best = best_of(judge, tried, replace(EFFORTS[-1], left=(3, 2)))
     assert best is not None
     assert any(told) == (can_steer and runs <= module.MOST_OFF_GRID)
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.search.effort import (
-    ASKED,
-    FEW_HALVES,
-    HALVES,
-    HIGH,
-    LOW,
-    MIDDLE,
+    EFFORTS,
+    FEW_STEPS,
     MOST_WITH_HALVES,
-    effort_at,
+    effort_within,
+    share_of_next,
     size_within,
     sizes,
 )
@@ -28,10 +28,12 @@ def of_steps(key: tuple[object, ...], steps: int) -> LoopCost:
 
 
 def test_points_rise_from_one_step_with_halves_where_steps_are_few() -> None:
-    """Half a step is a call of one of two conditions; in long loops it is next to nothing."""
+    """In short loops there is one for every count; half a step is a call of one of two conditions."""
+    assert sizes(of_steps(PLAIN, 1)) == [1]
     assert sizes(of_steps(PLAIN, 4)) == [1, 2, 3]
     assert sizes(of_steps(SPLIT, 4)) == [1, 1.5, 2, 2.5, 3, 3.5]
-    assert sizes(of_steps(SPLIT, MOST_WITH_HALVES + 2)) == [1, 2, 3, 4, 6]
+    assert sizes(of_steps(SPLIT, MOST_WITH_HALVES + 2)) == [1, 2, 3, 4, 5, 6, 7]
+    assert sizes(of_steps(PLAIN, FEW_STEPS)) == [*range(1, FEW_STEPS)]
     assert sizes(of_steps(PLAIN, 20)) == [2, 4, 6, 8, 10, 12, 16]
 
 
@@ -46,13 +48,33 @@ def test_a_share_is_as_many_calls_as_it_pays_for(kept: float, split: bool) -> No
     assert size + call > min(kept * 6, 6 - call)
 
 
-def test_care_falls_with_size_and_goes_to_what_was_asked() -> None:
-    """Low points get the most, high ones little; the one asked for gets more than its like."""
-    costs = of_steps(SPLIT, 20)
-    assert effort_at(2, costs, False) is effort_at(6, costs, True) is LOW
-    assert effort_at(8, costs, False) is MIDDLE
-    assert effort_at(16, costs, False) is HIGH
-    assert effort_at(8, costs, True) is effort_at(16, costs, True) is ASKED
-    assert effort_at(8.5, costs, True) is HALVES
-    assert effort_at(8.5, costs, False) is FEW_HALVES
-    assert ASKED.left > MIDDLE.left > HIGH.left
+@given(left=st.floats(-5, 50), kept=st.floats(0, 1))
+def test_what_is_left_is_divided_among_the_points(left: float, kept: float) -> None:
+    """Each can run once, and all spend what there is; by size what is asked has most, high ones least."""
+    costs = of_steps(PLAIN, 20)
+    asked = size_within(costs, kept)
+    points = sorted({*sizes(costs), asked})
+    shares, rest = [], left
+    for place in range(len(points)):
+        shares.append(share_of_next(rest, points[place:], asked, costs))
+        rest -= shares[-1]
+    runs = [size / 20 for size in points]
+    assert all(share >= run for share, run in zip(shares, runs, strict=True))
+    assert sum(shares) == pytest.approx(max(left, sum(runs)))
+    beyond = {size: share / run - 1 for size, share, run in zip(points, shares, runs, strict=True)}
+    for size, more in beyond.items():
+        assert more <= beyond[asked] + 1e-9
+        if size != asked and size > costs.num_steps / 2:
+            assert more <= min(beyond.values()) + 1e-9
+
+
+@given(runs=st.floats(0, 60), kinds=st.integers(1, 6), shifts=st.sampled_from((0, 4)))
+def test_an_effort_costs_no_more_than_it_may(runs: float, kinds: int, shifts: int) -> None:
+    """It is the greatest that does; the least is for points that may run only once."""
+    effort = effort_within(runs, kinds, shifts)
+    if effort is not EFFORTS[0]:
+        assert effort.price(kinds, shifts) <= runs
+    for greater in EFFORTS[EFFORTS.index(effort) + 1 :]:
+        assert greater.price(kinds, shifts) > runs
+    prices = [each.price(kinds, shifts) for each in EFFORTS]
+    assert all(less < more for less, more in pairwise(prices))

@@ -22,13 +22,14 @@ from dipgo_fx.search import fit_frontier as module
 from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.candidate import Candidate
 from dipgo_fx.search.choose_runs import skips_whole_steps
-from dipgo_fx.search.effort import POINTS, Effort, Spacing
+from dipgo_fx.search.effort import POINTS, is_low
 from dipgo_fx.search.evaluator import Evaluator
 from dipgo_fx.search.fit_frontier import (
     fit_frontier,
     pareto,
     points_of,
 )
+from dipgo_fx.search.foresight import Foresight
 from dipgo_fx.search.losses import psnr
 from dipgo_fx.search.sensitivity import whole_steps_candidate
 from loops import cost, inputs, loop, run
@@ -96,16 +97,27 @@ def test_there_is_a_plan_for_what_was_asked(
     assert count not in {int(share * 20 + 1e-9) for share in POINTS}
 
 
-def test_beyond_the_budget_points_run_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the budget ends early, points run whole steps at which both conditions run, as foreseen."""
-    monkeypatch.setattr(effort, "LOW", Effort(1, (Spacing(),), (0.45,), is_moved=True))
+def test_where_the_budget_ends_points_take_what_is_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each then runs once on all samples, and high ones make both calls at all of their steps."""
     monkeypatch.setattr(module, "pareto", list)  # all that were tried
-    found = fit_frontier(evaluator_of(SPLIT, 6, 6.5, seed=2), [[1.0] * FRONTIER_STEPS] * 2, 0.2)
-    apart = [each.placement.runs for each in found if len({*each.placement.runs}) > 1]
-    whole = [each.placement.runs for each in found if len({*each.placement.runs}) == 1]
-    assert apart
-    assert max(len(runs[1]) for runs in whole) == int(max(POINTS) * FRONTIER_STEPS)
-    assert all(len(runs[1]) <= 3 for runs in apart), "three conditional steps and one cost two whole ones"
+    judge = evaluator_of(SPLIT, 6, 0.1, seed=2)
+    found = fit_frontier(judge, [[1.0] * FRONTIER_STEPS] * 2, 0.2)
+    sizes = [each.placement.size for each in found]
+    high = [each.placement.runs for each in found if not is_low(each.placement.size / 2, judge.cost)]
+    assert all(of_call == runs[-1] for runs in high for of_call in runs)
+    assert sizes == [2, 3, *(2 * size for size in effort.sizes(judge.cost)[1:])], "3 is what is asked"
+    foresight = Foresight(judge.batch, [[1.0] * FRONTIER_STEPS] * 2)
+    assert [runs[-1] for runs in high] == [foresight.placements(len(runs[-1]), 1)[0] for runs in high]
+
+
+@pytest.mark.parametrize("limit", [8.0, 24.0])
+@pytest.mark.parametrize("key", [PLAIN, SPLIT], ids=["plain", "split"])
+def test_a_frontier_keeps_to_its_budget(key: Key, limit: float) -> None:
+    """Whatever is divided among the points is not exceeded by more than the last of them rounds up."""
+    judge = evaluator_of(key, 12, limit, seed=2)
+    with judge.budget.reserve(2.0):
+        fit_frontier(judge, [[1.0] * FRONTIER_STEPS] * judge.cost.num_calls, 0.3)
+    assert judge.budget.spent <= limit - 2.0
 
 
 @pytest.mark.parametrize("full_runs", [0.1, 24.0])
@@ -211,9 +223,8 @@ def test_what_whole_steps_leave_buys_a_call(left: float, calls: int, monkeypatch
         return real(judge, found, batch)
 
     monkeypatch.setattr(choose_runs, "fit_stepwise", fit)
-    monkeypatch.setattr(effort, "POINTS", (0.01,))  # no other point than that of one step
     fit_frontier(judge, [[1.0] * FRONTIER_STEPS] * 2, (3 + left) / FRONTIER_STEPS)
-    assert max(tried) == calls
+    assert {size for size in tried if size % 2} == ({calls} if calls % 2 else set())
 
 
 @pytest.mark.parametrize(

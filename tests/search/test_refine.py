@@ -22,7 +22,7 @@ from dipgo_fx.search.refine import refine
 from dipgo_fx.search.sensitivity import whole_steps_candidate
 from dipgo_fx.search.spacing import even_steps, most_steps
 from loops import loop
-from searches import PLAIN, QUICK, SPLIT, STEPS, evaluator_of, searched
+from searches import PLAIN, QUICK, SPLIT, STEPS, Key, evaluator_of, searched
 
 UNIFORM: list[tuple[Backup, int, bool]] = [("reuse", 1, False), ("linear", 2, False), ("linear", 3, True)]
 
@@ -51,10 +51,15 @@ def test_no_uniform_plan_is_better(name: str, placed: int) -> None:
             assert found.loss <= uniform.loss * (1 + 1e-6)
 
 
-def test_what_a_search_costs_is_kept() -> None:
-    """The default recipe spends about what it may, at most 24 full runs by default."""
-    assert searched().plan.origin["full_runs"] <= QUICK.full_runs * 1.2
-    assert PruneConfig().full_runs <= 24
+@pytest.mark.parametrize("limit", [12.0, 24.0])
+@pytest.mark.parametrize("kept", [0.3, 0.7])
+@pytest.mark.parametrize("key", [PLAIN, pytest.param(SPLIT, marks=pytest.mark.long)], ids=["plain", "split"])
+def test_a_search_spends_what_it_may_and_no_more(key: Key, kept: float, limit: float) -> None:
+    """All that choosing, fitting and moving cost is known before it is spent; by default that is 24 runs."""
+    judge = evaluator_of(key, 12, limit)
+    refine(judge, kept, 0, progress=False)
+    assert 0.6 * limit < judge.budget.spent <= limit
+    assert PruneConfig().full_runs == 24
 
 
 def test_it_says_where_it_started() -> None:

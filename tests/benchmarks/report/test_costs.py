@@ -23,18 +23,40 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
     return put
 
 
-def test_other_budgets_are_held_against_the_usual_one(given: Given) -> None:
-    """Cell by cell: the mean of the differences, and the worst of them."""
-    given(
-        *(
-            {"seed": seed, "ratio": 0.5, "full runs": runs, "mean of images": score}
-            for seed, scores in ((7, (40, 50, 51)), (8, (46, 50, 53)))
-            for runs, score in zip((6.0, 24.0, 48.0), scores, strict=True)
-        )
-    )
+def _searches() -> list[dict[str, object]]:
+    """Return two seeds of the quick search, of the usual one and of a dearer one."""
+    of_seeds = {7: (40, 50, 51), 8: (46, 50, 53)}
+    return [
+        {
+            "seed": seed,
+            "ratio": 0.5,
+            "samples": n,
+            "full runs": runs,
+            "images": n * runs,
+            "mean of images": db,
+        }
+        for seed, scores in of_seeds.items()
+        for (n, runs), db in zip((costs.QUICK, costs.USUAL, (48, 50.0)), scores, strict=True)
+    ]
+
+
+def test_other_searches_are_held_against_the_usual_one(given: Given) -> None:
+    """Cell by cell: the mean of the differences, and the worst of them; the cheapest search first."""
+    given(*_searches())
     text = costs.by_runs()
+    assert "48 samples that may spend 24 full runs, 1152 images" in text
     assert "mean over 4 cells of digits DiT and digits U-Net" in text  # the same rows for both models
-    assert "-7.0 dB with 6 (at worst -10.0) and +2.0 dB with 48 (at worst +1.0)" in text
+    assert "-7.0 dB with 16 samples and 8 runs (128 images; at worst -10.0) and +2.0 dB with 48" in text
+
+
+def test_a_quick_search_is_told_with_what_it_loses(given: Given) -> None:
+    """From the worst cell to the best, and on average."""
+    given(*_searches())
+    text = " ".join(costs.quick_search().split())
+    assert "about 1152 images" in text
+    assert "PruneConfig(samples=16, full_runs=8)` it is about 128" in text
+    assert "have -7.0 dB beside that, on average over 4 cells" in text
+    assert "(-10.0 to -4.0)" in text
 
 
 def test_memory_is_told_from_the_fewest_steps_to_the_most(given: Given) -> None:
