@@ -161,7 +161,8 @@ def _improved(
     found.append(damp_tail(evaluator, min(found, key=_rank), most=plain.loss))
     best = min(found, key=_rank)
     spent = _filled(evaluator, best, kept)
-    if given and spent is not best and budget.left >= kept:
+    # Of a whole budget nothing may be left, however little may still be spent: then nothing is pruned.
+    if given and spent is not best and (budget.left >= kept or kept == 1):
         found.append(_fitted(evaluator, spent, batch))
     return min(found, key=_rank)
 

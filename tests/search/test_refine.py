@@ -62,6 +62,14 @@ def test_a_search_spends_what_it_may_and_no_more(key: Key, kept: float, limit: f
     assert PruneConfig().full_runs == 24
 
 
+def test_nothing_is_pruned_of_a_whole_budget_even_if_nothing_may_be_spent() -> None:
+    """Law 3, whatever a search may spend."""
+    judge = evaluator_of(PLAIN, 2, 0.1)
+    found = refine(judge, 1.0, 0, progress=False).best
+    assert bool(found.table.keep.all())
+    assert found.loss == 0
+
+
 def test_it_says_where_it_started() -> None:
     """The plan's origin names the start of the lowest loss, and what was found."""
     origin = searched().plan.origin
