@@ -33,9 +33,14 @@ class Search(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> Search:
-        """Read `16x8`."""
-        samples, runs = text.split("x")
-        return cls(int(samples), float(runs))
+        """Read `16x8`, or raise `ArgumentTypeError`."""
+        samples, _, runs = text.partition("x")
+        try:
+            return cls(int(samples), float(runs))
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"expected samples x full runs, such as 16x8, got {text!r}"
+            ) from None
 
 
 SEARCHES = (

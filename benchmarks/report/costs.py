@@ -85,9 +85,9 @@ def quick_search() -> str:
     return wrapped(
         f"A search brings about {images[USUAL]:.0f} images to the end. With "
         f"`config=dipgo_fx.PruneConfig(samples={QUICK[0]}, full_runs={QUICK[1]:.0f})` it is "
-        f"about {images[QUICK]:.0f}, and held-out images have {signed(mean(own))} dB beside that, on "
-        f"average over {len(own)} cells of {listed(NAMES[name] for name in SEARCHED)} ({signed(min(own))} to "
-        f"{signed(max(own))})."
+        f"about {images[QUICK]:.0f}, and the PSNR of held-out images, mean of images, changes by "
+        f"{signed(mean(own))} dB, mean over {len(own)} cells of {listed(NAMES[name] for name in SEARCHED)} "
+        f"({signed(min(own))} to {signed(max(own))}), both without guidance."
     )
 
 

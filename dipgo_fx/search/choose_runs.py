@@ -57,10 +57,10 @@ def runs_tried(
             yield place_runs(sensitivity, counts, *spacing, first)
 
 
-def shifts_of(evaluator: Evaluator, size: float) -> int:
-    """Return how many placements between two steps there are for each on the grid."""
+def shifts_of(evaluator: Evaluator, count: float) -> tuple[float, ...]:
+    """Return by which parts of a step so many runs are tried between two steps, where samples get there."""
     can = evaluator.can_steer and evaluator.carries_sample
-    return len(SHIFTS) if can and size <= MOST_OFF_GRID else 0
+    return SHIFTS if can and count <= MOST_OFF_GRID else ()
 
 
 def counts_at(cost: LoopCost, count: float, unconditional: float = 1.0) -> tuple[int, ...]:
@@ -107,11 +107,9 @@ def best_of(evaluator: Evaluator, tried: Iterable[Runs], effort: Effort) -> Cand
 
 
 def _off_grid(evaluator: Evaluator, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
-    """Yield candidates of few runs with those between two steps, where samples can be brought there."""
-    if not (evaluator.can_steer and evaluator.carries_sample):
-        return
-    for candidate, shift in product(candidates, SHIFTS):
-        if len(candidate.placement.runs[-1]) <= MOST_OFF_GRID:
+    """Yield candidates of few runs with those between two steps."""
+    for candidate in candidates:
+        for shift in shifts_of(evaluator, len(candidate.placement.runs[-1])):
             moved = shifted(candidate, evaluator.loop.facts.timesteps, shift)
             if moved is not None:
                 yield moved

@@ -53,7 +53,7 @@ def _point(
     most: float,
     is_asked: bool,
 ) -> Candidate | None:
-    """Return the best plan found of a size, in steps, for at most `most` full runs, but for one of its own.
+    """Return the best plan found of a size, in steps, for at most `most` full runs or the least effort.
 
     `None` if skipping a step is not free.
     """
@@ -61,7 +61,7 @@ def _point(
     is_moved = is_asked or is_low(size, evaluator.cost)
     kinds = kinds_of(evaluator, size)
     runs = most / run * (CHOOSING if is_moved else 1)
-    effort = effort_within(runs, len(kinds), shifts_of(evaluator, size))
+    effort = effort_within(runs, len(kinds), len(shifts_of(evaluator, size)))
     best = best_of(evaluator, runs_tried(foresight, sensitivity, kinds, effort), effort)
     if best is None or not is_moved:
         return best

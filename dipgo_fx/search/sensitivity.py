@@ -21,8 +21,8 @@ def sensitivities(evaluator: Evaluator, most: float) -> Sensitivity:
     """Return for each call of the model the root of the loss without it at each of the T steps, above 0.
 
     Step 0, which always runs, counts as step 1. A skipped step gets the weights that serve it best.
-    Measured on so few samples, and where one is still too dear at so few steps, that it costs no more than
-    `most` full runs, but for the fewest.
+    Measured on so few samples, and if a single one is too dear at so few steps, that it costs no more than
+    `most` full runs, unless that is too little for the fewest.
     """
     cost, batch = evaluator.cost, evaluator.batch
     steps, calls = cost.num_steps, cost.num_calls

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import pictures
-from benchmarks.search_runs import draw
+from benchmarks.search_runs import Search, draw
 
 
 def test_a_curve_has_the_mean_of_seeds_for_each_search(
@@ -35,3 +35,11 @@ def test_a_curve_has_the_mean_of_seeds_for_each_search(
     assert lines == {"50% kept": [(31.5, 42.0), (103.5, 51.0)]}
     assert title == "digits-dit, 20 steps, 2 seeds"
     assert file == tmp_path / "search_runs-digits-dit.png"
+
+
+def test_a_search_is_read_from_its_numbers() -> None:
+    """Samples, then full runs; anything else is refused with an example of what is wanted."""
+    assert Search.read("16x8") == Search(16, 8.0)
+    for wrong in ("16", "x8", "16x", "a lot"):
+        with pytest.raises(ArgumentTypeError, match="16x8"):
+            Search.read(wrong)

@@ -130,7 +130,7 @@ def test_choosing_costs_no_more_than_its_price(key: Key, effort: Effort, size: f
     assert judge.can_steer, "asked first, as that takes a run of one sample"
     before = judge.budget.spent
     assert best_of(judge, runs_tried(foresight, sensitivity, kinds, effort), effort) is not None
-    price = effort.price(len(kinds), shifts_of(judge, size)) * size / judge.cost.num_steps
+    price = effort.price(len(kinds), len(shifts_of(judge, size))) * size / judge.cost.num_steps
     assert judge.budget.spent - before <= price + 1e-9
 
 

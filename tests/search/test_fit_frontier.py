@@ -113,7 +113,7 @@ def test_where_the_budget_ends_points_take_what_is_foreseen(monkeypatch: pytest.
 @pytest.mark.parametrize("limit", [8.0, 24.0])
 @pytest.mark.parametrize("key", [PLAIN, SPLIT], ids=["plain", "split"])
 def test_a_frontier_keeps_to_its_budget(key: Key, limit: float) -> None:
-    """Whatever is divided among the points is not exceeded by more than the last of them rounds up."""
+    """What is divided among the points is not exceeded, nor is what was reserved for later touched."""
     judge = evaluator_of(key, 12, limit, seed=2)
     with judge.budget.reserve(2.0):
         fit_frontier(judge, [[1.0] * FRONTIER_STEPS] * judge.cost.num_calls, 0.3)

@@ -55,7 +55,7 @@ def test_a_quick_search_is_told_with_what_it_loses(given: Given) -> None:
     text = " ".join(costs.quick_search().split())
     assert "about 1152 images" in text
     assert "PruneConfig(samples=16, full_runs=8)` it is about 128" in text
-    assert "have -7.0 dB beside that, on average over 4 cells" in text
+    assert "changes by -7.0 dB, mean over 4 cells" in text
     assert "(-10.0 to -4.0)" in text
 
 
