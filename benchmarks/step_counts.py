@@ -31,13 +31,14 @@ def rows(name: str, options: argparse.Namespace) -> Iterator[Row]:
         case = case_of(name, steps, options)
         for ratio in options.ratios:
             moved = at_steps_of(case, plan, ratio)
+            kept = 1 - moved.plan.ratio  # a frontier need not have a point for what is asked
             loops: dict[str, Loop] = {
                 f"searched at {options.searched}": moved,
                 "searched at T": compiled(case, one_search(case, ratio, effort).plan),
-                "fewer steps": case_of(name, max(1, round(steps * (1 - ratio))), options).loop(),
+                "fewer steps": case_of(name, max(1, round(steps * kept)), options).loop(),
             }
             scores = {title: case.quality_of(loop, options.samples).psnr_db for title, loop in loops.items()}
-            yield {"T": steps, "kept": 1 - moved.plan.ratio, **scores}
+            yield {"T": steps, "asked": 1 - ratio, "kept": kept, **scores}
 
 
 def case_of(name: str, steps: int, options: argparse.Namespace) -> Case:

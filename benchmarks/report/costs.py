@@ -54,9 +54,10 @@ def step_counts() -> str:
     more = [ours - other for ours, other in zip(moved, fewer, strict=True)]
     return (
         "A plan of the digits DiT that was searched at 20 steps and moved to "
-        f"{listed(dict.fromkeys(row['T'] for row in rows))}, at "
-        f"{listed(dict.fromkeys(percent(float(row['kept'])) for row in rows))} of the MACs, is "
-        f"{span(behind)} dB below a search for that count; minus fewer steps at equal MACs it is "
+        f"{listed(dict.fromkeys(row['T'] for row in rows))}, asked to keep "
+        f"{listed(dict.fromkeys(percent(float(row['asked'])) for row in rows))} of the MACs and keeping "
+        f"{listed(dict.fromkeys(percent(float(row['kept'])) for row in rows))}, is {span(behind)} dB below a "
+        "search for that count and share; minus fewer steps at the MACs that it keeps it is "
         f"{span(more)} dB, above 0 in {out_of(sum(each > 0 for each in more), len(more))} cases (values of "
         "one seed, no intervals)."
     )

@@ -77,12 +77,27 @@ def test_memory_is_told_from_the_fewest_steps_to_the_most(given: Given) -> None:
 def test_a_moved_plan_is_between_two_others(given: Given) -> None:
     """A case in which it is behind fewer steps is counted as one."""
     rows = [
-        {"T": 10, "kept": 0.5, "searched at 20": 36.0, "searched at T": 46.0, "fewer steps": 32.0},
-        {"T": 30, "kept": 0.5, "searched at 20": 39.0, "searched at T": 44.0, "fewer steps": 40.0},
+        {
+            "T": 10,
+            "asked": 0.5,
+            "kept": 0.4,
+            "searched at 20": 36.0,
+            "searched at T": 46.0,
+            "fewer steps": 32.0,
+        },
+        {
+            "T": 30,
+            "asked": 0.5,
+            "kept": 0.5,
+            "searched at 20": 39.0,
+            "searched at T": 44.0,
+            "fewer steps": 40.0,
+        },
     ]
     given(*rows)
     text = costs.step_counts()
-    assert "moved to 10 and 30, at 50% of the MACs, is 5.0 to 10.0 dB below a search" in text
+    assert "moved to 10 and 30, asked to keep 50% of the MACs and keeping 40% and 50%," in text
+    assert "is 5.0 to 10.0 dB below a search" in text
     assert "it is -1.0 to 4.0 dB, above 0 in 1 of 2 cases (values of one seed, no intervals)." in text
 
 
