@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,17 @@ def test_another_step_count_has_an_origin_of_its_own(key: Key) -> None:
     assert "whole steps" in moved.origin["name"]
     again = at_ratio(moved, 0.7, cost(*other))
     assert again.origin["derived_from"] == plan.origin, "not of a plan in between, which measured nothing"
+
+
+def test_another_step_count_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody should take a plan that was moved for one that was searched; a loop as it is loses nothing."""
+    with caplog.at_level(logging.WARNING, logger="dipgo_fx"):
+        applied(searched().plan)
+        applied(searched().plan, num_inference_steps=STEPS + 2, ratio=0.0)
+        assert "by noise level" not in caplog.text
+        applied(searched().plan, num_inference_steps=STEPS + 2)
+    assert f"searched at {STEPS} steps is placed at {STEPS + 2}" in caplog.text
+    assert f"a search at {STEPS + 2} steps" in caplog.text
 
 
 def test_thresholded_scores_have_an_origin_of_their_own() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import threading
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +28,6 @@ from .sample_rows import SampleRows
 from .step_clock import StepClock
 
 COMPILE_OPTIONS = frozenset(inspect.signature(torch.compile).parameters) - {"model"}
-logger = logging.getLogger(__name__)
 
 
 def enable(
@@ -410,9 +408,7 @@ def _for_levels(plan: Plan, levels: Sequence[float]) -> Plan:
         )
     steps = plan.facts.num_inference_steps + len(levels) - len(plan.timesteps)
     facts = replace(plan.facts, timesteps=tuple(levels), num_inference_steps=steps)
-    placed = at_steps(plan, facts, plan.ratio, plan.cost.with_steps(len(levels)))
-    logger.info("a plan of %d steps is placed at %d by noise level", len(plan.timesteps), len(levels))
-    return placed
+    return at_steps(plan, facts, plan.ratio, plan.cost.with_steps(len(levels)))
 
 
 def _check_scheduler(pipe: Any, plan: Plan) -> None:
