@@ -22,6 +22,7 @@ SCRIPTS = (
     "train_digits",
     "reference.data",
     "reference.train",
+    "reference.distil",
     "reference.samples",
     "reference.features",
 )

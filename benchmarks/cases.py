@@ -32,6 +32,7 @@ from dipgo_fx.search.evaluator import Evaluator
 logger = logging.getLogger(__name__)
 
 CASES = ("digits-dit", "digits-unet", *reference.REFERENCE_MODELS)
+KNOWN = (*CASES, reference.FROZEN)
 SCHEDULERS = {
     "DDIM": "DDIMScheduler",
     "PNDM": "PNDMScheduler",
@@ -75,12 +76,12 @@ class Case:
     """One model, scheduler, step count, guidance and seed; what is costly is made once, when asked for.
 
     Args:
-        name: one of `CASES`.
+        name: one of `KNOWN`.
         steps: steps as the scheduler counts them.
-        scheduler: one of `SCHEDULERS`, made from the config of the model's own.
+        scheduler: one of `SCHEDULERS`, made from the config of the model's own; that by default.
         seed: of calibration; held-out noise comes from another.
         samples: of calibration.
-        guidance: scale of classifier-free guidance; the model's own if omitted, which for digits is none.
+        guidance: scale of classifier-free guidance; the model's own if omitted: none for digits and the flow.
         device: of models and inputs; noise is drawn on the CPU, so that it is the same everywhere.
 
     Raises `ValueError` for an unknown model, `UnsuitedSamplerError` for a sampler that it does not run with.
@@ -90,26 +91,27 @@ class Case:
         self,
         name: str,
         steps: int = 20,
-        scheduler: str = "DDIM",
+        scheduler: str | None = None,
         seed: int = 0,
         samples: int = CALIBRATION,
         guidance: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        if name not in CASES:
-            raise ValueError(f"expected a model named one of {CASES}, got {name!r}")
+        if name not in KNOWN:
+            raise ValueError(f"expected a model named one of {KNOWN}, got {name!r}")
         self.name, self.steps, self.seed, self.samples = name, steps, seed, samples
         self.device = torch.device(device)
-        self.scheduler_name = scheduler
         self.family, _, short = name.partition("-")
         digits = self.family == "digits"
         loaded = demo.load(cast(demo.DigitModel, short)) if digits else reference.load(name)
         self.model: nn.Module = loaded[0].to(self.device)
-        if (FLOW in SCHEDULERS[scheduler]) != (FLOW in type(loaded[1]).__name__):
+        of_flow = FLOW in type(loaded[1]).__name__
+        scheduler = scheduler or ("flow-match Euler" if of_flow else "DDIM")
+        if (FLOW in SCHEDULERS[scheduler]) != of_flow:
             raise UnsuitedSamplerError(f"{name} was not trained for {scheduler}")
-        kind = getattr(diffusers, SCHEDULERS[scheduler])
+        self.scheduler_name, kind = scheduler, getattr(diffusers, SCHEDULERS[scheduler])
         self.scheduler: Any = kind.from_config(loaded[1].config, **EXTRA.get(scheduler, {}))
-        own = None if digits else float(trainings.read(reference.WEIGHTS)[name]["guidance"])
+        own = None if digits else trainings.read(reference.WEIGHTS)[name].get("guidance")
         self.guidance = own if guidance is None else guidance
         self.other_guidance = None if self.guidance == own else guidance
         self.shape = demo.SAMPLE_SHAPE if digits else reference.SAMPLE_SHAPE[name]
@@ -133,6 +135,8 @@ class Case:
         labels = torch.arange(samples, device=self.device) % len(reference.CLASSES)
         null = torch.full_like(labels, reference.NULL_CLASS)
         rows = labels if self.guidance is None else torch.cat([null, labels])
+        if self.name == reference.FROZEN:
+            return Inputs(sample, {"encoder_hidden_states": reference.digit_states().to(self.device)[rows]})
         return Inputs(sample, {"class_labels": rows}, labels)
 
     @property
@@ -143,7 +147,8 @@ class Case:
     @cached_property
     def calibration(self) -> dict[str, torch.Tensor] | None:
         """Conditioning for a search, or `None` where random classes do."""
-        return self.inputs(self.samples, held_out=False).conditioning if self.family == "emoji" else None
+        given = self.inputs(self.samples, held_out=False).conditioning
+        return None if "class_labels" in given else given
 
     def _prompts(self, samples: int, held_out: bool) -> torch.Tensor:
         """Return every second name's token states, after as many of the empty prompt under guidance."""
@@ -233,7 +238,7 @@ class Case:
     @cached_property
     def reference(self) -> torch.Tensor | None:
         """Features of real images."""
-        if self.family == "digits":
+        if self.family not in ("fashion", "emoji"):
             return None
         return frechet.load_features(reference.WEIGHTS / f"{self.family}-features.safetensors")
 

@@ -59,6 +59,7 @@ CROSS_CUTTING = {
     "tests/test_laws_at_scale.py",
     "tests/test_layout.py",
     "tests/test_readme.py",
+    "tests/benchmarks/test_frozen.py",
     "tests/benchmarks/test_scripts.py",
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks import peers, quality
-from benchmarks.cases import CALIBRATION, CASES, asked_cases
+from benchmarks.cases import CALIBRATION, CASES, KNOWN, asked_cases
 from benchmarks.command_line import CommandLine
 from benchmarks.frechet import ENOUGH
 from benchmarks.plans import PLAN_METHODS, Effort
@@ -46,11 +46,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     made = CommandLine(quality.__doc__, SMOKE)
     known = [*(m.name for m in PLAN_METHODS), *(m.name for m in peers.METHODS)]
-    made.add_models(CASES)
+    made.add_models(KNOWN, CASES)
     made.add_argument("--methods", nargs="+", choices=known, metavar="METHOD", help=", ".join(known))
     made.add_argument("--ratios", nargs="+", type=float, default=list(RATIOS), help="shares to remove")
     made.add_argument("--steps", nargs="+", type=int, default=[20])
-    made.add_argument("--schedulers", nargs="+", choices=SCHEDULERS, default=["DDIM"])
+    made.add_argument(
+        "--schedulers", nargs="+", choices=SCHEDULERS, default=[None], help="the model's own by default"
+    )
     made.add_argument("--guidance", nargs="+", type=float, default=[None], help="scales; the model's own")
     made.add_argument("--seeds", nargs="+", type=int, default=[0])
     made.add_held_out(256)

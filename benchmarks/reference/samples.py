@@ -27,10 +27,13 @@ from benchmarks.command_line import CommandLine
 from benchmarks.reference import data
 from benchmarks.reference.models import (
     CLASSES,
+    FLOW,
+    FROZEN,
     NULL_CLASS,
     REFERENCE_MODELS,
     SAMPLE_SHAPE,
     WEIGHTS,
+    digit_states,
     load,
     load_classifier,
     prompt_states,
@@ -41,7 +44,7 @@ from benchmarks.trainings import Record, note
 
 logger = logging.getLogger("benchmarks.reference.samples")
 
-DDIM_STEPS = 50
+STEPS, FEW_STEPS = 50, 4
 PER_CLASS = 20
 GRID_ROWS = 6
 EMOJI_SHOWN = 48
@@ -60,11 +63,11 @@ def sample(
     steps: int,
     seed: int = 0,
 ) -> torch.Tensor:
-    """Draw one image per condition with DDIM, `(n, *shape)` in about [-1, 1].
+    """Draw one image per condition, `(n, *shape)` in about [-1, 1].
 
     Args:
-        conditions: labels `(n,)` or token states `(n, 16, 384)`.
-        nothing: the label, `()`, or states, `(16, 384)`, of the unconditional condition.
+        conditions: labels `(n,)` or token states `(n, tokens, width)`.
+        nothing: the label, `()`, or states, `(tokens, width)`, of the unconditional condition.
         guidance: 1 calls the model once per step, all else twice.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -81,17 +84,17 @@ def sample(
     return images
 
 
-def draw_fashion(name: str, guidance: float, weights: Path, per_class: int, steps: int) -> torch.Tensor:
-    """Draw `per_class` images of each class, class by class within each round of ten."""
+def draw_by_class(name: str, guidance: float, weights: Path, per_class: int, steps: int) -> torch.Tensor:
+    """Draw `per_class` images of each class, class by class within each round of ten; digits likewise."""
     model, scheduler = load(name, weights)
-    labels = torch.arange(per_class * len(CLASSES)) % len(CLASSES)
-    nothing = torch.tensor(NULL_CLASS)
+    known = digit_states() if name == FROZEN else torch.arange(NULL_CLASS + 1)
+    asked, nothing = known[torch.arange(per_class * len(CLASSES)) % len(CLASSES)], known[NULL_CLASS]
     shape = SAMPLE_SHAPE[name]
-    return sample(model, scheduler, labels, nothing, shape=shape, guidance=guidance, steps=steps)
+    return sample(model, scheduler, asked, nothing, shape=shape, guidance=guidance, steps=steps)
 
 
 def recognised(images: torch.Tensor, weights: Path) -> dict[str, float]:
-    """Return, per class and over all, the share of `draw_fashion`'s images named as asked."""
+    """Return, per class and over all, the share of `draw_by_class`'s images named as asked."""
     with torch.no_grad():
         named = load_classifier(weights)(images.clamp(-1, 1)).argmax(1)
     right = (named == torch.arange(len(images)) % len(CLASSES)).float().view(-1, len(CLASSES)).mean(0)
@@ -146,28 +149,33 @@ def save_grid(images: torch.Tensor, titles: list[str], columns: int, file: Path)
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     made = CommandLine(__doc__, SMOKE)
-    made.add_models((*REFERENCE_MODELS, CLASSIFIER), REFERENCE_MODELS)
+    made.add_models((*REFERENCE_MODELS, CLASSIFIER, FROZEN), REFERENCE_MODELS)
     data.add_option(made)
     made.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the models")
     made.add_argument("--guidance", type=float, default=2.0, help="of the grid, and of later use")
     made.add_argument("--per-class", type=int, default=PER_CLASS)
-    made.add_argument("--steps", type=int, default=DDIM_STEPS)
+    made.add_argument("--steps", type=int, help=f"{STEPS}, of the distilled model {FEW_STEPS}")
     return made.read(argv)
 
 
 def measure(name: str, options: argparse.Namespace) -> Record:
     """Draw, write the grid, and return what the README tells about it."""
-    weights, guidance = options.weights, options.guidance
+    weights, guidance = options.weights, 1.0 if name == FLOW else options.guidance
+    steps = options.steps or (FEW_STEPS if name == FLOW else STEPS)
     if name == CLASSIFIER:
         return {"test_accuracy": classifier_accuracy(data.folder_of(options), weights)}
     file = options.out / f"reference-{name}.png"
     if name == "emoji-unet":
-        names, images = draw_emoji(guidance, weights, options.steps)
+        names, images = draw_emoji(guidance, weights, steps)
         save_grid(images, names, 8, file)
         return {"guidance": guidance}
-    images = draw_fashion(name, guidance, weights, options.per_class, options.steps)
-    save_grid(images[: GRID_ROWS * len(CLASSES)], list(CLASSES), len(CLASSES), file)
-    return {"guidance": guidance, "drawn": len(images), "recognised": recognised(images, weights)}
+    images = draw_by_class(name, guidance, weights, options.per_class, steps)
+    titles = [str(digit) for digit in range(10)] if name == FROZEN else list(CLASSES)
+    save_grid(images[: GRID_ROWS * len(CLASSES)], titles, len(CLASSES), file)
+    if name == FROZEN:
+        return {"guidance": guidance}
+    own = {"drawn_in_steps": steps} if name == FLOW else {"guidance": guidance}
+    return {**own, "drawn": len(images), "recognised": recognised(images, weights)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

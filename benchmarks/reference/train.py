@@ -31,13 +31,16 @@ from benchmarks.command_line import CommandLine
 from benchmarks.reference import data
 from benchmarks.reference.models import (
     CLASSIFIER_FILE,
+    FROZEN,
     NULL_CLASS,
     PROMPT_FILE,
-    REFERENCE_MODELS,
+    TRAINED,
     WEIGHTS,
     FashionClassifier,
     build,
+    build_flow_scheduler,
     build_scheduler,
+    digit_states,
 )
 from benchmarks.reference.optimiser import Muon
 from benchmarks.reference.report import readme
@@ -46,8 +49,8 @@ from benchmarks.trainings import Record, make_readable, note, record
 logger = logging.getLogger("benchmarks.reference.train")
 
 CLASSIFIER = "fashion-classifier"
-SMOKE = {"models": ["emoji-unet", CLASSIFIER], "minutes": 0.01}
-MINUTES = {CLASSIFIER: 7.0, "fashion-dit": 86.0, "fashion-unet": 44.0, "emoji-unet": 75.0}
+SMOKE = {"models": ["emoji-unet", CLASSIFIER, FROZEN], "minutes": 0.01}
+MINUTES = {CLASSIFIER: 7.0, "fashion-dit": 86.0, "fashion-unet": 44.0, "emoji-unet": 75.0, FROZEN: 75.0}
 PROMPTS = 64
 CONDITION_DROP = 0.1
 SNR_LIMIT = 5.0
@@ -56,11 +59,16 @@ WARM_UP = 60
 LOSS_WINDOW = 200
 """The reported training loss is the mean over this many last steps: one batch is too noisy."""
 CHECKPOINT_SECONDS = 120.0
-BATCH = {CLASSIFIER: 64, "fashion-dit": 32, "fashion-unet": 32, "emoji-unet": 32}
-MUON_RATE = {CLASSIFIER: 5e-3, "fashion-dit": 3e-3, "fashion-unet": 3e-3, "emoji-unet": 3e-3}
-ADAM_RATE = {CLASSIFIER: 2e-3, "fashion-dit": 2e-3, "fashion-unet": 2e-3, "emoji-unet": 2e-3}
-EMBEDDINGS = ("embed", "emb.", "conv_in", "conv_out", "proj_out_", "norm1.linear", "head")
-"""Parts of the names of weights that are no hidden matrices, and so are left to AdamW."""
+FLOW_TIMES = 1000
+"""Timesteps of a flow from image to noise."""
+BATCH = {CLASSIFIER: 64} | dict.fromkeys((*TRAINED, FROZEN), 32)
+MUON_RATE = {CLASSIFIER: 5e-3} | dict.fromkeys((*TRAINED, FROZEN), 3e-3)
+ADAM_RATE = dict.fromkeys((CLASSIFIER, *TRAINED, FROZEN), 2e-3)
+EMBEDDINGS = (
+    *("embed", "emb.", "conv_in", "conv_out", "proj_out_", "norm1.linear", "head"),
+    *("caption_projection", "scale_shift_table", "/proj_out"),
+)
+"""Parts of the names of weights, after a slash, that are no hidden matrices, and so are left to AdamW."""
 
 
 @dataclass(frozen=True)
@@ -179,13 +187,17 @@ def split_weights(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Paramet
     """Return the hidden matrices and convolutions, for Muon, and all other parameters."""
     hidden, others = [], []
     for name, parameter in model.named_parameters():
-        is_hidden = parameter.ndim >= 2 and not any(part in name for part in EMBEDDINGS)
+        is_hidden = parameter.ndim >= 2 and not any(part in f"/{name}" for part in EMBEDDINGS)
         (hidden if is_hidden else others).append(parameter)
     return hidden, others
 
 
 def examples(name: str, folder: Path, out: Path) -> Examples:
     """Read what the model `name` learns from; for the emoji also write names to ask for, to `out`."""
+    if name == FROZEN:
+        images, labels = data.mnist(folder)
+        states = digit_states()
+        return Examples(images[:, None], states[labels], states[NULL_CLASS])
     if name != "emoji-unet":
         images, labels = data.fashion("train", folder)
         return Examples(images[:, None], labels, torch.tensor(NULL_CLASS))
@@ -230,14 +242,8 @@ def denoising_loss(
     The weight min(snr, 5) / snr (arXiv 2303.09556, section 3.4) spares the model the last, nearly
     clean steps, where the error of the noise is large and that of the image small.
     """
-    count = len(chosen.images)
-    images = chosen.images.float() / 127.5 - 1
-    dropped = torch.rand(count, generator=source) < CONDITION_DROP
-    dropped = dropped.view(-1, *[1] * (chosen.conditions.ndim - 1))
-    conditions = torch.where(dropped, chosen.nothing, chosen.conditions)
-    # One time step from each of `count` equal spans: less noise in the loss than free draws.
-    times = (torch.arange(count) + torch.rand(count, generator=source)) / count
-    times = (times * scheduler.config.num_train_timesteps).long()
+    images, conditions = chosen.images.float() / 127.5 - 1, with_dropped(chosen, source)
+    times = (spread_times(len(images), source) * scheduler.config.num_train_timesteps).long()
     noise = torch.randn(images.shape, generator=source)
     noisy = scheduler.add_noise(images, noise, times)
     signal = scheduler.alphas_cumprod[times]
@@ -247,6 +253,28 @@ def denoising_loss(
     return (error * weight.to(training.device)).mean()
 
 
+def velocity_loss(training: Training, chosen: Examples, source: torch.Generator) -> torch.Tensor:
+    """Return the squared error of a flow's velocity, noise minus image (arXiv 2209.03003, equation 1)."""
+    images, conditions = chosen.images.float() / 127.5 - 1, with_dropped(chosen, source)
+    sigma = spread_times(len(images), source)
+    noise = torch.randn(images.shape, generator=source)
+    mixed = torch.lerp(images, noise, sigma.view(-1, 1, 1, 1))
+    velocity = predict(training.model, mixed, sigma * FLOW_TIMES, conditions, training.device)
+    return F.mse_loss(velocity, (noise - images).to(training.device))
+
+
+def with_dropped(chosen: Examples, source: torch.Generator) -> torch.Tensor:
+    """Return conditions, some of them left out for guidance."""
+    dropped = torch.rand(len(chosen.images), generator=source) < CONDITION_DROP
+    dropped = dropped.view(-1, *[1] * (chosen.conditions.ndim - 1))
+    return torch.where(dropped, chosen.nothing, chosen.conditions)
+
+
+def spread_times(count: int, source: torch.Generator) -> torch.Tensor:
+    """Return one time from each of `count` equal spans of 0 to 1: less noise in a loss than free draws."""
+    return (torch.arange(count) + torch.rand(count, generator=source)) / count
+
+
 def predict(
     model: nn.Module,
     noisy: torch.Tensor,
@@ -254,7 +282,7 @@ def predict(
     conditions: torch.Tensor,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
-    """Return the noise that `model` sees in `noisy`, given labels or token states."""
+    """Return the noise or velocity that `model` sees in `noisy`, given labels or token states."""
     key = "class_labels" if conditions.ndim == 1 else "encoder_hidden_states"
     if conditions.ndim > 1:
         conditions = conditions.float()
@@ -283,7 +311,8 @@ def export(training: Training, out: Path) -> None:
     else:
         file = out / name / "diffusion_pytorch_model.safetensors"
         training.model.save_config(out / name)
-        build_scheduler().save_pretrained(out / name)
+        scheduler = build_flow_scheduler(name) if name == FROZEN else build_scheduler()
+        scheduler.save_pretrained(out / name)
     save_file(tensors, file, metadata={"format": "pt"})
     make_readable(file)
 
@@ -298,6 +327,8 @@ def train(training: Training, chosen: Examples, out: Path, state: Path) -> None:
         batch = Examples(chosen.images[index], chosen.conditions[index], chosen.nothing)
         if progress.name == CLASSIFIER:
             loss = classifier_loss(training, batch)
+        elif progress.name == FROZEN:
+            loss = velocity_loss(training, batch, source)
         else:
             loss = denoising_loss(training, scheduler, batch, source)
         training.step(loss)
@@ -332,7 +363,7 @@ def about(training: Training) -> Record:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     made = CommandLine(__doc__, SMOKE, WEIGHTS)
-    made.add_models((*REFERENCE_MODELS, CLASSIFIER))
+    made.add_models((*TRAINED, CLASSIFIER, FROZEN), (*TRAINED, CLASSIFIER))
     data.add_option(made)
     made.add_argument("--minutes", type=float, help="of a whole training, else the model's own number")
     made.add_argument("--state", type=Path, help="folder of checkpoints, by default reference-state")

@@ -8,7 +8,19 @@ from collections.abc import Callable, Mapping
 
 from benchmarks.tables import RESULTS
 
-from . import ablations, costs, coverage, few_steps, glance, limits, projected, quality, real_size, trials
+from . import (
+    ablations,
+    costs,
+    coverage,
+    elsewhere,
+    few_steps,
+    glance,
+    limits,
+    projected,
+    quality,
+    real_size,
+    trials,
+)
 from .words import listed
 
 ROOT = RESULTS.parents[1]
@@ -34,6 +46,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "held": quality.held,
     "few-steps": few_steps.table,
     "few-steps-summary": few_steps.summary,
+    "elsewhere": elsewhere.table,
+    "elsewhere-summary": elsewhere.summary,
     "recognised": limits.recognised,
     "searching": costs.searching,
     "quick-search": costs.quick_search,

@@ -10,6 +10,7 @@ from benchmarks.quality.comparing import Cell
 from benchmarks.statistics import Comparison
 from benchmarks.tables import grid
 
+from .quality import CACHES
 from .results import LABELS, NAMES, every_cell
 from .standing import told
 from .words import listed, out_of, percent, remarked, wrapped
@@ -88,14 +89,24 @@ def sentence() -> str:
     cells = few_cells()
     steps = listed(sorted({cell.about.steps for cell in cells}))
     text = (
-        f"At {steps} steps, without caches among the others, PSNR of all images together, by 95% intervals "
-        "of paired differences: "
+        f"At {steps} steps, {caches_among(cells)}, PSNR of all images together, by 95% intervals of paired "
+        "differences: "
     )
     told_of = (
         counted(map(best_other, cells), "the best other method"),
         counted(map(beside_whole_steps, cells), "the best plan of whole steps only"),
     )
     return f"{text}{'; '.join(filter(None, told_of))}."
+
+
+def caches_among(cells: Iterable[Cell]) -> str:
+    """Say on which models caches are among the others."""
+    having = {cell.about.model: not set(CACHES).isdisjoint(cell.others) for cell in cells}
+    models = [NAMES[model] for model, has in having.items() if has]
+    if not models:
+        return "without caches among the others"
+    where = "" if len(models) == len(having) else f" on the {listed(models)} only"
+    return f"with caches among the others{where}"
 
 
 def counted(found: Iterable[tuple[str, Comparison] | None], other: str) -> str:

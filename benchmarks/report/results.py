@@ -21,6 +21,7 @@ OURS, UNPRUNED = "dipgo_fx, one search", "unpruned"
 NAMES = {
     "fashion-dit": "Fashion-MNIST DiT",
     "fashion-unet": "Fashion-MNIST U-Net",
+    "fashion-flow": "Fashion-MNIST flow",
     "emoji-unet": "emoji U-Net",
     "digits-dit": "digits DiT",
     "digits-unet": "digits U-Net",
@@ -133,15 +134,19 @@ def measured() -> list[Row]:
 
 @cache
 def every_cell() -> list[Cell]:
-    """Return the cells of quality.csv with the models' own guidance, with what was kept of their images."""
+    """Return the cells of quality.csv, with what was kept of their images."""
     rows = ResultStore(RESULTS / "quality.csv", QualityRow).rows()
-    here = [row for row in rows if row.model in NAMES and row.guidance is None]
-    return comparing.cells(here, ImageStore(RESULTS))
+    return comparing.cells([row for row in rows if row.model in NAMES], ImageStore(RESULTS))
+
+
+def is_of_the_tables(about: QualityRow) -> bool:
+    """Tell whether a measurement is of the loop that most tables have: DDIM, 20 steps, own guidance."""
+    return (about.scheduler, about.steps, about.guidance) == ("DDIM", 20, None)
 
 
 def cells() -> list[Cell]:
-    """Return those with DDIM at 20 steps."""
-    return [cell for cell in every_cell() if (cell.about.scheduler, cell.about.steps) == ("DDIM", 20)]
+    """Return the cells of that loop."""
+    return [cell for cell in every_cell() if is_of_the_tables(cell.about)]
 
 
 def pruned() -> list[Score]:

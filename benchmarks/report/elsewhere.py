@@ -1,0 +1,51 @@
+"""Other loops than the tables' own: stronger guidance, other samplers, other step counts that are not few."""
+
+from __future__ import annotations
+
+from benchmarks.quality.comparing import Cell
+from benchmarks.tables import grid
+
+from .few_steps import FEW, SCORE, best_other, counted, judged, ours_in
+from .glance import FEWER
+from .results import LABELS, NAMES, every_cell, is_of_the_tables
+from .words import percent, remarked, wrapped
+
+
+def other_cells() -> list[Cell]:
+    """Return the cells of such loops in which our search was measured beside something else."""
+    found = [cell for cell in every_cell() if cell.about.steps > FEW and not is_of_the_tables(cell.about)]
+    return [cell for cell in found if ours_in(cell) and best_other(cell)]
+
+
+def table() -> str:
+    """Table by model, sampler, steps, guidance and share; nothing where nothing was measured."""
+    cells = other_cells()
+    about = ("model", "sampler", "steps", "guidance", "MACs asked", "seeds")
+    columns = ("fewer steps", "best other", "`dipgo_fx`", "minus the best other")
+    return grid([*about, *columns], map(line, cells)) if cells else ""
+
+
+def line(cell: Cell) -> list[str]:
+    """Return a line of the table: PSNR in dB of all images together, and a paired interval."""
+    about, other = cell.about, best_other(cell)
+    assert other is not None  # see other_cells
+    name, pair = other
+    ours = ours_in(cell) or ""
+    fewer = cell.between(ours, FEWER, SCORE)
+    guidance = "the model's own" if about.guidance is None else f"{about.guidance:g}"
+    return [
+        *(NAMES[about.model], about.scheduler, str(about.steps), guidance, percent(1 - about.ratio_asked)),
+        str(len(cell.seeds_of_both(ours, name))),
+        f"{fewer.other:.1f}" if fewer else "",
+        remarked(f"{pair.other:.1f}", LABELS.get(name, name)),
+        f"{pair.ours:.1f}",
+        judged(other),
+    ]
+
+
+def summary() -> str:
+    """Say in how many cells ours is ahead; nothing where nothing was measured."""
+    found = counted(map(best_other, other_cells()), "the best other method")
+    if not found:
+        return ""
+    return wrapped(f"PSNR of all images together, by 95% intervals of paired differences: {found}.")
