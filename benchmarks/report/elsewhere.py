@@ -32,7 +32,7 @@ def line(cell: Cell) -> list[str]:
     name, pair = other
     ours = ours_in(cell) or ""
     fewer = cell.between(ours, FEWER, SCORE)
-    guidance = "the model's own" if about.guidance is None else f"{about.guidance:g}"
+    guidance = "own" if about.guidance is None else f"{about.guidance:g}"
     return [
         *(NAMES[about.model], about.scheduler, str(about.steps), guidance, percent(1 - about.ratio_asked)),
         str(len(cell.seeds_of_both(ours, name))),
@@ -45,7 +45,19 @@ def line(cell: Cell) -> list[str]:
 
 def summary() -> str:
     """Say in how many cells ours is ahead; nothing where nothing was measured."""
-    found = counted(map(best_other, other_cells()), "the best other method")
-    if not found:
+    cells = other_cells()
+    if not cells:
         return ""
-    return wrapped(f"PSNR of all images together, by 95% intervals of paired differences: {found}.")
+    loops = "; ".join(dict.fromkeys(map(loop_of, cells)))
+    found = counted(map(best_other, cells), "the best other method")
+    return wrapped(
+        f"In other loops ({loops}), PSNR of all images together, by 95% intervals of paired differences: "
+        f"{found}."
+    )
+
+
+def loop_of(cell: Cell) -> str:
+    """Return the loop of a cell in words."""
+    about = cell.about
+    guidance = "" if about.guidance is None else f", guidance {about.guidance:g}"
+    return f"{NAMES[about.model]}, {about.scheduler}, {about.steps} steps{guidance}"
