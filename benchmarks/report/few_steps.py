@@ -105,8 +105,8 @@ def caches_among(cells: Iterable[Cell]) -> str:
     models = [NAMES[model] for model, has in having.items() if has]
     if not models:
         return "without caches among the others"
-    where = "" if len(models) == len(having) else f" on the {listed(models)} only"
-    return f"with caches among the others{where}"
+    where = " among the others" if len(models) == len(having) else f" only on the {listed(models)}"
+    return f"with caches{where}"
 
 
 def counted(found: Iterable[tuple[str, Comparison] | None], other: str) -> str:
