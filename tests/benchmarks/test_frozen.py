@@ -23,6 +23,7 @@ def test_it_is_not_trained_yet() -> None:
 @pytest.mark.long
 def test_it_runs_from_data_to_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the page of the benchmarks says, only smaller."""
+    pytest.importorskip("efficientnet_lite_pytorch")
     train(["--smoke", "--models", FROZEN, "--out", str(tmp_path)])
     draw(
         ["--smoke", "--models", FROZEN, "--weights", str(tmp_path), "--guidance", "3", "--out", str(tmp_path)]
