@@ -237,7 +237,7 @@ def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan
     logger.warning(
         "a plan searched at %d steps is placed at %d by noise level: its result is farther from the unpruned "
         "one than that of a search at %d steps, and may be farther than that of fewer steps; "
-        "PruneConfig(samples=8, full_runs=8) searches quickly",
+        "PruneConfig(samples=16, full_runs=8) searches quickly",
         len(plan.timesteps),
         len(facts.timesteps),
         facts.num_inference_steps,

@@ -69,7 +69,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     made.add_search(CALIBRATION)
     made.add_baselines()
     made.add_argument("--curves", action="store_true", help="write all settings of packages")
-    made.add_argument("--plots", action="store_true", help="draw the pictures afterwards")
+    made.add_argument(
+        "--plots",
+        action="store_true",
+        help="draw the pictures after measuring or merging",
+    )
     made.add_argument("--merge", nargs="*", type=Path, help="only add the rows of other files")
     made.add_argument(
         "--renew", action="store_true", help="only give quality.csv the columns of today; see above"

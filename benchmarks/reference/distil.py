@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -36,7 +35,7 @@ from benchmarks.reference.models import (
     load,
 )
 from benchmarks.reference.report import readme
-from benchmarks.reference.train import FLOW_TIMES, LOSS_WINDOW, spread_times
+from benchmarks.reference.train import LOSS_WINDOW, velocity_error
 from benchmarks.trainings import make_readable, note, read, record
 
 logger = logging.getLogger("benchmarks.reference.distil")
@@ -70,20 +69,6 @@ def pairs(count: int, guidance: float, source: torch.Generator, device: torch.de
     return [torch.cat(each) for each in zip(*found, strict=True)]
 
 
-def straightness_loss(
-    student: nn.Module,
-    noise: torch.Tensor,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    source: torch.Generator,
-) -> torch.Tensor:
-    """Return the squared error of the velocity `noise - images`, at one noise level for each pair."""
-    sigma = spread_times(len(noise), source).to(noise.device)
-    mixed = torch.lerp(images, noise, sigma.view(-1, 1, 1, 1))
-    velocity = student(mixed, timestep=sigma * FLOW_TIMES, class_labels=labels).sample
-    return F.mse_loss(velocity, noise - images)
-
-
 def distilled(options: argparse.Namespace) -> dict[str, Any]:
     """Train the student, write its weights, and return what is known of the training."""
     device = torch.device(options.device)
@@ -102,7 +87,7 @@ def distilled(options: argparse.Namespace) -> dict[str, Any]:
     losses: list[torch.Tensor] = []
     for step in tqdm(range(options.steps), desc="steps", mininterval=10):
         rows = torch.randint(options.pairs, (options.batch,), generator=source)
-        loss = straightness_loss(student, *(each[rows] for each in everything), source)
+        loss = velocity_error(student, *(each[rows] for each in everything), source, device)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)

@@ -254,13 +254,28 @@ def denoising_loss(
 
 
 def velocity_loss(training: Training, chosen: Examples, source: torch.Generator) -> torch.Tensor:
-    """Return the squared error of a flow's velocity, noise minus image (arXiv 2209.03003, equation 1)."""
+    """Return the error of a flow on noise that has nothing to do with the images, see `velocity_error`."""
     images, conditions = chosen.images.float() / 127.5 - 1, with_dropped(chosen, source)
-    sigma = spread_times(len(images), source)
     noise = torch.randn(images.shape, generator=source)
+    return velocity_error(training.model, noise, images, conditions, source, training.device)
+
+
+def velocity_error(
+    model: nn.Module,
+    noise: torch.Tensor,
+    images: torch.Tensor,
+    conditions: torch.Tensor,
+    source: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Return the squared error of a flow's velocity, noise minus image (arXiv 2209.03003, equation 1).
+
+    There is one noise level for each pair.
+    """
+    sigma = spread_times(len(images), source).to(images.device)
     mixed = torch.lerp(images, noise, sigma.view(-1, 1, 1, 1))
-    velocity = predict(training.model, mixed, sigma * FLOW_TIMES, conditions, training.device)
-    return F.mse_loss(velocity, (noise - images).to(training.device))
+    velocity = predict(model, mixed, sigma * FLOW_TIMES, conditions, device)
+    return F.mse_loss(velocity, (noise - images).to(device))
 
 
 def with_dropped(chosen: Examples, source: torch.Generator) -> torch.Tensor:

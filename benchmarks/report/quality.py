@@ -63,7 +63,8 @@ def psnr() -> str:
 
 def tabled() -> list[tuple[str, float]]:
     """Return the models and shares of the tables."""
-    return [(model, asked) for model in NAMES for asked in ASKED]
+    measured_on = {score.model for score in scores()}
+    return [(model, asked) for model in NAMES if model in measured_on for asked in ASKED]
 
 
 def psnr_cells(own: Sequence[Score]) -> list[str]:

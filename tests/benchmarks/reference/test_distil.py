@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.cases import Case
-from benchmarks.reference import distil
+from benchmarks.reference import distil, train
 from benchmarks.reference.models import FLOW, build_flow_scheduler, load
 
 CPU = torch.device("cpu")
@@ -33,14 +33,14 @@ def test_who_knows_the_velocity_has_no_loss() -> None:
     told: list[torch.Tensor] = []
 
     def knowing(sample: torch.Tensor, timestep: torch.Tensor, class_labels: torch.Tensor) -> Any:
-        sigma = timestep.view(-1, 1, 1, 1) / distil.FLOW_TIMES
+        sigma = timestep.view(-1, 1, 1, 1) / train.FLOW_TIMES
         torch.testing.assert_close(sample, (1 - sigma) * images + sigma * noise)
         told.append(timestep)
         return SimpleNamespace(sample=noise - images)
 
-    loss = distil.straightness_loss(knowing, noise, images, torch.arange(4), torch.Generator().manual_seed(2))
+    loss = train.velocity_error(knowing, noise, images, torch.arange(4), torch.Generator().manual_seed(2))
     assert loss == 0
-    assert (told[0] / distil.FLOW_TIMES * 4).floor().tolist() == [0, 1, 2, 3]
+    assert (told[0] / train.FLOW_TIMES * 4).floor().tolist() == [0, 1, 2, 3]
 
 
 def test_few_steps_end_at_a_fifth_of_the_noise() -> None:
