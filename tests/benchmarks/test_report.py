@@ -227,3 +227,9 @@ def test_words() -> None:
     assert words.out_of(2, 2) == "all 2"
     assert words.out_of(0, 2) == "0 of 2"
     assert words.remarked("a", "", "b") == "a (b)"
+
+
+def test_tables_have_no_line_of_a_model_that_was_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models of few steps have a table of their own."""
+    monkeypatch.setattr(quality, "scores", lambda: [score(OURS, 30.0)])
+    assert {model for model, _ in quality.tabled()} == {score(OURS, 30.0).model}

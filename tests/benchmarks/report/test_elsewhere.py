@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from benchmarks.metrics import ImageErrors
 from benchmarks.plans import ONE_SEARCH
 from benchmarks.quality.comparing import Cell
-from benchmarks.quality.rows import Row
 from benchmarks.report import elsewhere
+from cells import cell
 
 LEVELS = {ONE_SEARCH.name: 1e-4, "UniPC": 1e-2, "fewer steps": 1e-1}
 
 
-def cell(scheduler: str = "DDIM", steps: int = 20, guidance: float | None = None) -> Cell:
-    """Return a cell of one seed, with errors around a level for each method."""
-    rows = {name: {0: Row("fashion-dit", scheduler, steps, name, 0.3, guidance=guidance)} for name in LEVELS}
-    return Cell(rows, {name: {0: errors(level)} for name, level in LEVELS.items()})
-
-
-def errors(level: float) -> ImageErrors:
-    """Return errors of twenty images."""
-    made = torch.rand((20,), generator=torch.Generator().manual_seed(0)).double() * level
-    return ImageErrors(made, made, 1 - made, made, torch.ones(20).double(), made)
+def fashion(scheduler: str = "DDIM", steps: int = 20, guidance: float | None = None) -> Cell:
+    """Return a cell of the Fashion-MNIST transformer."""
+    return cell(LEVELS, "fashion-dit", scheduler, steps, guidance)
 
 
 def given(monkeypatch: pytest.MonkeyPatch, *cells: Cell) -> None:
@@ -33,13 +24,13 @@ def given(monkeypatch: pytest.MonkeyPatch, *cells: Cell) -> None:
 
 def test_the_tables_own_loop_and_few_steps_have_tables_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is said of them here."""
-    given(monkeypatch, cell(), cell(steps=8), cell(steps=4, guidance=5.0))
+    given(monkeypatch, fashion(), fashion(steps=8), fashion(steps=4, guidance=5.0))
     assert elsewhere.table() == elsewhere.summary() == ""
 
 
 def test_a_line_has_fewer_steps_and_the_best_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it is that differs."""
-    given(monkeypatch, cell(guidance=7.5), cell("DPM-Solver++"), cell(steps=50))
+    given(monkeypatch, fashion(guidance=7.5), fashion("DPM-Solver++"), fashion(steps=50))
     lines = elsewhere.table().splitlines()[-3:]
     assert lines[0].startswith("| Fashion-MNIST DiT | DDIM | 20 | 7.5 | 70% | 1 | ")
     assert lines[1].startswith("| Fashion-MNIST DiT | DPM-Solver++ | 20 | own | 70% | 1 | ")
