@@ -57,9 +57,8 @@ def step_counts() -> str:
         f"{listed(dict.fromkeys(row['T'] for row in rows))}, asked to keep "
         f"{listed(dict.fromkeys(percent(float(row['asked'])) for row in rows))} of the MACs and keeping "
         f"{listed(dict.fromkeys(percent(float(row['kept'])) for row in rows))}, is {span(behind)} dB below a "
-        "search for that count and share; minus fewer steps at the MACs that it keeps it is "
-        f"{span(more)} dB, above 0 in {out_of(sum(each > 0 for each in more), len(more))} cases (values of "
-        "one seed, no intervals)."
+        f"search for that count and share. Beside fewer steps at the same MACs it is {span(more)} dB, better "
+        f"in {out_of(sum(each > 0 for each in more), len(more))} cases (one seed, no intervals)."
     )
 
 
@@ -84,7 +83,7 @@ def quick_search() -> str:
     images, changes = _searches()
     own = changes[QUICK]
     return wrapped(
-        f"A search brings about {images[USUAL]:.0f} images to the end. With "
+        f"A search costs as much as about {images[USUAL]:.0f} unpruned images. With "
         f"`config=dipgo_fx.PruneConfig(samples={QUICK[0]}, full_runs={QUICK[1]:.0f})` it is "
         f"about {images[QUICK]:.0f}, and the PSNR of held-out images, mean of images, changes by "
         f"{signed(mean(own))} dB, mean over {len(own)} cells of {listed(NAMES[name] for name in SEARCHED)} "

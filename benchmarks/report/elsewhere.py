@@ -18,8 +18,12 @@ def other_cells() -> list[Cell]:
 
 
 def table() -> str:
-    """Table by model, sampler, steps, guidance and share; nothing where nothing was measured."""
-    cells = other_cells()
+    """Table of other loops; nothing where nothing was measured."""
+    return table_of(other_cells())
+
+
+def table_of(cells: list[Cell]) -> str:
+    """Table by model, sampler, steps, guidance and share; nothing without cells."""
     about = ("model", "sampler", "steps", "guidance", "MACs asked", "seeds")
     columns = ("fewer steps", "best other", "`dipgo_fx`", "minus the best other")
     return grid([*about, *columns], map(line, cells)) if cells else ""

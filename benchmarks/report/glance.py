@@ -8,7 +8,7 @@ from benchmarks.quality.comparing import Cell
 from benchmarks.statistics import COMPARED
 from benchmarks.tables import grid, grouped
 
-from . import costs, few_steps, real_size
+from . import costs, enough, few_steps, real_size
 from .results import ASKED, LEARNED, NAMES, OURS, Score, numbers, read, scores
 from .standing import own_cells, verdict_on
 from .words import bullets, listed, out_of, percent, span
@@ -19,7 +19,7 @@ FEWER = "fewer steps"
 
 def price() -> str:
     """What a search costs, how much faster its plans are, and what they do to images."""
-    return f"{bullets(search, speed, images)}\n\n{images_table()}"
+    return f"{bullets(search, speed, enough.sentence, images)}\n\n{images_table()}"
 
 
 def search() -> str:

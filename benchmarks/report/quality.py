@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import compress
 
 from benchmarks import plans
+from benchmarks.quality.comparing import Cell
 from benchmarks.statistics import COMPARED
 from benchmarks.tables import grid, grouped
 
@@ -104,26 +105,30 @@ def verdict() -> str:
     cells = own_cells()
     judged = [cell for cell in cells if any(cell.seeds(name) for name in cell.others)]
     text = (
-        f"In {out_of(len(judged), len(cells))} cells (a model and a share of the MACs) in which another "
-        "method was measured too, errors of the same single images of `dipgo_fx` and of another method were "
-        "kept."
+        "Errors of single images were kept of `dipgo_fx` and of another method in "
+        f"{out_of(len(judged), len(cells))} cells (a model and a share of the MACs) in which another method "
+        "was measured."
     )
-    if len(judged) < len(cells):
-        text += " Elsewhere nothing is said of who is better: the tables have values only."
     if not judged:
         return wrapped(text)
     seeds = {len(cell.seeds(name)) for cell in judged for name in cell.others if cell.seeds(name)}
     text += (
-        f" Over {span(seeds, 0)} seeds, a cell is won where the 95% interval of the paired difference is in "
-        "favour of `dipgo_fx` beside every other method, lost where it is against it beside any, else open."
+        f" They are judged, over {span(seeds, 0)} seeds: won where the 95% interval of the paired difference "
+        "is in favour of `dipgo_fx` beside every other method, lost where it is against it beside any, else "
+        "open."
     )
-    verdicts = {name: Counter(cell.verdict(name) for cell in judged) for name in COMPARED}
+    return f"{wrapped(text)}\n\n{verdicts(judged)}"
+
+
+def verdicts(cells: Sequence[Cell]) -> str:
+    """Table of how many cells are won, open and lost, by measure."""
+    counts = {name: Counter(cell.verdict(name) for cell in cells) for name in COMPARED}
     lines = [
         [COMPARED[name].title, *(str(count[each]) for each in ("won", "open", "lost"))]
-        for name, count in verdicts.items()
+        for name, count in counts.items()
         if set(count) != {None}
     ]
-    return f"{wrapped(text)}\n\n{grid(['measure', 'won', 'open', 'lost'], lines)}"
+    return grid(["measure", "won", "open", "lost"], lines)
 
 
 def lost_cells() -> str:

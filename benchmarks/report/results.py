@@ -6,12 +6,14 @@ import csv
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from benchmarks import peers, plans
 from benchmarks.quality import comparing
 from benchmarks.quality.comparing import Cell
 from benchmarks.quality.image_store import ImageStore
 from benchmarks.quality.rows import Row as QualityRow
+from benchmarks.reference.models import FROZEN
 from benchmarks.results_store import ResultStore
 from benchmarks.tables import RESULTS
 
@@ -25,6 +27,7 @@ NAMES = {
     "emoji-unet": "emoji U-Net",
     "digits-dit": "digits DiT",
     "digits-unet": "digits U-Net",
+    FROZEN: "MNIST Sana",
 }
 LABELS = {
     OURS: "`dipgo_fx`",
@@ -132,11 +135,16 @@ def measured() -> list[Row]:
     return list({tuple(row[name] for name in key): row for row in rows}.values())
 
 
-@cache
 def every_cell() -> list[Cell]:
     """Return the cells of quality.csv, with what was kept of their images."""
-    rows = ResultStore(RESULTS / "quality.csv", QualityRow).rows()
-    return comparing.cells([row for row in rows if row.model in NAMES], ImageStore(RESULTS))
+    return cells_in(RESULTS)
+
+
+@cache
+def cells_in(folder: Path) -> list[Cell]:
+    """Return the cells of the quality.csv in a folder, with what was kept of their images."""
+    rows = ResultStore(folder / "quality.csv", QualityRow).rows()
+    return comparing.cells([row for row in rows if row.model in NAMES], ImageStore(folder))
 
 
 def is_of_the_tables(about: QualityRow) -> bool:

@@ -1,0 +1,41 @@
+"""Blocks on the frozen test: a model and images that no choice was ever made on, measured once."""
+
+from __future__ import annotations
+
+from benchmarks.quality.comparing import Cell
+from benchmarks.tables import RESULTS
+
+from . import elsewhere
+from .few_steps import best_other, counted
+from .quality import verdicts
+from .results import cells_in
+from .words import listed, wrapped
+
+
+def frozen_cells() -> list[Cell]:
+    """Return its cells."""
+    return [cell for cell in cells_in(RESULTS / "frozen") if best_other(cell)]
+
+
+def table() -> str:
+    """Table by steps and share; nothing where nothing was measured."""
+    return elsewhere.table_of(frozen_cells())
+
+
+def verdict() -> str:
+    """In how many cells ours is ahead of all others, by measure; nothing where nothing was measured."""
+    cells = frozen_cells()
+    return verdicts(cells) if cells else ""
+
+
+def summary() -> str:
+    """Say in how many cells ours is ahead; nothing where nothing was measured."""
+    cells = frozen_cells()
+    if not cells:
+        return ""
+    steps = listed(sorted({cell.about.steps for cell in cells}))
+    found = counted(map(best_other, cells), "the best other method")
+    return wrapped(
+        f"On a model and images that no choice was made on, measured once, at {steps} steps, PSNR of all "
+        f"images together, by 95% intervals of paired differences: {found}."
+    )
