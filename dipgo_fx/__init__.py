@@ -1,13 +1,17 @@
 """dipgo_fx: an ahead-of-time compiler that prunes diffusion sampling (DiP-GO, NeurIPS 2024).
 
-* In: `tracing` makes a `loop` of a model and a scheduler (`denoise` is the Python that is traced, `guidance`
-  and `inputs` what it is called with, `arguments` the checks at the door).
-* Deciding: `pruning` searches a `plan` (`search/`), `importers` read those of others, `plan_file` keeps one.
+* In: `tracing` makes a `loop` of a model and a scheduler (`denoise` is the Python that is traced,
+  `guidance`, `conditioning` and `inputs` what it is called with, `arguments` the checks at the door).
+* Deciding: `pruning` searches a `plan` (`search/`), `importers` read those of others, `plan_file` keeps one
+  as `plan_schema` says.
 * Counting: `macs` counts calls, `cost` is what every plan of a loop costs, `budget` and `placement` stay
   within it, `frontier` holds plans for other budgets.
 * Out: `applying` compiles a plan by the passes in `passes/`, `states` and `report` say what it did
   (`report_page`, `report_plots`, `report_maps` and `report_strips` draw it), `explaining` says of one gate
   what it does and why, `similarity` how alike steps are.
+* In a stock pipeline: `pipelines/` does all of this there.
+* Around them: `cli/` is the command line, `demo/` has the shipped models; `errors`, `own_draws` and
+  `cuda_graphs` serve several of these.
 
 A name is imported when it is first asked for: `dipgo-fx --help` needs no torch.
 """

@@ -17,7 +17,6 @@ from .errors import PlanError
 from .frontier import at_timesteps, best_within
 from .loop import Loop, LoopFacts
 from .passes import (
-    Backup,
     BindGates,
     DropDeadBlocks,
     FoldConstants,
@@ -28,6 +27,7 @@ from .passes import (
     Pipeline,
     SteerCalls,
 )
+from .passes.gate_table import backup_of
 from .placement import Placement
 from .plan import Plan
 from .report import Report
@@ -188,14 +188,17 @@ def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
     elif point is not None:
         table, name, steering = point.table(cost), str(Placement(point.runs)), point.steering
     elif plan.scores is not None:
-        backup: Backup = "reuse" if plan.history == 1 else "linear"
+        backup = backup_of(plan.history)
         keep = threshold(plan.scores, kept, cost, plan.history)
         if plan.origin.get("derived_from", plan.origin).get("exact_fill"):
             keep = refill(keep, plan.scores, kept, cost, plan.history)
         table = GateTable.of(keep, backup)
         name = f"scores thresholded at {ratio:g}, {backup}"
     else:
-        raise PlanError("this plan was written by hand and has no scores to threshold at another ratio")
+        raise PlanError(
+            "this plan was written by hand and has no scores to threshold at another ratio: write one for "
+            "that ratio with Plan.from_keep, or search a plan"
+        )
     left = cost.kept(table)
     warn_of_miss(left, kept)
     origin = _derived(plan, name)
@@ -257,7 +260,10 @@ def _check_same_classes(model: nn.Module, scheduler: Any, plan: Plan) -> None:
     given = type(model).__name__, type(scheduler).__name__
     wanted = plan.facts.model, plan.facts.scheduler
     if given != wanted:
-        raise PlanError(f"this plan is for {wanted[0]} with {wanted[1]}, got {given[0]} with {given[1]}")
+        raise PlanError(
+            f"this plan is for {wanted[0]} with {wanted[1]}, got {given[0]} with {given[1]}: use those, or "
+            "search a plan for these"
+        )
     chosen = plan.facts.chosen
     if isinstance(chosen, tuple):
         missing = {*chosen} - {path for path, _ in model.named_modules()}

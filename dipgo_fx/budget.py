@@ -135,8 +135,9 @@ def warn_of_miss(kept: float, asked: float) -> None:
     """Log why a plan that keeps the share `kept` of the loop's MACs is not closer to the one asked for."""
     if asked - kept >= TOLERANCE:
         logger.warning(
-            "the plan removes %.4f of the loop's MACs where %.4f was asked: no plan was found that is dearer "
-            "within this budget and nearer to the unpruned samples; a search at more steps may find one",
+            "the plan removes %.4f of the loop's MACs where %.4f was asked: nothing at hand that fits the "
+            "budget more closely is better; a search for this ratio or at more steps may find something, and "
+            "PaperConfig(exact_fill=True) fills budgets",
             1 - kept,
             1 - asked,
         )

@@ -37,9 +37,9 @@ class LoopCost:
     @classmethod
     def of(cls, loop: fx.GraphModule) -> LoopCost:
         """Count the calls of a traced loop; a loop is counted once."""
+        if loop.meta.get("stage") != "loop":
+            raise ValueError(f"costs are counted on a traced loop, got stage {loop.meta.get('stage')!r}")
         if "cost" not in loop.meta:
-            if loop.meta.get("stage") != "loop":
-                raise ValueError(f"costs are counted on a traced loop, got stage {loop.meta.get('stage')!r}")
             loop.meta["cost"] = cls._count(loop)
         counted: LoopCost = loop.meta["cost"]
         return counted
@@ -65,10 +65,19 @@ class LoopCost:
         """N."""
         return self.reads.num_blocks
 
+    @property
+    def blocks_per_call(self) -> int:
+        """Blocks of one call of the model; a step has `num_calls` of them."""
+        return self.num_blocks // self.num_calls
+
+    @property
+    def step(self) -> Cost:
+        """What one step costs in the model."""
+        return _sum(self.units)
+
     def heads_of(self, call: int) -> list[int]:
         """Return the blocks whose output the prediction of one call of a step reads."""
-        blocks = self.num_blocks // self.num_calls
-        return [head for head in self.reads.heads if head // blocks == call]
+        return [head for head in self.reads.heads if head // self.blocks_per_call == call]
 
     def of_table(self, table: GateTable) -> Cost:
         """Return what the SubNet of a gate table costs, dead code removed."""
@@ -99,8 +108,7 @@ class LoopCost:
         fixed = Cost(
             *(part * num_steps // self.num_steps for part in (self.fixed.total, self.fixed.attention))
         )
-        step = _sum(self.units)
-        full = Cost(step.total * num_steps, step.attention * num_steps) + fixed
+        full = Cost(self.step.total * num_steps, self.step.attention * num_steps) + fixed
         return replace(self, fixed=fixed, full=full, num_steps=num_steps)
 
     @property

@@ -27,7 +27,9 @@ class Guidance:
     def __post_init__(self) -> None:
         """Raise `ValueError` for a split without guidance."""
         if self.split and self.scale is None:
-            raise ValueError("split_guidance needs a guidance_scale: without there is one call a step")
+            raise ValueError(
+                "split_guidance needs a guidance_scale: without guidance a step calls the model once"
+            )
 
     @property
     def rows(self) -> int:

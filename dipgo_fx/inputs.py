@@ -181,7 +181,9 @@ class InputGuard(nn.Module):
         tensor, kind = given.get(name), self.kinds[name]
         if isinstance(tensor, torch.Tensor):
             if _kind(tensor) != kind:
-                raise ValueError(f"{name} holds {_kind(tensor)}, but this loop was traced for {kind}")
+                raise ValueError(
+                    f"{name} holds {_kind(tensor)}, but this loop was traced for {kind}: cast it"
+                )
             return tensor
         raise ValueError(f"{name} is missing: expected a tensor of shape ({', '.join(map(str, shape))})")
 
@@ -202,7 +204,7 @@ def _kind(tensor: torch.Tensor) -> str:
     """Return what a model may ask of a dtype; which floating-point numbers a tensor holds is a loop's own."""
     if tensor.is_floating_point():
         return "floating-point numbers"
-    return "truths" if tensor.dtype == torch.bool else "whole numbers"
+    return "booleans" if tensor.dtype == torch.bool else "whole numbers"
 
 
 def _is_same(one: Any, other: Any) -> bool:

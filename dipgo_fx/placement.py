@@ -31,10 +31,9 @@ class Placement:
 
     def keep(self, cost: LoopCost) -> torch.Tensor:
         """Return the `(T, N)` keep table."""
-        blocks = cost.num_blocks // cost.num_calls
         columns = []
         for steps in self.runs:
-            column = torch.zeros(cost.num_steps, blocks, dtype=torch.bool)
+            column = torch.zeros(cost.num_steps, cost.blocks_per_call, dtype=torch.bool)
             column[:, list(self.boundary)] = True
             column[list(steps)] = True
             columns.append(column)

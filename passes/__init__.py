@@ -1,8 +1,8 @@
 """The compiler. Import it as ``dipgo_fx.passes``, never as ``passes``.
 
 * Six passes, a file each: `steer_calls`, `insert_gates`, `bind_gates`, `drop_dead_blocks`, `fold_constants`,
-  `join_calls`; `base` is what they share, `rules` what every graph between them keeps, `gates` the nodes that
-  they insert.
+  `join_calls`; `base` is what they share, `rules` what every graph between them keeps, `gates` the nodes
+  that they insert.
 * A graph's beginning: `recorder` writes down what Python calls (`graph_writer` its nodes), `loop_recorder` a
   loop around a model, `call_recorder` one call of it; `unify_rows` makes one graph of recordings with two
   batch sizes; `blocks` finds the modules that get gates, `uncompiled` the Python behind a compiled model.
@@ -10,8 +10,10 @@
   model, `step_graphs` cuts a call into those of its steps. `trim` leaves out of a SuperNet what a table will
   not read.
 * Looking at it: `dump_graphs` writes what every pass was given and made.
-* What is known of a graph: `tags` on its nodes, `model_calls` and their `signature`, `liveness` under a
-  `gate_table`, `steering`, `stored_weights` that hooks move or cast.
+* What is known of a graph: `tags` on its nodes (read them first: they are the schema), `model_calls` and
+  their `signature`, `liveness` under a `gate_table`, `steering`, `stored_weights` that hooks move or cast,
+  `known_values` that a model's Python asks for. `graph_state` is a graph as plain values, for pickling.
+* `errors` and `equality` serve all of them.
 """
 
 if __name__ != "dipgo_fx.passes":

@@ -6,7 +6,6 @@ import copy
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -92,15 +91,12 @@ class PassRecord:
         return f"pass {self.name}: {changed}, {self.seconds:.3f} s"
 
 
-Callback = Callable[[GraphPass, fx.GraphModule, PassRecord], None]
-
-
 @dataclass(frozen=True)
 class Pipeline:
     """Passes in order. The graph is copied once, checked after every pass, recompiled once.
 
-    `callback(pass, graph module, record)` runs after every pass: the one place for printing, timing
-    or dumping graphs. The result is a module of class `kind`, or of that of the input.
+    Every pass is timed, logged at level DEBUG and, under `dump_graphs`, written to files. The result is a
+    module of class `kind`, or of that of the input.
 
     Example:
         >>> from dipgo_fx.demo.models import load
@@ -117,7 +113,6 @@ class Pipeline:
     """
 
     passes: tuple[GraphPass, ...]
-    callback: Callback | None = None
     kind: type[fx.GraphModule] | None = None
 
     def __call__(self, gm: fx.GraphModule) -> tuple[fx.GraphModule, tuple[PassRecord, ...]]:
@@ -144,8 +139,6 @@ class Pipeline:
             logger.debug("%s", record)
             if dump is not None:
                 dump.write(step.name, before, python_of(work, f"After {step.name}"))
-            if self.callback is not None:
-                self.callback(step, work, record)
         return tuple(records)
 
 

@@ -130,5 +130,8 @@ def _at(model: nn.Module, paths: tuple[str, ...]) -> tuple[str, ...]:
     modules = dict(model.named_modules())
     missing = [path for path in paths if path not in modules]
     if missing:
-        raise ValueError(f"{type(model).__name__} has no modules {missing}, which a plan names as its blocks")
+        raise ValueError(
+            f"{type(model).__name__} has no modules {missing}, which a plan names as its blocks: "
+            "use the model that it was searched on, or search a plan for this one"
+        )
     return paths

@@ -14,8 +14,15 @@ from .equality import ComparedByValue
 Backup = Literal["reuse", "linear"]
 HISTORY = 3
 """A forecast combines at most this many computed values of a block."""
+HISTORY_OF: dict[Backup, int] = {"reuse": 1, "linear": 2}
+"""How many computed values each kind of backup reads."""
 REPEAT = (1.0, 0.0, 0.0)
 """The weights that repeat the last computed value."""
+
+
+def backup_of(history: int) -> Backup:
+    """Return the plain backup that reads at most so many computed values."""
+    return "reuse" if history == 1 else "linear"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""One graph to one submodule a step: what checkpoints a search step by step, and compiles a step once."""
+"""One graph to one submodule a step: what a search interprets, resumes and checkpoints step by step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,24 @@
-"""What a node says of itself: tags in `meta["custom"]`, and what its value looks like."""
+"""What nodes and graphs say of themselves: the schema of all tags that passes write and read.
+
+In a node's `meta["custom"]`, by `LoopRecorder` where nothing else is said:
+
+* `step`: of the loop, from 0; `block`: the name of the block whose call or output it is, or `None`;
+  `in_model`: whether the model's forward made it; `call`: in the model, which call of the step it belongs
+  to.
+* `starts`: the steps that start from its value (T for the final sample); `given`: whether the model gets it
+  as `sample` or `timestep`.
+* `role`: of nodes that passes insert, `gate`, `history`, `backup` or `table` (`InsertGates`, `SteerCalls`).
+* `entry`: of an entry of a table, `(table, step, column)`; `backups`: of a reader, what it reads in place of
+  closed blocks (`BindGates`).
+
+`meta["spec"]` is a node's value without the values, as `spec_of` makes it.
+
+In a graph's `meta`: `facts` (`LoopFacts`) and `stage`, from `trace`: `loop`, then `supernet`
+(`InsertGates`), `bound` (`BindGates`) and `subnet` (`DropDeadBlocks`). `history`: how many values a gate of
+a SuperNet may read; `first`: the first step that a steered loop runs; `learnable`: whether tables are
+inputs. `cost`: the `LoopCost`, once counted; `plan` and `report` of a pruned loop; `rows` of a loop traced
+in a pipeline.
+"""
 
 from __future__ import annotations
 

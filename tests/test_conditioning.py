@@ -175,12 +175,12 @@ def test_what_was_not_there_when_a_loop_was_traced_is_refused(traced: Any, given
 
 
 def test_numbers_are_compared_as_numbers() -> None:
-    """Not-a-number is itself, a tensor is none, and truths are no floating-point numbers."""
+    """Not-a-number is itself, a tensor is none, and booleans are no floating-point numbers."""
     loop = _loop(factors=[torch.eye(3)], power=float("nan"))
     assert loop(toy.sample(), factors=[torch.eye(3)], power=float("nan")).isnan().all()
     with pytest.raises(ValueError, match="power is"):
         loop(toy.sample(), factors=[torch.eye(3)], power=torch.ones(2))
-    with pytest.raises(ValueError, match=r"factors\.0 holds truths, but .* floating-point numbers"):
+    with pytest.raises(ValueError, match=r"factors\.0 holds booleans, but .* floating-point numbers"):
         loop(toy.sample(), factors=[torch.eye(3) > 0], power=float("nan"))
 
 

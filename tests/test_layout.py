@@ -312,6 +312,15 @@ def test_the_guide_lists_the_public_names() -> None:
     assert sorted(told) == sorted([*dipgo_fx.__all__, *modules])
 
 
+@pytest.mark.parametrize("package", ["dipgo_fx", "dipgo_fx.search", "dipgo_fx.pipelines", "dipgo_fx.passes"])
+def test_the_map_of_a_folder_is_complete(package: str) -> None:
+    """What its docstring calls a map of its files names all of them."""
+    module = importlib.import_module(package)
+    files = Path(inspect.getfile(module)).parent.glob("*.py")
+    named = set(re.findall(r"`(\w+)`", inspect.getdoc(module) or ""))
+    assert {file.stem for file in files if not file.stem.startswith("__")} <= named
+
+
 def test_imports_point_one_way() -> None:
     """The compiler in passes/ imports nothing of dipgo_fx but itself, and goes by one name."""
     files = [file for file in own_files() if file.relative_to(ROOT).parts[0] == "passes"]

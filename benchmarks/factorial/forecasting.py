@@ -11,14 +11,13 @@ from torch import fx
 from benchmarks.plans.unpruned_fits import fitted_weights, gram_of
 from benchmarks.plans.whole_steps import NEWTON_RUNS
 from dipgo_fx.passes import HISTORY, Backup, GateTable
-from dipgo_fx.passes.gate_table import last_kept
+from dipgo_fx.passes.gate_table import HISTORY_OF, last_kept
 from dipgo_fx.passes.tags import is_block_output, tag
 from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.candidate import Candidate
 from dipgo_fx.search.evaluator import Evaluator
 from dipgo_fx.search.gauss_newton import gauss_newton
 from dipgo_fx.search.least_squares import fit_stepwise
-from dipgo_fx.search.paper import HISTORIES
 
 from .designs import FITTED, LINEAR, NEWTON, REUSE
 
@@ -39,7 +38,7 @@ class Forecasts:
         """
         if kind in PLAIN:
             backup = PLAIN[kind]
-            return evaluator.evaluate(Candidate(GateTable.of(keep, backup), HISTORIES[backup]), batch)
+            return evaluator.evaluate(Candidate(GateTable.of(keep, backup), HISTORY_OF[backup]), batch)
         if kind == FITTED:
             return evaluator.evaluate(Candidate(self._fitted(evaluator, keep), HISTORY), batch)
         fitted = fit_stepwise(evaluator, Candidate(GateTable.of(keep, "linear"), HISTORY), batch)

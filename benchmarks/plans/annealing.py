@@ -9,9 +9,9 @@ from benchmarks.cases import Case
 from dipgo_fx.budget import kept_of
 from dipgo_fx.frontier import whole_steps_table
 from dipgo_fx.passes import Backup, GateTable
+from dipgo_fx.passes.gate_table import HISTORY_OF
 from dipgo_fx.search.candidate import Candidate
 from dipgo_fx.search.evaluator import Evaluator
-from dipgo_fx.search.paper import HISTORIES
 from dipgo_fx.search.spacing import even_steps, most_steps
 
 from .method import Effort, Found, PlanMethod, found_by
@@ -28,7 +28,7 @@ def anneal(case: Case, ratio: float, effort: Effort, backup: Backup) -> Found:
     The annealing starts from the best even spread, moves one step at a time and goes by a third of the
     calibration samples; the best few masks are evaluated on all.
     """
-    evaluator, history = case.evaluator(), HISTORIES[backup]
+    evaluator, history = case.evaluator(), HISTORY_OF[backup]
     cost, batch = evaluator.cost, evaluator.batch
     count = max(1, most_steps(cost, (), kept_of(ratio, cost), history)[-1])
     few = batch.first(max(1, len(batch) // 3))
@@ -72,7 +72,7 @@ def neighbour(steps: tuple[int, ...], total: int, rng: random.Random) -> tuple[i
 def _candidate(evaluator: Evaluator, steps: tuple[int, ...], backup: Backup) -> Candidate:
     cost = evaluator.cost
     keep = whole_steps_table(cost, (steps,) * cost.num_calls).keep
-    return Candidate(GateTable.of(keep, backup), HISTORIES[backup])
+    return Candidate(GateTable.of(keep, backup), HISTORY_OF[backup])
 
 
 def _method(backup: Backup) -> PlanMethod:

@@ -9,9 +9,9 @@ from dipgo_fx import Plan
 from dipgo_fx.budget import kept_of
 from dipgo_fx.importers import CROSS_ATTENTION, deepcache, tgate
 from dipgo_fx.passes import Backup, GateTable, Granularity
+from dipgo_fx.passes.gate_table import HISTORY_OF
 from dipgo_fx.placement import filled, whole_steps
 from dipgo_fx.search.candidate import Candidate
-from dipgo_fx.search.paper import HISTORIES
 from dipgo_fx.search.spacing import even_steps, most_steps
 
 from .method import Found, OutOfReachError, PlanMethod, best_of, is_unet
@@ -21,7 +21,7 @@ NEAREST = 8  # of an imported method's settings, those that cost most within the
 
 def uniform(case: Case, ratio: float, backup: Backup) -> Found:
     """Return the best of a few ways to spread whole steps evenly, evaluated on the calibration samples."""
-    evaluator, history = case.evaluator(), HISTORIES[backup]
+    evaluator, history = case.evaluator(), HISTORY_OF[backup]
     cost = evaluator.cost
     kept = kept_of(ratio, cost)
     count = max(1, most_steps(cost, (), kept, history)[-1])

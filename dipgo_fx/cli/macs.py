@@ -67,14 +67,11 @@ def _of_pipeline(pipe: Any, call: dict[str, Any]) -> Answer:
         loop: Loop = trace_pipeline(pipe, model, asked, split_guidance=False)
     facts, cost = loop.facts, LoopCost.of(loop)
     steps = len(facts.timesteps)
-    step = Cost(
-        (cost.full.total - cost.fixed.total) // steps, (cost.full.attention - cost.fixed.attention) // steps
-    )
     guided = "" if facts.guidance.scale is None else f", guidance {facts.guidance.scale:g}"
     where = f"{facts.model} in {type(pipe).__name__}"
     text = [
         f"{where}, {facts.scheduler}, {facts.num_inference_steps} steps{guided}",
-        *lines_of([HEADER, _row("a step", step), _row(f"the loop, {steps} steps", cost.full)]),
+        *lines_of([HEADER, _row("a step", cost.step), _row(f"the loop, {steps} steps", cost.full)]),
     ]
     values = {
         "pipeline": type(pipe).__name__,
@@ -83,7 +80,7 @@ def _of_pipeline(pipe: Any, call: dict[str, Any]) -> Answer:
         "steps": facts.num_inference_steps,
         "calls": steps,
         "guidance": facts.guidance.scale,
-        "step": _values(step),
+        "step": _values(cost.step),
         "loop": _values(cost.full),
     }
     return Answer("\n".join(text), values)

@@ -252,7 +252,7 @@ class PrunedForward(StandIn):
                 return self._sample_alone(arguments)
             if self._step == self._first:
                 return self._run_first(arguments)
-            if steering is None and bool(self.plan.keep.all()):
+            if steering is None and bool(self.plan.keep.all()):  # nothing is kept, so rows may change
                 return self.graphs.run(arguments, StepKind((), ()), (), ())[0]
             return self._run_step(arguments)
 
@@ -414,7 +414,10 @@ def _for_levels(plan: Plan, levels: Sequence[float]) -> Plan:
 def _check_scheduler(pipe: Any, plan: Plan) -> None:
     given = type(pipe.scheduler).__name__
     if given != plan.facts.scheduler:
-        raise PlanError(f"this plan is for {plan.facts.scheduler}, the pipeline has {given}")
+        raise PlanError(
+            f"this plan is for {plan.facts.scheduler}, the pipeline has {given}: give it that scheduler, or "
+            "search a plan for this one"
+        )
 
 
 def _table_of_each_call(plan: Plan) -> list[GateTable]:

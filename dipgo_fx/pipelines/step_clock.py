@@ -32,6 +32,7 @@ class StepClock:
         start: index of the first step that runs; above 0 where a strength leaves steps out.
         step: index of the step at hand.
         call: index of the model's call within it.
+        calls_at_start: how often the first step has called the model.
         runs: how many runs have begun.
     """
 
@@ -68,7 +69,7 @@ class StepClock:
             self._begin(scheduler, value, tolerance)
             return True
         if not self._told:
-            return self._count(scheduler, value)
+            return self._count(value)
         again, forward = (self._fitting(step, value, tolerance) for step in (self.step, self.step + 1))
         if again and (not forward or (self.step > self.start and self.call + 1 < self.calls_at_start)):
             self._told = again
@@ -96,7 +97,7 @@ class StepClock:
         self._told = self._told if found else []
         self.step, self.call, self.calls_at_start, self._last = self.start, 0, 1, value
 
-    def _count(self, scheduler: Any, value: float) -> bool:
+    def _count(self, value: float) -> bool:
         """Move on by what is told alone: another value is another step."""
         if value == self._last:
             self._call_again(value)

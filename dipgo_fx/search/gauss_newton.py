@@ -119,7 +119,7 @@ def directions(evaluator: Evaluator, candidate: Candidate, liveness: Liveness) -
     if candidate.steering is not None:
         found += _steering_directions(evaluator, candidate)
     if len({*candidate.placement.runs}) == 1:
-        found = _tied(found, evaluator.cost.num_blocks // evaluator.cost.num_calls)
+        found = _tied(found, evaluator.cost.blocks_per_call)
     yield from found
 
 

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from ..budget import refill, threshold
 from ..cost import LoopCost
 from ..passes import Backup, GateTable, split_steps
+from ..passes.gate_table import HISTORY_OF
 from ..passes.insert_gates import GATES, WEIGHTS
 from .batch import Batch
 from .candidate import Candidate, Tables
@@ -23,8 +24,6 @@ from .progress import hidden
 from .pruner import KEEP, Pruner, straight_through
 from .stepwise import run_checkpointed
 
-HISTORIES: dict[Backup, int] = {"reuse": 1, "linear": 2}
-"""How many computed values each kind of backup reads."""
 NOTED, EVERY = 20, 50
 """Gradient steps that the notes tell of: the first few, and later ones at this interval."""
 
@@ -63,7 +62,7 @@ def train_pruner(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.iterations)
     gamma = mac_weights(cost) if config.mac_weights else torch.full((cost.num_blocks,), 1 / cost.num_blocks)
     gamma = gamma.to(device)
-    history = HISTORIES[config.backup]
+    history = HISTORY_OF[config.backup]
     supernet = evaluator.supernet(history)
     net = split_steps(supernet) if config.checkpoint else supernet
     told: list[list[float]] = []
@@ -148,7 +147,7 @@ def thresholded(evaluator: Evaluator, scores: torch.Tensor, kept: float, backup:
 
     With `exact_fill` of a `PaperConfig` what is left of the budget is spent on closed gates, see `refill`.
     """
-    cost, history = evaluator.cost, HISTORIES[backup]
+    cost, history = evaluator.cost, HISTORY_OF[backup]
     keep = threshold(scores, kept, cost, history)
     if isinstance(evaluator.config, PaperConfig) and evaluator.config.exact_fill:
         keep = refill(keep, scores, kept, cost, history)

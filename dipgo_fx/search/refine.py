@@ -15,6 +15,7 @@ from ..budget import fits
 from ..cost import LoopCost
 from ..frontier import Point
 from ..passes import HISTORY, GateTable
+from ..passes.gate_table import backup_of
 from ..placement import Placement, Runs, filled, whole_steps
 from .batch import Batch
 from .candidate import Candidate
@@ -106,7 +107,7 @@ def _evaluated_starts(evaluator: Evaluator, kept: float, sensitivity: Sensitivit
 def _starts(evaluator: Evaluator, kept: float, sensitivity: Sensitivity) -> Iterator[Candidate]:
     """Yield whole-step plans, then plans that also run boundary blocks at the other steps."""
     cost = evaluator.cost
-    for boundary in boundaries(cost.num_blocks // cost.num_calls):
+    for boundary in boundaries(cost.blocks_per_call):
         for history in (2, 1) if boundary else (HISTORY,):
             for runs in dict.fromkeys(_start_runs(evaluator, boundary, kept, history, sensitivity)):
                 placement = Placement(runs, boundary)
@@ -195,7 +196,7 @@ def _plain(start: Candidate, cost: LoopCost) -> Candidate:
     keep = start.table.keep
     if runs != start.placement.runs:
         keep = Placement(runs, start.placement.boundary).keep(cost)
-    table = GateTable.of(keep, "reuse" if start.history == 1 else "linear")
+    table = GateTable.of(keep, backup_of(start.history))
     return replace(start, table=table, placement=Placement(runs, start.placement.boundary), steering=None)
 
 
@@ -208,7 +209,7 @@ def _fitted(evaluator: Evaluator, candidate: Candidate, batch: Batch) -> Candida
 
 def _candidate(evaluator: Evaluator, placement: Placement, keep: torch.Tensor, history: int) -> Candidate:
     kind = "repeated" if history == 1 else "forecast"
-    table = GateTable.of(keep, "reuse" if history == 1 else "linear")
+    table = GateTable.of(keep, backup_of(history))
     steering = evaluator.steering(placement.runs) if history > 1 else None
     return Candidate(table, history, placement, f"{placement}, {kind}", steering)
 

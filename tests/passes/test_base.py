@@ -22,7 +22,6 @@ from dipgo_fx.passes import (
     InsertGates,
     InvariantError,
     PassError,
-    PassRecord,
     Pipeline,
 )
 from graphs import ToldPass, bound, embedded, first, pass_a_gate_by, show, supernet, table, tags
@@ -288,17 +287,6 @@ def test_a_pipeline_equals_its_passes_one_by_one() -> None:
     assert records[0].nodes_before == len(toy.loop().graph.nodes)
     assert records[-1].nodes_after == len(together.graph.nodes)
     assert records[0].nodes_after == records[1].nodes_before
-
-
-def test_a_callback_sees_every_pass() -> None:
-    """The callback gets the pass, the graph after it and its record."""
-    seen: list[tuple[str, int]] = []
-
-    def callback(step: GraphPass, gm: fx.GraphModule, record: PassRecord) -> None:
-        seen.append((step.name, len(gm.graph.nodes)))
-
-    _, records = Pipeline((InsertGates(), DropDeadBlocks()), callback)(toy.loop())
-    assert seen == [(record.name, record.nodes_after) for record in records]
 
 
 def test_a_pipeline_of_nothing_returns_its_input() -> None:
