@@ -31,7 +31,7 @@ from dipgo_fx.frontier import whole_steps_table
 from dipgo_fx.importers import deepcache
 from dipgo_fx.loop import LoopFacts
 from dipgo_fx.passes import GateTable
-from dipgo_fx.pipelines.denoiser import ForwardSlot
+from dipgo_fx.passes.forward_slot import ForwardSlot
 
 TOKENS, MEBI = 77, 2**20
 SCHEDULER = {"steps_offset": 1, "clip_sample": False}

@@ -22,8 +22,8 @@ from .arguments import check, checked_model
 from .errors import PlanError
 from .loop import Loop
 from .passes import HISTORY, find_blocks
+from .passes.forward_slot import ForwardSlot
 from .passes.graph_writer import MODEL
-from .pipelines.denoiser import ForwardSlot
 from .plan import Plan
 
 __all__ = ["deepcache", "observed", "smoothcache", "step_mask", "taylorseer", "tgate"]

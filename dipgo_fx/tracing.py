@@ -18,9 +18,9 @@ from .guidance import Guidance
 from .inputs import InputGuard, example_conditioning, example_sample
 from .loop import Loop, LoopFacts
 from .passes import Blocks, LoopRecorder, TraceError, find_blocks, granularity_of
+from .passes.forward_slot import ForwardSlot
 from .passes.graph_writer import parts_of
 from .passes.uncompiled import refuse_wrapped_parts
-from .pipelines.denoiser import ForwardSlot
 
 GUARD = "_inputs"
 MOST_GUESSED = 2

@@ -5,7 +5,8 @@
   that they insert.
 * A graph's beginning: `recorder` writes down what Python calls (`graph_writer` its nodes), `loop_recorder` a
   loop around a model, `call_recorder` one call of it; `unify_rows` makes one graph of recordings with two
-  batch sizes; `blocks` finds the modules that get gates, `uncompiled` the Python behind a compiled model.
+  batch sizes; `blocks` finds the modules that get gates, `forward_slot` is where a module keeps its
+  own `forward`, `uncompiled` the Python behind a compiled one.
 * A graph's end: `split_steps` cuts it into one graph a step, `share_calls` makes one of equal calls of the
   model, `step_graphs` cuts a call into those of its steps. `trim` leaves out of a SuperNet what a table will
   not read.

@@ -9,7 +9,6 @@ steps, and the steps' graphs are equal by construction.
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ from torch.utils import _pytree as pytree
 
 from .blocks import block_name
 from .errors import TraceError
+from .forward_slot import parameters_of
 from .graph_writer import MODEL, storage
 from .recorder import Recorder
 from .signature import call_signature
@@ -180,7 +180,7 @@ class LoopRecorder(Recorder):
 
     def _tag_arguments(self, model: nn.Module, args: Any, kwargs: Any) -> None:
         """Tag the nodes of the sample and of the timestep that the model is called with."""
-        names = [*inspect.signature(type(model).forward).parameters][1:]
+        names = parameters_of(model)
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         timestep = next((name for name in given if name in TIMESTEP), None)
         for what, name in ((SAMPLE, names[0] if names else None), (TIMESTEP[0], timestep)):

@@ -27,8 +27,9 @@ from dipgo_fx import Loop, PaperConfig, Plan, PruneConfig
 from dipgo_fx.applying import build
 from dipgo_fx.denoise import denoise, prepared
 from dipgo_fx.guidance import NO_GUIDANCE, Guidance
+from dipgo_fx.passes.forward_slot import ForwardSlot
 from dipgo_fx.pipelines.capturing import Asked, asking, capture
-from dipgo_fx.pipelines.denoiser import ForwardSlot, only_denoiser
+from dipgo_fx.pipelines.denoiser import only_denoiser
 from dipgo_fx.pipelines.tracing import inputs_of, trace_pipeline
 from dipgo_fx.search.losses import ssim
 from loops import eager_with_plan, scattered

@@ -342,6 +342,14 @@ def test_applying_a_plan_needs_no_search(module: str) -> None:
     assert "dipgo_fx.search.refine" in reached(import_graph(), "dipgo_fx.pruning")
 
 
+@pytest.mark.parametrize("module", ["dipgo_fx.pruning", "dipgo_fx.applying", "dipgo_fx.importers"])
+def test_a_loop_by_itself_needs_no_pipelines(module: str) -> None:
+    """Nothing of dipgo_fx/pipelines/ is imported by what works on a model and a scheduler."""
+    assert {
+        name for name in reached(import_graph(), module) if name.startswith("dipgo_fx.pipelines")
+    } == set()
+
+
 def test_imports_stand_at_the_top() -> None:
     """No function of the library imports anything, but for the command line and the demo."""
     assert violations(imports_late, own_files_but(MAY_IMPORT_LATE)) == []

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ..pipelines.denoiser import ForwardSlot, denoisers_of
+from ..passes.forward_slot import ForwardSlot
+from ..pipelines.denoiser import denoisers_of
 from ..pipelines.enabling import PrunedForward, disable, enable
 from ..pipelines.pruning import shipped_prompts
 from ..plan import Plan

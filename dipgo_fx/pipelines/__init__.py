@@ -4,5 +4,5 @@
   the pipeline is and how it calls; `lanes` run the steps.
 * Searching: `pruning` is the story, `capturing` keeps what a pipeline makes before its loop, `tracing` makes
   a graph of the loop.
-* Both: `denoiser` finds the model and stands in for its forward.
+* Both: `denoiser` finds the model.
 """

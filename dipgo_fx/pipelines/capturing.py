@@ -16,8 +16,8 @@ from torch.utils import _pytree as pytree
 from ..arguments import check
 from ..own_draws import own_draws
 from ..passes import TraceError
+from ..passes.forward_slot import ForwardSlot
 from ..passes.stored_weights import compute_device
-from .denoiser import ForwardSlot
 from .lanes import CallArguments
 
 SOURCES = ("encode_", "prepare_", "_encode_", "_prepare_")

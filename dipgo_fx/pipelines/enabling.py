@@ -19,10 +19,11 @@ from ..applying import at_ratio, at_steps
 from ..arguments import check, check_ratio
 from ..errors import PlanError
 from ..passes import GateTable
+from ..passes.forward_slot import ForwardSlot, StandIn
 from ..passes.steer_calls import mixture
 from ..passes.step_graphs import Step, StepKind, steps_of
 from ..plan import Plan
-from .denoiser import ForwardSlot, StandIn, denoisers_of, parts
+from .denoiser import denoisers_of, parts
 from .lanes import CallArguments, Graphs, Lane, Mixer, Values, check_blocks, run_halves
 from .sample_rows import SampleRows
 from .step_clock import StepClock

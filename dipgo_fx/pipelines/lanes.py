@@ -17,10 +17,10 @@ from ..loop import LoopFacts
 from ..passes import TraceError
 from ..passes.blocks import path_of
 from ..passes.call_recorder import CallGraph, record_call
+from ..passes.forward_slot import ForwardSlot, parameters_of
 from ..passes.loop_recorder import TIMESTEP
 from ..passes.steer_calls import mixture
 from ..passes.step_graphs import Step, StepKind, step_graph
-from .denoiser import ForwardSlot, parameters_of
 
 RECORDED = 0.02
 """How far a graph may be from its model, relative to the largest value: kernels may round otherwise."""

@@ -18,12 +18,12 @@ from ..own_draws import own_draws
 from ..passes import Blocks, LoopRecorder, TraceError, find_blocks, granularity_of
 from ..passes.blocks import call_of
 from ..passes.drop_dead_blocks import erase_dead_nodes
+from ..passes.forward_slot import ForwardSlot
 from ..passes.stored_weights import awake, compute_device
 from ..passes.tags import tag
 from ..passes.unify_rows import ROWS, unify_rows
 from ..tracing import GUARD, assemble
 from .capturing import Asked, Enough, PipelineInputs, Rows, as_found, capture, rows_of, until_enough, watched
-from .denoiser import ForwardSlot
 from .lanes import RECORDED, CallArguments, joined
 from .step_clock import stepped_sample
 
