@@ -22,6 +22,7 @@ from .search.recipe import opened, search
 from .tracing import trace
 
 
+@torch.inference_mode(False)  # its tensors could not tell whether they were edited
 def prune(
     model: nn.Module,
     scheduler: Any,

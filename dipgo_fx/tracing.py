@@ -27,6 +27,7 @@ MOST_GUESSED = 2
 """How many tensors without rows are looked for where the examples do not tell them; more must be named."""
 
 
+@torch.inference_mode(False)  # its tensors could not tell whether they were edited
 def trace(
     model: nn.Module,
     scheduler: Any,
@@ -99,6 +100,7 @@ def trace(
         stepped = copy.deepcopy(own)
         with ForwardSlot(model).unpruned(), recorder.recording():
             result = denoise(model, stepped, x, inputs, guidance, shared=shared, on_step=recorder.start_step)
+        recorder.refuse_scales()
         recorder.mark_sample(len(own.timesteps), result)
         recorder.output(result)
         return recorder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from .blocks import Blocks, find_blocks
+from .call_state import Scales, plain_state, scaled, scales_of
 from .graph_writer import MODEL, attribute, parts_of
 from .known_values import KnownValues
 from .loop_recorder import LoopRecorder
@@ -28,6 +30,8 @@ class CallGraph:
         result: what the model returns, its tensors replaced by `TENSOR`.
         values: of the inputs that the model's Python looked at, by their place among the tensors: the graph
             is one for these values.
+        scales: of adapters' layers, which the model sets for the time of a call, and those between calls.
+        state: what else lies on the model that its Python may look at, by path, see `plain_state`.
     """
 
     module: fx.GraphModule
@@ -35,6 +39,8 @@ class CallGraph:
     outputs: Mapping[fx.Node, int]
     result: Any
     values: Mapping[int, torch.Tensor]
+    scales: tuple[Scales, Scales]
+    state: Mapping[str, Any]
 
     @property
     def channels(self) -> int:
@@ -47,13 +53,20 @@ class CallGraph:
         return all(torch.equal(tensors[place], value) for place, value in self.values.items())
 
     def is_of(self, model: nn.Module) -> bool:
-        """Tell whether the model still has the parts that the graph calls; an adapter may replace one."""
+        """Tell whether the model still has the parts that the graph calls and is in the state it was in."""
         parts = parts_of(self.module.graph, model, {})
-        return all(
+        same_parts = all(
             attribute(self.module, target) is part
             for target, part in parts.items()
             if target.startswith(f"{MODEL}.")
         )
+        during, between = self.scales
+        same_scales = not during or scales_of(model) == between
+        return same_parts and same_scales and plain_state(model, self.state) == self.state
+
+    def scaled(self) -> AbstractContextManager[None]:
+        """Return a context in which adapters' layers have the scales that the model gives them in a call."""
+        return scaled(self.scales[0])
 
     def wrapped(self, tensors: Sequence[torch.Tensor]) -> Any:
         """Return tensors in the structure in which the model returns them."""
@@ -73,6 +86,7 @@ TENSOR = object()
 """Stands for a tensor in `CallGraph.result`."""
 
 
+@torch.inference_mode(False)  # its tensors could not tell whether they were edited
 def record_call(
     model: nn.Module,
     blocks: Blocks,
@@ -117,4 +131,5 @@ def record_call(
     places = {node: place for place, node in enumerate(inputs)}
     values = {places[node]: inputs[node].clone() for node in recorder.known.read}
     shown = pytree.tree_map_only(torch.Tensor, lambda _: TENSOR, result)
-    return CallGraph(module, called, outputs, shown, values)
+    scales = recorder.scales, scales_of(model)
+    return CallGraph(module, called, outputs, shown, values, scales, recorder.state)

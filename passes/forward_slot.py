@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -83,14 +84,14 @@ class ForwardSlot:
     def bare(self) -> Iterator[None]:
         """Let calls of the module go to its class's `forward`, past all hooks; afterwards it is as found."""
         state = vars(self.module)
-        had, before = "forward" in state, state.get("forward")
-        state["forward"] = self._own()
+        names = ("forward", "_forward_hooks", "_forward_pre_hooks")
+        before = {name: state[name] for name in names if name in state}
+        state.update(forward=self._own(), _forward_hooks=OrderedDict(), _forward_pre_hooks=OrderedDict())
         try:
             yield
         finally:
             del state["forward"]
-            if had:
-                state["forward"] = before
+            state.update(before)
 
     def _own(self) -> Callable[..., Any]:
         return types.MethodType(type(self.module).forward, self.module)

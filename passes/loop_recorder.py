@@ -10,6 +10,7 @@ steps, and the steps' graphs are equal by construction.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils import _pytree as pytree
 
 from .blocks import block_name
+from .call_state import Scales, plain_state, refuse_hooks, scaled, scales_of
 from .errors import TraceError
 from .forward_slot import parameters_of
 from .graph_writer import MODEL, storage
@@ -33,6 +35,8 @@ from .uncompiled import uncompiled
 
 logger = logging.getLogger(__name__)
 
+ONE_AT_A_TIME = threading.RLock()
+"""Held while something is recorded, as calls of all modules of the process are looked at then."""
 TIMESTEP = ("timestep", "timesteps", "timestep_ratio", "t")
 """What the models of diffusers call their argument of the noise level; the sample is their first."""
 SAMPLE = "sample"
@@ -93,11 +97,32 @@ class LoopRecorder(Recorder):
         self._called_so_far = 0  # in this step
         self._edits: list[tuple[fx.Node, fx.Node]] = []  # leaves and the copies that they edit
         self._call: _Call | None = None
+        self._own_scales: Scales = scales_of(model)
+        self._scales: Scales | None = None  # during its first call
 
     @property
     def called_blocks(self) -> list[str]:
         """Names of the blocks, call by call of the model within a step."""
         return [block_name(path, call) for call in self._calls for path in self._called]
+
+    @property
+    def scales(self) -> Scales:
+        """The scales of adapters' layers that the model sets for the time of its call."""
+        return {layer: own for layer, own in (self._scales or {}).items() if own != self._own_scales[layer]}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the Python of the model and of modules around its blocks may look at, see `plain_state`."""
+        return plain_state(self.model, self._entered)
+
+    def refuse_scales(self) -> None:
+        """Raise `TraceError` if adapters' layers are scaled in each call: a loop calls them as they are."""
+        if self.scales:
+            raise TraceError(
+                f"{type(self.model).__name__} scales the layers of its adapters for each call (a `scale` "
+                "among its attention kwargs): set that strength once instead, as "
+                'pipe.set_adapters(["name"], [0.5]) does'
+            )
 
     def start_step(self, step: int, sample: torch.Tensor) -> None:
         """Tag what is recorded from now on with `step`, and `sample` as what the step starts from."""
@@ -113,28 +138,38 @@ class LoopRecorder(Recorder):
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record everything called inside. Raises `TraceError` naming the module that cannot be."""
-        call = nn.Module.__call__
+        """Record everything called inside. Raises `TraceError` naming the module that cannot be.
 
-        def module_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            path = None if self._paused else self._paths.get(module)
-            if path is None:
-                return call(module, *args, **kwargs)
-            return self._module(call, module, path, args, kwargs)
-
+        One recording runs at a time; what other threads call meanwhile is left alone.
+        """
         with ExitStack() as stack:
+            stack.enter_context(ONE_AT_A_TIME)
             stack.enter_context(torch.no_grad())
             stack.enter_context(torch.random.fork_rng(devices=[]))  # a leaf's dropout draws
             stack.enter_context(enable_python_dispatcher())
             stack.enter_context(uncompiled(self.model))
             stack.enter_context(as_computed(self.model, self.fake_mode))
-            stack.enter_context(_module_calls(module_call))
+            stack.enter_context(scaled(self._own_scales))
+            stack.enter_context(_module_calls(self._handler()))
             stack.enter_context(self)
             try:
                 yield
             except Exception as error:
                 raise TraceError(self._explain(error)) from error
         self.refuse_fixed_batch()
+
+    def _handler(self) -> Callable[..., Any]:
+        """Return what calls of all modules go to meanwhile."""
+        call, thread = nn.Module.__call__, threading.get_ident()
+
+        def handle(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            is_ours = threading.get_ident() == thread and not self._paused
+            path = self._paths.get(module) if is_ours else None
+            if path is None:
+                return call(module, *args, **kwargs)
+            return self._module(call, module, path, args, kwargs)
+
+        return handle
 
     def output(self, value: Any) -> None:
         """Close the graph. Raises `TraceError` for a leaf that edits what is read, but returns nothing."""
@@ -172,6 +207,7 @@ class LoopRecorder(Recorder):
             result = self._first_call(call, module, args, kwargs)
         elif path in self._entered:
             refuse_hidden_weights(module)
+            refuse_hooks(module)
             result = call(module, *args, **kwargs)
         else:
             result = self._leaf(call, module, path, args, kwargs)
@@ -188,6 +224,8 @@ class LoopRecorder(Recorder):
                 self._tensor(given[name]).meta["custom"]["given"] = what
 
     def _leaf(self, call: Callable[..., Any], module: nn.Module, path: str, args: Any, kwargs: Any) -> Any:
+        if self._scales is None:
+            self._scales = scales_of(self.model)
         edited: list[int] = []
         try:
             result, edited = self._run_leaf(call, module, args, kwargs)

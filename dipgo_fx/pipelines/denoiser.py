@@ -9,7 +9,7 @@ from torch import nn
 from ..errors import PlanError
 from ..passes.forward_slot import parameters_of
 from ..passes.loop_recorder import TIMESTEP
-from ..passes.uncompiled import is_wrapper
+from ..passes.uncompiled import is_wrapper, without_wrapper
 
 
 def parts(pipe: Any) -> dict[str, nn.Module]:
@@ -24,7 +24,8 @@ def denoisers_of(pipe: Any, wanted: str) -> list[nn.Module]:
     """
     modules = parts(pipe)
     for name, part in modules.items():
-        if is_wrapper(part) or part._compiled_call_impl is not None:
+        is_compiled = is_wrapper(part) or part._compiled_call_impl is not None
+        if is_compiled and type(without_wrapper(part)).__name__ == wanted:
             raise ValueError(
                 f"{type(pipe).__name__}.{name} is compiled as a whole, which leaves no room for a plan: give "
                 "enable the plain module and compile=True, or compile its blocks (compile_repeated_blocks)"

@@ -22,6 +22,7 @@ from ..passes import GateTable
 from ..passes.forward_slot import ForwardSlot, StandIn
 from ..passes.steer_calls import mixture
 from ..passes.step_graphs import Step, StepKind, steps_of
+from ..passes.uncompiled import without_wrapper
 from ..plan import Plan
 from .denoiser import denoisers_of, parts
 from .lanes import CallArguments, Graphs, Lane, Mixer, Values, check_blocks, run_halves
@@ -51,8 +52,8 @@ def enable(
         pipe: has a denoiser of the plan's class, or more, and a scheduler of the plan's class.
         plan: as `prune` found it, `Plan.load` read it or `Plan.from_keep` wrote it.
         ratio: another share of MACs to remove, in [0, 1), from the plan's frontier; its own if omitted.
-        compile: compile each distinct step once with `torch.compile(fullgraph=True)`; a mapping holds further
-            options of it.
+        compile: compile each distinct step with `torch.compile(fullgraph=True)`, twice where its weights
+            differ from step to step; a mapping holds further options of it.
 
     The result tells which plan runs and what it holds in memory. Undo it with `disable`.
 
@@ -125,7 +126,7 @@ def disable(pipe: DiffusionPipeline) -> None:
     """
     check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
     for module in parts(pipe).values():
-        slot = ForwardSlot(module)
+        slot = ForwardSlot(without_wrapper(module))  # it may have been compiled since
         if isinstance(slot.current, PrunedForward):
             slot.current.leave()
             slot.restore()
@@ -157,7 +158,7 @@ def enabled(
         >>> full = pipe(num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images
     """
     check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
-    slots = [ForwardSlot(module) for module in parts(pipe).values()]
+    slots = [ForwardSlot(without_wrapper(module)) for module in parts(pipe).values()]
     before = [(slot, slot.current) for slot in slots if isinstance(slot.current, PrunedForward)]
     forward = enable(pipe, plan, ratio=ratio, compile=compile)
     try:
@@ -240,12 +241,18 @@ class PrunedForward(StandIn):
                 "another thread calls the model in the middle of a run: one run at a time is served"
             )
         with torch.no_grad():
-            if clock.tick(scheduler, arguments.timestep):
+            if clock.tick(scheduler, arguments.timestep, getattr(self._run.pipe, "num_timesteps", None)):
                 self._run.thread = threading.get_ident()
             if self._number != clock.runs or not self._has_turn:
                 self._begin(clock)
             self._call = self._call + 1 if self._step == clock.step else 0
             self._step = clock.step
+            if clock.step > clock.start and self._run.sample_rows.is_watching:
+                self._run.sample_rows.leave()
+                raise RuntimeError(
+                    "the model is called for a second step, but the scheduler of the enabled pipeline was "
+                    "not stepped: another pipeline has the same model. Enable that one, or disable this one"
+                )
             steering = self.plan.steering
             if steering is not None and steering.tells:
                 arguments = arguments.told(steering.told[self._step].item())
@@ -281,7 +288,7 @@ class PrunedForward(StandIn):
             for forward in self._run.forwards:
                 forward._end_turn(clock)
         self._has_turn = True
-        self.graphs.forget_replaced_parts()
+        self.graphs.forget_outdated()
         _check_scheduler(self._run.pipe, self._enabled)
         levels = clock.levels
         if levels not in self._placed:
@@ -292,6 +299,7 @@ class PrunedForward(StandIn):
         self._first = self._start if steering is None or self._start else steering.first
         if self.plan.facts.guidance.split:
             self._check_shares_no_step(clock)
+        if self.plan.facts.guidance.split or not clock.set_anew:
             self._run.sample_rows.watch()
 
     def _check_shares_no_step(self, clock: StepClock) -> None:

@@ -17,6 +17,7 @@ from ..loop import LoopFacts
 from ..passes import TraceError
 from ..passes.blocks import path_of
 from ..passes.call_recorder import CallGraph, record_call
+from ..passes.call_state import scaled, scales_of
 from ..passes.forward_slot import ForwardSlot, parameters_of
 from ..passes.loop_recorder import TIMESTEP
 from ..passes.steer_calls import mixture
@@ -26,6 +27,8 @@ RECORDED = 0.02
 """How far a graph may be from its model, relative to the largest value: kernels may round otherwise."""
 MOST_CALLS = 16
 """How many graphs are kept of calls that differ in nothing but values that the model's Python looks at."""
+MOST_KINDS = 32
+"""Of how many kinds of calls (sizes, prompt lengths, precisions) graphs are kept, those used last."""
 Values = dict[int, torch.Tensor]
 """Tensors of one step that later ones read, by the number of the block output that they are."""
 
@@ -75,8 +78,13 @@ class CallArguments:
 
     @cached_property
     def signature(self) -> tuple[Any, ...]:
-        """What calls that may share a graph have in common: structure, shapes, and all that is no tensor."""
-        return (pytree.tree_structure(self.named), *map(_kind, self.leaves))
+        """What calls that may share a graph have in common: structure, shapes, and all that is no tensor.
+
+        Under autocast a recording holds casts.
+        """
+        device = self.tensors[0].device.type
+        cast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        return (pytree.tree_structure(self.named), cast, *map(_kind, self.leaves))
 
     @property
     def rows(self) -> int:
@@ -126,18 +134,22 @@ class Graphs:
 
     def call(self, arguments: CallArguments) -> CallGraph:
         """Return the graph of the model's call with such arguments."""
-        calls = self._calls.setdefault(arguments.signature, [])
+        calls = self._calls[arguments.signature] = self._calls.pop(arguments.signature, [])
         found = next((call for call in calls if call.holds_for(arguments.tensors)), None)
         if found is None:
             with ForwardSlot(self.model).bare():
                 # First for real: what a model keeps of its first call must not be what a recording sees.
-                expected = self.model(**arguments.fresh())
+                with scaled(scales_of(self.model)):
+                    expected = self.model(**arguments.fresh())
                 changing = (next(iter(arguments.named)), *TIMESTEP)
                 found = record_call(self.model, self.blocks, arguments.named, changing, self.parts)
                 _check_recording(found, arguments, expected)
             calls.append(found)
             while len(calls) > MOST_CALLS:
                 self._forget(calls[0])
+            while len(self._calls) > MOST_KINDS:
+                for call in self._calls.pop(next(iter(self._calls))):
+                    self._forget(call)
         return found
 
     def step(self, arguments: CallArguments, kind: StepKind) -> Callable[..., Any]:
@@ -155,8 +167,8 @@ class Graphs:
         """How many distinct steps there are so far, over all kinds of calls."""
         return len(self._steps)
 
-    def forget_replaced_parts(self) -> None:
-        """Forget graphs that call parts which the model no longer has: an adapter may have replaced them."""
+    def forget_outdated(self) -> None:
+        """Forget graphs of a model that changed: an adapter may have replaced parts, FreeU sets numbers."""
         for call in [call for calls in self._calls.values() for call in calls]:
             if not call.is_of(self.model):
                 self._forget(call)
@@ -183,7 +195,9 @@ class Graphs:
             weights: of those.
             mixed: what is taken for the prediction.
         """
-        results = self.step(arguments, kind)(*arguments.tensors, *values, *weights)
+        step = self.step(arguments, kind)
+        with self.call(arguments).scaled():
+            results = step(*arguments.tensors, *values, *weights)
         count = len(results) - len(kind.saved)
         saved = dict(zip(kind.saved, results[count:], strict=True))
         made = list(results[:count])
@@ -308,7 +322,9 @@ def check_blocks(call: CallGraph, facts: LoopFacts) -> None:
 def _check_recording(call: CallGraph, arguments: CallArguments, expected: Any) -> None:
     """Raise `TraceError` if a graph does not compute what its model does: one call a graph, for certainty."""
     wanted = [leaf for leaf in pytree.tree_leaves(expected) if isinstance(leaf, torch.Tensor)]
-    for ours, theirs in zip(call.module(*arguments.tensors), wanted, strict=True):
+    with call.scaled():
+        found = call.module(*arguments.tensors)
+    for ours, theirs in zip(found, wanted, strict=True):
         margin = RECORDED * float(theirs.nan_to_num().abs().max())
         if not torch.allclose(ours, theirs, rtol=RECORDED, atol=margin, equal_nan=True):
             raise TraceError(

@@ -38,6 +38,7 @@ INPUTS = (Callable, type(None))
 logger = logging.getLogger(__name__)
 
 
+@torch.inference_mode(False)  # its tensors could not tell whether they were edited
 def prune_pipeline(
     pipe: DiffusionPipeline,
     ratio: float = 0.8,

@@ -21,9 +21,15 @@ class SampleRows:
         self._pipe, self.count = pipe, 0
         self._watched: tuple[Any, Any] | None = None
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether the scheduler was not stepped since."""
+        return self._watched is not None
+
     def watch(self) -> None:
         """Look at the sample of the next step."""
         self.leave()  # a run that was cancelled at its first step
+        self.count = 0
         scheduler = self._pipe.scheduler
         step = scheduler.step
 

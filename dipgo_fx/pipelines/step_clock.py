@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ class StepClock:
         call: index of the model's call within it.
         calls_at_start: how often the first step has called the model.
         runs: how many runs have begun.
+        set_anew: whether timesteps were set for the run at hand; else a run like the one before began.
     """
 
     levels: tuple[float, ...] = ()
@@ -42,20 +43,28 @@ class StepClock:
     call: int = 0
     calls_at_start: int = 1
     runs: int = 0
+    set_anew: bool = True
     _timesteps: torch.Tensor | None = None
     _told: list[list[float]] = field(default_factory=list)  # by each way that fits the run so far
     _last: float = 0.0
+    _index: Any = None  # the scheduler's own count of its steps at the last call, where it has one
 
     def is_within_run(self, scheduler: Any) -> bool:
         """Tell whether steps of the run are left."""
         return scheduler.timesteps is self._timesteps and self.step + 1 < len(self.levels)
 
-    def tick(self, scheduler: Any, timestep: Any) -> bool:
+    def tick(self, scheduler: Any, timestep: Any, length: Any = None) -> bool:
         """Move on to the call that comes in with `timestep`, and tell whether a run begins with it.
+
+        Args:
+            scheduler: of the pipeline, its timesteps set.
+            timestep: what the model is told.
+            length: how many of the timesteps the pipeline says that it walks through, if it says so.
 
         Raises `RuntimeError` for a timestep that is not the next one.
         """
         value, tolerance = _value(timestep)
+        before, self._index = self._index, getattr(scheduler, "step_index", None)
         if scheduler.timesteps is not self._timesteps:
             levels = tuple(float(t) for t in scheduler.timesteps.tolist())
             if levels == self.levels and self._goes_on(value, tolerance):
@@ -65,31 +74,39 @@ class StepClock:
                 self._timesteps, self.levels = None, ()
                 raise lost
             self._timesteps = scheduler.timesteps
-            self.levels = levels
-            self._begin(scheduler, value, tolerance)
+            self.levels, self.set_anew = levels, True
+            self._begin(scheduler, value, tolerance, length)
             return True
         if not self._told:
             return self._count(value)
         again, forward = (self._fitting(step, value, tolerance) for step in (self.step, self.step + 1))
-        if again and (not forward or (self.step > self.start and self.call + 1 < self.calls_at_start)):
+        # Two timesteps may be one number in half precision: then the scheduler's own count decides.
+        stayed = self._index == before and hasattr(scheduler, "step_index") and value == self._last
+        if again and (
+            not forward or stayed or (self.step > self.start and self.call + 1 < self.calls_at_start)
+        ):
             self._told = again
             self._call_again(value)
             return False
         if forward:
             self._told = forward
-            self.step, self.call = self.step + 1, 0
+            self.step, self.call, self._last = self.step + 1, 0, value
             return False
         if self._fitting(self.start, value, tolerance):
-            self._begin(scheduler, value, tolerance)
+            self.set_anew = False
+            self._begin(scheduler, value, tolerance, length)
             return True
         rest = self._told[0][self.step + 1 :]
         raise self._lost(value, f"where {rest[0] if rest else 'the end of the run'} was expected")
 
-    def _begin(self, scheduler: Any, value: float, tolerance: float) -> None:
+    def _begin(self, scheduler: Any, value: float, tolerance: float, length: Any) -> None:
         self.runs += 1
         total = float(getattr(scheduler.config, "num_train_timesteps", 1000))
         ways = [[told(level, total) for level in self.levels] for told in TOLD]
-        starts = [_place(way, value, tolerance) for way in ways]
+        # Of equal timesteps, as Heun and PNDM have them, the one that the pipeline says that it begins at.
+        left_out = len(self.levels) - length if isinstance(length, int) else None
+        said = getattr(scheduler, "begin_index", None), left_out
+        starts = [_place(way, value, tolerance, said) for way in ways]
         found = [start for start in starts if start is not None]
         # Else it tells its model something else: all that is known is that it changes with the step.
         self.start = found[0] if found else int(getattr(scheduler, "begin_index", None) or 0)
@@ -131,10 +148,14 @@ class StepClock:
         )
 
 
-def _place(told: list[float], value: float, tolerance: float) -> int | None:
-    """Return the step that is told a value, the nearest of several, `None` if there is none."""
-    near = [(abs(level - value), step) for step, level in enumerate(told) if abs(level - value) <= tolerance]
-    return min(near)[1] if near else None
+def _place(told: list[float], value: float, tolerance: float, said: Sequence[int | None]) -> int | None:
+    """Return the step that is told a value, the nearest of several, `None` if there is none.
+
+    Of those that are as near, the first that is among `said`, else the first.
+    """
+    near = {step: abs(level - value) for step, level in enumerate(told) if abs(level - value) <= tolerance}
+    nearest = [step for step, distance in near.items() if distance == min(near.values())]
+    return next((step for step in said if step in nearest), nearest[0] if nearest else None)
 
 
 def stepped_sample(step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:

@@ -80,7 +80,7 @@ def check_first_step(pipe: Any, model: nn.Module, loop: Loop, asked: Callable[[A
     # The noise of a step comes after that of the latents.
     with awake(model):
         found = _first_step(loop)(**inputs, generator=generators[0])
-    with as_found(pipe) as state, own_draws(compute_device(model)):
+    with as_found(pipe) as state, ForwardSlot(model).unpruned(), own_draws(compute_device(model)):
         samples: list[torch.Tensor] = []
         own_step = state["scheduler"].step
 
@@ -178,6 +178,7 @@ def _record(
         state |= watched(pipe, _stand_ins(inputs, {**conditioning, "sample": sample}, rows))
         with awake(model), ForwardSlot(model).bare(), until_enough(), recorder.recording():
             pipe(**arguments)
+    recorder.refuse_scales()
     if not final:
         raise TraceError(
             f"the loop of {type(pipe).__name__} ended before its scheduler's last step: search with a "

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from itertools import cycle
 from typing import Any
 
@@ -34,8 +33,8 @@ from dipgo_fx.pipelines.capturing import Asked, asking, capture
 from dipgo_fx.pipelines.denoiser import only_denoiser
 from dipgo_fx.pipelines.tracing import inputs_of, trace_pipeline
 from steerings import steering_of
+from tiny_pipelines import STEPS, facts_of, plan_of, run, skipped
 
-STEPS = 6
 FEW = ("sd", "dit", "sd3", "flux", "pixart-sigma", "wan", "ltx")
 """The pipelines of the fast tests: a U-Net and transformers, one and two calls a step."""
 CONTROLLED = (
@@ -55,30 +54,6 @@ REFUSED = {
     "cosmos3": "has 0 of 0 classes",
 }
 """The pipelines that cannot be run by a plan, and what the error says."""
-
-
-def run(key: str, pipe: Any, batch: int = 2, **options: Any) -> torch.Tensor:
-    """Run a tiny pipeline."""
-    return pipelines.PIPELINES[key].call(pipe, options.pop("steps", STEPS), batch, **options)
-
-
-@cache
-def facts_of(key: str) -> Any:
-    """Return the facts of a tiny pipeline's loop."""
-    return recorded(pipelines.PIPELINES[key].build(), lambda pipe: run(key, pipe))[1]
-
-
-def plan_of(key: str, open_share: float = 0.6, seed: int = 1) -> Plan:
-    """Return a random plan for a tiny pipeline."""
-    return random_plan(facts_of(key), open_share, seed)
-
-
-def skipped(key: str, pipe: Any, plan: Plan, start: int = 0, **options: Any) -> torch.Tensor:
-    """Run a pipeline with the blocks that a plan skips replaced by hand, the reference for `enable`."""
-    calls = len(calls_of(pipe, lambda p: run(key, p, **options)))
-    # Some loops leave out the last of their scheduler's timesteps.
-    with skipping(only_denoiser(pipe), plan, max(1, round(calls / (len(plan.timesteps) - start))), start):
-        return run(key, pipe, **options)
 
 
 @pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # the rotary table of Mochi

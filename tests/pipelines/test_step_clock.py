@@ -6,12 +6,17 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dipgo_fx
+from benchmarks.coverage import pipelines
+from benchmarks.coverage.skipping import calls_of, random_plan, recorded
 from dipgo_fx.pipelines.step_clock import MOST_CALLS, StepClock
+from tiny_pipelines import run, skipped
 
 TOLD: dict[str, Callable[[float], float]] = {
     "itself": lambda t: t,
@@ -125,3 +130,33 @@ def test_timesteps_that_are_set_anew_at_every_step_are_refused(calls: int) -> No
         clock.tick(scheduler(levels), torch.tensor(700.0))
     assert clock.tick(own, torch.tensor(900.0))
     assert (clock.start, clock.step) == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["HeunDiscreteScheduler", "PNDMScheduler"])
+@pytest.mark.parametrize("strength", [0.3, 0.8, 0.9, 0.95])
+def test_a_strength_begins_at_the_right_one_of_equal_timesteps(name: str, strength: float) -> None:
+    """Heun has each twice, PNDM its second."""
+    key, pipe = "sd-img2img", pipelines.PIPELINES["sd-img2img"].build()
+    given = {"skip_prk_steps": True} if name == "PNDMScheduler" else {}
+    pipe.scheduler = getattr(diffusers, name)(beta_schedule="scaled_linear", **given)
+    plan = random_plan(recorded(pipe, lambda p: run(key, p, strength=0.999, steps=20))[1], 0.6, 1)
+    calls = len(calls_of(pipe, lambda p: run(key, p, strength=strength, steps=20)))
+    start = len(plan.timesteps) - calls
+    expected = skipped(key, pipe, plan, start, strength=strength, steps=20)
+    with dipgo_fx.enabled(pipe, plan):
+        assert torch.equal(run(key, pipe, strength=strength, steps=20), expected)
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize("shift", [3.0, 7.0])
+def test_timesteps_that_half_precision_cannot_tell_apart(calls: int, shift: float) -> None:
+    """The scheduler's own count says whether it was stepped."""
+    own = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    own.set_timesteps(50)
+    clock, found = StepClock(), []
+    for timestep in own.timesteps:
+        for _ in range(calls):
+            clock.tick(own, timestep.bfloat16() / 1000)
+            found.append((clock.step, clock.call))
+        own.step(torch.zeros(1), timestep, torch.zeros(1))
+    assert found == [(step, call) for step in range(50) for call in range(calls)]
