@@ -152,6 +152,15 @@ def test_arithmetic_is_recorded_as_it_is(rule: Callable[[Any, Any], Any]) -> Non
         assert torch.equal(result, expected)
 
 
+def test_a_loop_is_traced_and_runs_under_inference_mode() -> None:
+    """Its tensors do not count edits there."""
+    x, c = inputs("dit", 2)
+    expected = run(loop("dit"), x, c)
+    with torch.inference_mode():
+        traced = trace(zoo.model("dit"), zoo.SCHEDULERS["ddim"](), loop("dit").num_steps)
+        assert torch.equal(traced(x, **c), expected)
+
+
 def test_the_example_batch_does_not_matter() -> None:
     """Examples of one row and of five give the same graph."""
     graphs = [

@@ -11,6 +11,7 @@ import dipgo_fx
 from benchmarks.coverage import pipelines
 from dipgo_fx.pipelines import pruning
 from dipgo_fx.search.batch import Batch
+from tiny_pipelines import plan_of
 
 SAMPLES = 5
 PROMPTS = ["a cat", "a dog", "a hat", "a car", "a map"]
@@ -58,3 +59,16 @@ def test_prompts_are_encoded_in_turn_where_memory_runs_out(
     for name, tensor in whole.conditioning.items():
         torch.testing.assert_close(parts.conditioning[name], tensor)
     assert len(torch.unique(parts.sample, dim=0)) == SAMPLES
+
+
+@pytest.mark.parametrize("mode", [False, True])
+def test_a_pipeline_is_searched_while_a_plan_runs_it(monkeypatch: pytest.MonkeyPatch, mode: bool) -> None:
+    """As if none did, under inference mode too, and the plan goes on running it."""
+    pipe = pipelines.PIPELINES["sd-text"].build()
+    expected, _ = searched(pipe, monkeypatch)
+    running = plan_of("sd-text")  # of another number of steps
+    with dipgo_fx.enabled(pipe, running) as forward, torch.inference_mode(mode):
+        found, _ = searched(pipe, monkeypatch)
+        assert forward.plan == running
+    assert found.table == expected.table
+    assert not pipe.unet.conv_in.weight.is_inference()
