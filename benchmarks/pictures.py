@@ -14,17 +14,11 @@ import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 
-from dipgo_fx.states import MEANINGS, State
+from dipgo_fx.states import COLOURS, MEANINGS, State
 
 # Tableau's ten colours with three markers and line styles tell thirty methods apart.
 STYLES = (("-", "o"), ("--", "s"), (":", "^"))
 OURS = "#c1121f"
-STATE_COLOURS = {
-    State.RUNS: OURS,
-    State.DEAD: "#f0efeb",
-    State.REPEATS: "#a8dadc",
-    State.FORECASTS: "#457b9d",
-}
 
 Line = Sequence[tuple[float, float]]
 
@@ -133,7 +127,7 @@ def states(tables: Mapping[str, torch.Tensor], blocks: Sequence[str], title: str
         _draw_states(axis, table, blocks)
         axis.set_title(name, fontsize=9)
     axes[-1, 0].set_xlabel("step")
-    handles = [Rectangle((0, 0), 1, 1, color=STATE_COLOURS[state]) for state in State]
+    handles = [Rectangle((0, 0), 1, 1, color=COLOURS[state]) for state in State]
     names = [MEANINGS[state] for state in State]
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
     figure.suptitle(title, fontsize=10)
@@ -141,7 +135,7 @@ def states(tables: Mapping[str, torch.Tensor], blocks: Sequence[str], title: str
 
 
 def _draw_states(axis: Any, table: torch.Tensor, blocks: Sequence[str]) -> None:
-    colours = ListedColormap([STATE_COLOURS[state] for state in State])
+    colours = ListedColormap([COLOURS[state] for state in State])
     axis.pcolormesh(table.T, cmap=colours, vmin=0, vmax=len(State) - 1, edgecolors="white", linewidth=0.5)
     axis.set_yticks([n + 0.5 for n in range(len(blocks))], blocks, fontsize=6)
     shown = range(0, len(table), max(1, len(table) // 20))

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from .loop import Loop
     from .macs import count_macs
     from .passes import TraceError
-    from .pipelines.enabling import PrunedForward, disable, enable, enabled
+    from .pipelines.enabling import disable, enable, enabled
+    from .pipelines.pruned_forward import PrunedForward
     from .pipelines.pruning import prune_pipeline
     from .plan import Plan
     from .pruning import prune
@@ -44,7 +45,7 @@ _HOMES = {
     "Plan": "plan",
     "PlanError": "errors",
     "PruneConfig": "search.config",
-    "PrunedForward": "pipelines.enabling",
+    "PrunedForward": "pipelines.pruned_forward",
     "PrunedLoop": "applying",
     "Report": "report",
     "TraceError": "passes",

@@ -145,7 +145,7 @@ def apply(
         plan = replace(Plan.from_keep(loop, cost.all_kept), origin=_derived(plan, "unpruned"))
     elif steps != plan.facts.num_inference_steps:
         plan = at_steps(plan, loop.facts, plan.ratio if ratio is None else ratio, cost)
-    elif ratio is not None:
+    elif ratio is not None and ratio != plan.ratio:
         plan.check_fits(loop.facts)
         plan = at_ratio(plan, ratio, cost)
     return build(loop, plan, fold=fold, join=join)

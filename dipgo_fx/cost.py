@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import fx
 
+from .errors import PlanError
 from .macs import Cost, NodeCounter
 from .passes import GateTable
 from .passes.liveness import Liveness, StepReads, units_of
@@ -50,6 +51,10 @@ class LoopCost:
         facts = loop.meta["facts"]
         costs = {node: counter.cost(node) for node in loop.graph.nodes}
         costly = [n for n, c in costs.items() if c.total and tag(n, "block") is None]
+        if not _sum(costs.values()).total:
+            raise PlanError(
+                f"{facts.model} multiplies nothing that is counted, so no share of its MACs can be removed"
+            )
         units = units_of(loop.graph, facts.blocks, costly)
         return cls(
             StepReads.of(loop.graph, units, len(facts.blocks)),

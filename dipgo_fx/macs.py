@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import logging
+import math
 import operator
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +23,7 @@ from .arguments import check
 from .own_draws import own_draws
 from .passes.equality import ComparedByValue
 from .passes.signature import call_signature
+from .passes.stored_weights import without_autocast
 from .passes.tags import TensorSpec, tag
 from .passes.uncompiled import uncompiled
 
@@ -27,7 +31,7 @@ ATTENTION = "scaled_dot_product_attention"
 # What a loop may call outside of modules and that multiplies; everything else counts as free.
 MULTIPLYING_FUNCTIONS = frozenset(
     {torch.einsum, torch.matmul, torch.bmm, torch.baddbmm, torch.addmm, operator.matmul}
-    | {F.linear, F.conv2d, F.scaled_dot_product_attention}
+    | {torch.mm, torch.tensordot, F.linear, F.conv2d, F.scaled_dot_product_attention}
 )
 MULTIPLYING_METHODS = frozenset({"bmm", "baddbmm", "addmm", "mm"})
 # fvcore's own handlers count normalisation and resampling as work; MACs here are matrix products,
@@ -42,6 +46,11 @@ UNCOUNTED_OPERATORS = (
     "aten::adaptive_avg_pool2d",
     "aten::grid_sampler",
 )
+
+
+MULTIPLIES = ("mm", "matmul", "conv", "attention", "linear", "gru", "lstm", "rnn", "cdist")
+"""Parts of the names of operators that multiply: one that fvcore cannot count is told."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -155,12 +164,25 @@ def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
     tensors = tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
     analysis = FlopCountAnalysis(_Positional(module, leaves, spec), tensors)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    analysis.set_op_handle(f"aten::{ATTENTION}", _attention_macs, "aten::einsum", _einsum_macs)
-    analysis.set_op_handle(**dict.fromkeys(UNCOUNTED_OPERATORS, _no_macs))
+    analysis.set_op_handle(**HANDLES, **dict.fromkeys(UNCOUNTED_OPERATORS, _no_macs))
     # fvcore runs the module: dropout of a model in training mode must not move the global generator.
-    with torch.no_grad(), own_draws(device), uncompiled(module):
-        counts = analysis.by_operator()
+    with torch.no_grad(), own_draws(device), uncompiled(module), _plainly(device):
+        counts, unknown = analysis.by_operator(), analysis.unsupported_ops()
+    if missed := sorted(name for name in unknown if any(part in name for part in MULTIPLIES)):
+        logger.warning("MACs of %s in %s are not counted", ", ".join(missed), type(module).__name__)
     return Cost(int(sum(counts.values())), int(counts.get(ATTENTION, 0)))
+
+
+@contextmanager
+def _plainly(device: torch.device) -> Iterator[None]:
+    """Let modules call operators that are counted: without autocast and without torch's fused attention."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with without_autocast(device):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _is_floating(leaf: Any) -> bool:
@@ -180,8 +202,43 @@ def _einsum_macs(inputs: list[Any], outputs: list[Any]) -> Any:
     return einsum_flop_jit(inputs, outputs) if len(operands) > 1 else Counter({"einsum": 0})
 
 
+def _batched_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Count `baddbmm(added, left, right)`."""
+    left, right = (get_shape(tensor) for tensor in inputs[1:3])
+    return Counter({"baddbmm": math.prod(left) * right[-1]})
+
+
+def _tensordot_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Count a product of (m, k) and (k, n), however their dimensions are spread: mk, kn and mn are known."""
+    sizes = [math.prod(get_shape(tensor)) for tensor in (*inputs[:2], outputs[0])]
+    return Counter({"tensordot": math.isqrt(math.prod(sizes))})
+
+
+def _bilinear_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    rows = math.prod(get_shape(inputs[0])[:-1])
+    return Counter({"bilinear": rows * math.prod(get_shape(inputs[2]))})
+
+
+def _recurrent_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Count the matrices of a GRU, an LSTM or another, each once a row of the sequence."""
+    rows = math.prod(get_shape(inputs[0])[:-1])
+    lists = [value for value in inputs if value.type().str() == "Tensor[]"]
+    shapes = [get_shape(weight) for weight in lists[-1].node().inputs()]
+    return Counter({"recurrent": rows * sum(math.prod(shape) for shape in shapes if len(shape) == 2)})
+
+
 def _no_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return Counter()
+
+
+HANDLES: dict[str, Callable[[list[Any], list[Any]], Any]] = {
+    f"aten::{ATTENTION}": _attention_macs,
+    "aten::einsum": _einsum_macs,
+    "aten::baddbmm": _batched_macs,
+    "aten::tensordot": _tensordot_macs,
+    "aten::bilinear": _bilinear_macs,
+    **dict.fromkeys(("aten::gru", "aten::lstm", "aten::rnn_tanh", "aten::rnn_relu"), _recurrent_macs),
+}
 
 
 def _is_glue(module: nn.Module) -> bool:

@@ -187,13 +187,13 @@ class Plan(ComparedByValue):
 
     @property
     def keep(self) -> torch.Tensor:
-        """`(T, N)` bool, see `GateTable`."""
-        return self.table.keep
+        """`(T, N)` bool, see `GateTable`; a copy, to write another plan from."""
+        return self.table.keep.clone()
 
     @property
     def weights(self) -> torch.Tensor:
-        """`(T, N, 3)` float64, see `GateTable`."""
-        return self.table.weights
+        """`(T, N, 3)` float64, see `GateTable`; a copy."""
+        return self.table.weights.clone()
 
     @property
     def blocks(self) -> tuple[str, ...]:

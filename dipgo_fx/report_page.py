@@ -17,15 +17,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .states import MEANINGS, State
+from .states import COLOURS, MEANINGS, State
 
-COLOURS = {
-    State.RUNS: "#1b4965",
-    State.DEAD: "#e3e6ea",
-    State.REPEATS: "#f2b134",
-    State.FORECASTS: "#62b6cb",
-}
-"""Apart in lightness too, for eyes that do not tell some hues apart."""
 INK, FAINT = "#222222", "#d5d8dc"
 STYLE = f"""
 .dipgo-fx {{ background: #ffffff; color: {INK}; font: 14px/1.45 system-ui, sans-serif; padding: 12px 16px; }}

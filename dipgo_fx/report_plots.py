@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .report_page import COLOURS, FAINT, INK, svg, text
-from .states import State
+from .report_page import FAINT, INK, svg, text
+from .states import COLOURS, State
 
 MARK = "#c1121f"
 PLOT_WIDTH, PLOT_HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 230, 70, 24, 12, 40

@@ -31,6 +31,13 @@ MEANINGS = {
     State.REPEATS: "repeats",
     State.FORECASTS: "forecasts",
 }
+COLOURS = {
+    State.RUNS: "#1b4965",
+    State.DEAD: "#e3e6ea",
+    State.REPEATS: "#f2b134",
+    State.FORECASTS: "#62b6cb",
+}
+"""Apart in lightness too, for eyes that do not tell some hues apart."""
 
 
 def states_of(table: GateTable, liveness: Liveness) -> torch.Tensor:

@@ -20,9 +20,12 @@ from .loop import Loop, LoopFacts
 from .passes import Blocks, LoopRecorder, TraceError, find_blocks, granularity_of
 from .passes.forward_slot import ForwardSlot
 from .passes.graph_writer import parts_of
+from .passes.stored_weights import compute_device, without_autocast
 from .passes.uncompiled import refuse_wrapped_parts
 
 GUARD = "_inputs"
+UNRELATED = DataDependentOutputException, DynamicOutputShapeException, TraceError
+"""What goes wrong inside a model whatever has rows."""
 MOST_GUESSED = 2
 """How many tensors without rows are looked for where the examples do not tell them; more must be named."""
 
@@ -98,7 +101,7 @@ def trace(
         )
         x, inputs = recorder.inputs(GUARD, sample, conditioning, guidance.rows, shared)
         stepped = copy.deepcopy(own)
-        with ForwardSlot(model).unpruned(), recorder.recording():
+        with without_autocast(compute_device(model)), ForwardSlot(model).unpruned(), recorder.recording():
             result = denoise(model, stepped, x, inputs, guidance, shared=shared, on_step=recorder.start_step)
         recorder.refuse_scales()
         recorder.mark_sample(len(own.timesteps), result)
@@ -145,8 +148,8 @@ def _recorded(
         try:
             return always.union(chosen), record(always.union(chosen))
         except TraceError as error:
-            if isinstance(error.__cause__, (DataDependentOutputException, DynamicOutputShapeException)):
-                raise  # rows have nothing to do with it
+            if isinstance(error.__cause__, UNRELATED):
+                raise
             failed = failed or error
     assert failed is not None
     if not maybe:

@@ -121,6 +121,7 @@ class Pipeline:
         records = self._rewritten(work)
         if not any(record.modified for record in records):
             return gm, records
+        work.meta.pop("cost", None)  # it is another loop now
         return with_graph(work, work.graph, self.kind or written_class(gm)), records
 
     def edit(self, work: fx.GraphModule) -> fx.GraphModule:

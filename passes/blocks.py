@@ -115,7 +115,8 @@ KINDS = {"stage": _itself, "block": _listed, "branch": _branches}
 
 def _outermost(module: nn.Module, is_one: Callable[[str, nn.Module], bool], path: str = "") -> Iterator[str]:
     """Yield the paths of the modules that are one, but not of those inside another."""
-    if path and is_one(path, module):
+    is_called = not isinstance(module, (nn.ModuleList, nn.ModuleDict))
+    if path and is_called and is_one(path, module):
         yield path
         return
     for name, child in module.named_children():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -27,6 +27,13 @@ def compute_dtype(model: nn.Module) -> torch.dtype:
     """Return the dtype in which a model computes: its layers may be stored in a smaller one."""
     found = getattr(model, "dtype", None)
     return found if isinstance(found, torch.dtype) else _first(model).dtype
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Return a context in which operators take the dtypes that they are given."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 @contextmanager

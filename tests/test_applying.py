@@ -217,3 +217,13 @@ def test_a_plan_by_hand_has_no_other_ratio() -> None:
         applied(by_hand, ratio=0.5)
     with pytest.raises(PlanError, match="written by hand"):
         applied(by_hand, num_inference_steps=5)
+
+
+def test_a_plan_at_its_own_ratio_is_that_plan() -> None:
+    """One that was written by hand too, which has nothing for others."""
+    graph = loop("dit")
+    keep = torch.ones(graph.num_steps, len(graph.blocks), dtype=torch.bool)
+    keep[2] = False
+    written = Plan.from_keep(graph, keep)
+    again = dipgo_fx.apply(zoo.model("dit"), zoo.SCHEDULERS["ddim"](), written, ratio=written.ratio)
+    assert again.plan.table == written.table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ import toy
 import zoo
 from dipgo_fx.applying import build
 from dipgo_fx.cost import LoopCost
+from dipgo_fx.errors import PlanError
 from dipgo_fx.loop import Loop
 from dipgo_fx.macs import ATTENTION, UNCOUNTED_OPERATORS, Cost, amount, count_macs, fvcore_count
 from dipgo_fx.passes import GateTable
@@ -182,12 +184,65 @@ def test_attention_by_hand() -> None:
         (nn.Conv2d(4, 4, 3, padding=1, stride=2, groups=2), (1, 4, 8, 8), 4 * 4 * 4 * 2 * 9),
         (nn.Sequential(nn.GroupNorm(2, 4), nn.SiLU(), nn.Upsample(scale_factor=2)), (1, 4, 8, 8), 0),
         (nn.LayerNorm(8), (3, 8), 0),
+        (nn.GRU(3, 5), (7, 2, 3), 14 * 3 * 5 * (3 + 5)),
+        (nn.LSTM(3, 5, num_layers=2), (7, 2, 3), 14 * 4 * 5 * (3 + 5 + 5 + 5)),
     ],
-    ids=["linear", "convolution", "strided groups", "no products", "norm"],
+    ids=["linear", "convolution", "strided groups", "no products", "norm", "gru", "lstm"],
 )
 def test_modules_by_hand(module: nn.Module, shape: tuple[int, ...], macs: int) -> None:
     """Products of matrices and convolutions count; norms, activations and resampling do not."""
     assert fvcore_count(module, (torch.zeros(shape),), {}) == Cost(macs, 0)
+
+
+def test_torchs_own_attention_counts_in_eval_mode_too() -> None:
+    """There it takes a fused path, which would count as nothing."""
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    given = (torch.zeros(1, 5, 8),) * 3
+    count = fvcore_count(attention, given, {"need_weights": False})
+    assert fvcore_count(attention.eval(), given, {"need_weights": False}) == count
+    assert count.total == 5 * 8 * 8 * 4 + 2 * 5 * 5 * 8
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "macs"),
+    [
+        (torch.mm, ((3, 4), (4, 5)), 3 * 4 * 5),
+        (torch.baddbmm, ((2, 3, 5), (2, 3, 4), (2, 4, 5)), 2 * 3 * 4 * 5),
+        (partial(torch.tensordot, dims=([1, 2], [0, 1])), ((3, 4, 2), (4, 2, 5)), 3 * 4 * 2 * 5),
+        (F.bilinear, ((7, 3), (7, 4), (5, 3, 4)), 7 * 3 * 4 * 5),
+    ],
+    ids=["mm", "baddbmm", "tensordot", "bilinear"],
+)
+def test_functions_by_hand(function: Any, shapes: tuple[tuple[int, ...], ...], macs: int) -> None:
+    """Under autocast as without it, whose casts trip up what counts."""
+
+    class Called(nn.Module):
+        def forward(self, *given: torch.Tensor) -> Any:
+            return function(*given)
+
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            assert fvcore_count(Called(), tuple(map(torch.zeros, shapes)), {}) == Cost(macs, 0)
+
+
+def test_products_that_cannot_be_counted_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Ratios without them would be silently wrong."""
+
+    class Distances(nn.Module):
+        def forward(self, one: torch.Tensor) -> torch.Tensor:
+            return torch.cdist(one, one)
+
+    assert fvcore_count(Distances(), (torch.zeros(2, 3, 4),), {}) == Cost()
+    assert "MACs of aten::cdist" in caplog.text
+
+
+def test_a_loop_that_multiplies_nothing_is_refused() -> None:
+    """No share of nothing can be removed."""
+    step = toy.Step(lambda prediction, sample: prediction)
+    graph = trace(toy.Stack(nn.SiLU()), step, 2, sample=toy.sample(), conditioning={}, granularity="stage")
+    with pytest.raises(PlanError, match="multiplies nothing"):
+        LoopCost.of(graph)
 
 
 def test_products_outside_of_modules_count() -> None:

@@ -204,3 +204,14 @@ def test_a_loop_tells_its_blocks() -> None:
     graph: Loop = loop("dit")
     assert plan().blocks == graph.blocks
     assert graph.num_steps == len(plan().timesteps) == 5
+
+
+def test_tables_of_a_plan_are_copies() -> None:
+    """Another plan is written from them, and this one is as it was."""
+    graph = loop("dit")
+    skipped = torch.ones(graph.num_steps, len(graph.blocks), dtype=torch.bool)
+    skipped[2] = False
+    made = Plan.from_keep(graph, skipped)
+    keep, weights = made.keep, made.weights
+    keep[1:], weights[1:] = False, 5
+    assert made == Plan.from_keep(graph, skipped)

@@ -18,8 +18,7 @@ import dipgo_fx
 from dipgo_fx import Plan, Report, measure_similarity
 from dipgo_fx.applying import at_ratio, build
 from dipgo_fx.macs import Cost
-from dipgo_fx.report_page import COLOURS
-from dipgo_fx.states import MEANINGS, State
+from dipgo_fx.states import COLOURS, MEANINGS, State
 from loops import calls, cost, inputs, loop
 from plans import plan
 from searches import PLAIN, SPLIT, STEPS, searched, with_frontier

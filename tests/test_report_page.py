@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipgo_fx.report_page import (
-    COLOURS,
     NAME,
     SHOWN,
     document,
@@ -26,7 +25,7 @@ from dipgo_fx.report_page import (
     table,
     text,
 )
-from dipgo_fx.states import MEANINGS, State
+from dipgo_fx.states import COLOURS, MEANINGS, State
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</title><script>alert(1)</script><img src=x onerror='a()'>\"&amp;\x00\x1b[2J"

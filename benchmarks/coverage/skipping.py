@@ -18,8 +18,8 @@ from dipgo_fx.passes.blocks import path_of
 from dipgo_fx.passes.call_recorder import CallGraph, record_call
 from dipgo_fx.passes.forward_slot import ForwardSlot
 from dipgo_fx.passes.gate_table import last_kept, terms
+from dipgo_fx.pipelines.call_arguments import CallArguments
 from dipgo_fx.pipelines.denoiser import denoisers
-from dipgo_fx.pipelines.lanes import CallArguments
 
 Run = Callable[[DiffusionPipeline], torch.Tensor]
 

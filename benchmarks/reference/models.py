@@ -32,7 +32,7 @@ FLOW = "fashion-flow"
 REFERENCE_MODELS = (*TRAINED, FLOW)
 
 FROZEN = "mnist-sana"
-"""The model of the frozen test, of another family on other images; trained when searches are frozen."""
+"""The model of the frozen test, of another family on other images; no choice of the design was made on it."""
 
 CLASSES = (
     "t-shirt",
@@ -142,7 +142,7 @@ def load(name: str, weights: Path = WEIGHTS) -> tuple[ModelMixin, SchedulerMixin
     of `digit_states` that of the frozen test.
 
     Args:
-        name: one of `REFERENCE_MODELS`, or `FROZEN` once it is trained.
+        name: one of `REFERENCE_MODELS`, or `FROZEN`.
         weights: the folder that holds the saved models.
 
     Raises:

@@ -20,8 +20,8 @@ Written by `benchmarks/reference` from `training.json`; do not edit.
   few steps: a rectified flow (arXiv 2209.03003) from each of {pairs} noises to the image that the
   transformer makes of it in 20 steps under guidance 2; its sampler is
   `FlowMatchEulerDiscreteScheduler`, without guidance
-- `mnist-sana/`, which is trained once the search is frozen: `SanaTransformer2DModel`, 6 blocks of linear
-  attention of width 128, patches of 4x4 pixels, a rectified flow on 5,000 digits of MNIST
+- `mnist-sana/`, of the frozen test, trained when the search was final: `SanaTransformer2DModel`, 6 blocks of
+  linear attention of width 128, patches of 4x4 pixels, a rectified flow on 5,000 digits of MNIST
 - `fashion-classifier.safetensors`: `benchmarks.reference.models.FashionClassifier`, four convolutions
 - `emoji-prompts.safetensors`: token states of the 64 names in `emoji-prompts.json` and of no name
 

@@ -30,6 +30,7 @@ PAGES = ("README.md", "dipgo_fx/GUIDE.md", "benchmarks/README.md")
 BLOCKS: dict[str, Callable[[], str]] = {
     "price-of-use": glance.price,
     "behind": glance.behind,
+    "beyond": glance.beyond,
     "coverage-counted": coverage.counted,
     "psnr": quality.psnr,
     "verdict": quality.verdict,

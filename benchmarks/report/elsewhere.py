@@ -6,8 +6,7 @@ from benchmarks.quality.comparing import Cell
 from benchmarks.tables import grid
 
 from .few_steps import FEW, SCORE, best_other, counted, judged, ours_in
-from .glance import FEWER
-from .results import LABELS, NAMES, every_cell, is_of_the_tables
+from .results import FEWER, LABELS, NAMES, every_cell, is_of_the_tables
 from .words import percent, remarked, wrapped
 
 

@@ -8,13 +8,12 @@ from benchmarks.quality.comparing import Cell
 from benchmarks.statistics import COMPARED
 from benchmarks.tables import grid, grouped
 
-from . import costs, enough, few_steps, real_size
-from .results import ASKED, LEARNED, NAMES, OURS, Score, numbers, read, scores
+from . import costs, elsewhere, enough, few_steps, frozen, real_size
+from .results import ASKED, FEWER, LEARNED, NAMES, OURS, Score, numbers, read, scores
 from .standing import own_cells, verdict_on
 from .words import bullets, listed, out_of, percent, span
 
 SCORE = "psnr_db"
-FEWER = "fewer steps"
 
 
 def price() -> str:
@@ -79,6 +78,11 @@ def speed() -> str:
         "**Time** follows MACs on one CPU thread: at ratio 0.8 plans of whole steps run "
         f"{costs.faster(rows, 'whole steps', '0.8')} times as fast on two small models."
     )
+
+
+def beyond() -> str:
+    """Where no choice was made, and in other loops than the tables'."""
+    return "\n\n".join(filter(None, (frozen.summary(), elsewhere.summary())))
 
 
 def behind() -> str:

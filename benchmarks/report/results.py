@@ -19,7 +19,7 @@ from benchmarks.tables import RESULTS
 
 from .words import percent
 
-OURS, UNPRUNED = "dipgo_fx, one search", "unpruned"
+OURS, UNPRUNED, FEWER = "dipgo_fx, one search", "unpruned", "fewer steps"
 NAMES = {
     "fashion-dit": "Fashion-MNIST DiT",
     "fashion-unet": "Fashion-MNIST U-Net",

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from ..passes.forward_slot import ForwardSlot
 from ..pipelines.denoiser import denoisers_of
-from ..pipelines.enabling import PrunedForward, disable, enable
+from ..pipelines.enabling import disable, enable
+from ..pipelines.pruned_forward import PrunedForward
 from ..pipelines.pruning import shipped_prompts
 from ..plan import Plan
 from ..search.losses import psnr

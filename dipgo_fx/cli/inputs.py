@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,17 @@ def read_prompts(file: Path) -> list[str]:
     if not prompts:
         raise ValueError(f"{file} holds no prompts: write one a line")
     return prompts
+
+
+def check_distinct(files: Mapping[str, Path | None]) -> None:
+    """Raise `ValueError` if two options name one file: what is written last would be all that is left."""
+    seen: dict[Path, str] = {}
+    for option, file in files.items():
+        if file is None:
+            continue
+        other = seen.setdefault(file.resolve(), option)
+        if other != option:
+            raise ValueError(f"{other} and {option} are one file, {file}: name two")
 
 
 def check_file_to_write(file: Path, option: str = "--out") -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..applying import build
 from ..passes.stored_weights import awake
-from ..pipelines.capturing import asking, capture
+from ..pipelines.capturing import asking, blank_prompts, capture
 from ..pipelines.denoiser import only_denoiser
 from ..pipelines.enabling import enabled
 from ..pipelines.pruning import shipped_prompts
@@ -89,7 +89,7 @@ def _measured(
 ) -> tuple[Report, Maps]:
     """Return what compiling the plan did, and how alike steps are in the mean of prompts, one at a time."""
     model, facts = only_denoiser(pipe), plan.facts
-    blank = asking(lambda samples: {"prompt": [""] * samples}, call)
+    blank = asking(blank_prompts, call)
     maps: list[Maps] = []
     with frozen(model):
         loop = trace_pipeline(

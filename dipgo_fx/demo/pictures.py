@@ -10,14 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..plan import Plan
-from ..states import MEANINGS, State
-
-COLOURS = {
-    State.RUNS: "#1b4965",
-    State.DEAD: "#e9ecef",
-    State.REPEATS: "#f2c14e",
-    State.FORECASTS: "#62b6cb",
-}
+from ..states import COLOURS, MEANINGS, State
 
 
 def draw_samples(rows: Mapping[str, torch.Tensor], path: Path) -> None:

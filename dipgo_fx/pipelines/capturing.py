@@ -18,7 +18,7 @@ from ..own_draws import own_draws
 from ..passes import TraceError
 from ..passes.forward_slot import ForwardSlot
 from ..passes.stored_weights import compute_device
-from .lanes import CallArguments
+from .call_arguments import CallArguments
 
 SOURCES = ("encode_", "prepare_", "_encode_", "_prepare_")
 """How the methods of a pipeline begin whose results are inputs of its loop."""
@@ -103,6 +103,11 @@ class PipelineInputs:
         """Return the tensors with rows, one a sample."""
         leaves = self.leaves
         return {name: place.by_sample(leaves[name]) for name, place in rows.items()}
+
+
+def blank_prompts(samples: int) -> dict[str, Any]:
+    """Return prompts without words: what is recorded of a loop does not depend on them."""
+    return {"prompt": [""] * samples}
 
 
 def asking(inputs: Asked, call: Mapping[str, Any]) -> Asked:

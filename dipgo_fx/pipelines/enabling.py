@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-import threading
-import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from torch import nn
 
-from ..applying import at_ratio, at_steps
+from ..applying import at_ratio
 from ..arguments import check, check_ratio
 from ..errors import PlanError
-from ..passes import GateTable
-from ..passes.forward_slot import ForwardSlot, StandIn
-from ..passes.steer_calls import mixture
-from ..passes.step_graphs import Step, StepKind, steps_of
+from ..passes.forward_slot import ForwardSlot
 from ..passes.uncompiled import without_wrapper
 from ..plan import Plan
 from .denoiser import denoisers_of, parts
-from .lanes import CallArguments, Graphs, Lane, Mixer, Values, check_blocks, run_halves
-from .sample_rows import SampleRows
-from .step_clock import StepClock
+from .graphs import Graphs
+from .pruned_forward import PipelineRun, PrunedForward, check_scheduler
 
 COMPILE_OPTIONS = frozenset(inspect.signature(torch.compile).parameters) - {"model"}
 
@@ -96,7 +87,7 @@ def enable(
         plan = _at_ratio(plan, float(ratio))
     options = None if compile is False else {"fullgraph": True, **({} if compile is True else compile)}
     slots = [ForwardSlot(module) for module in denoisers_of(pipe, plan.facts.model)]
-    _check_scheduler(pipe, plan)
+    check_scheduler(pipe, plan)
     for slot in slots:
         is_ours = slot.is_own or isinstance(slot.current, PrunedForward)
         if not is_ours or getattr(slot.module, "is_cache_enabled", False):
@@ -104,7 +95,7 @@ def enable(
                 f"the forward of {plan.facts.model} belongs to another cache already ({slot.current}): "
                 "disable that one first"
             )
-    run = _Run(pipe)
+    run = PipelineRun(pipe)
     for slot in slots:
         graphs = Graphs(slot.module, plan.facts, options)
         if isinstance(slot.current, PrunedForward):
@@ -169,275 +160,9 @@ def enabled(
             slot.put(earlier)
 
 
-@dataclass
-class _Run:
-    """What the denoisers of an enabled pipeline share: where its run is, and whose."""
-
-    pipe: Any
-    clock: StepClock = field(default_factory=StepClock)
-    forwards: list[PrunedForward] = field(default_factory=list)
-    thread: int = 0
-    sample_rows: SampleRows = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Watch nothing yet."""
-        self.sample_rows = SampleRows(self.pipe)
-
-
-@dataclass(frozen=True)
-class _FirstCall:
-    """A call of the model at the first step: rows, what follows by each table of the plan, what it saved.
-
-    `prediction` is what the model predicted, where the plan steers its calls.
-    """
-
-    rows: int
-    steps: list[tuple[Step, ...]]
-    values: Values
-    prediction: torch.Tensor | None
-
-
-class PrunedForward(StandIn):
-    """Stands in for the `forward` of a pipeline's denoiser and runs it as a plan says.
-
-    Attributes:
-        plan: the plan of the run at hand or, before the first, the one that was enabled.
-        graphs: what was traced and compiled so far.
-
-    Example:
-        >>> from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
-        >>> small = {"sample_size": 8, "block_out_channels": (8, 8), "norm_num_groups": 4}
-        >>> kinds = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
-        >>> pipe = DDIMPipeline(UNet2DModel(**small, **kinds), DDIMScheduler())
-        >>> loop = dipgo_fx.trace(pipe.unet, pipe.scheduler, num_inference_steps=4)
-        >>> keep = torch.ones(4, len(loop.blocks), dtype=torch.bool)
-        >>> keep[1::2] = False
-        >>> plan = dipgo_fx.Plan.from_keep(loop, keep)  # or one that prune_pipeline found
-
-        >>> pipe.set_progress_bar_config(disable=True)
-        >>> forward = dipgo_fx.enable(pipe, plan)
-        >>> image = pipe(num_inference_steps=4).images[0]
-        >>> forward.plan == plan, forward.bytes_held()  # after each step
-        (True, [768, 0, 768, 0])
-    """
-
-    def __init__(self, run: _Run, model: nn.Module, plan: Plan, graphs: Graphs) -> None:
-        self.plan, self.graphs = plan, graphs
-        self._run, self._enabled = run, plan
-        self._start = self._first = self._step = self._call = self._number = 0
-        self._has_turn = False
-        self._placed: dict[tuple[float, ...], Plan] = {}
-        self._firsts: list[_FirstCall] = []
-        self._lanes: list[Lane] = []
-        # Pipelines may read the signature of `forward`.
-        functools.update_wrapper(self, types.MethodType(type(model).forward, model))
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the model returns, computed as far as the plan says."""
-        arguments = CallArguments.of(self.graphs.model, args, kwargs)
-        clock, scheduler = self._run.clock, self._run.pipe.scheduler
-        if clock.is_within_run(scheduler) and self._run.thread != threading.get_ident():
-            raise RuntimeError(
-                "another thread calls the model in the middle of a run: one run at a time is served"
-            )
-        with torch.no_grad():
-            if clock.tick(scheduler, arguments.timestep, getattr(self._run.pipe, "num_timesteps", None)):
-                self._run.thread = threading.get_ident()
-            if self._number != clock.runs or not self._has_turn:
-                self._begin(clock)
-            self._call = self._call + 1 if self._step == clock.step else 0
-            self._step = clock.step
-            if clock.step > clock.start and self._run.sample_rows.is_watching:
-                self._run.sample_rows.leave()
-                raise RuntimeError(
-                    "the model is called for a second step, but the scheduler of the enabled pipeline was "
-                    "not stepped: another pipeline has the same model. Enable that one, or disable this one"
-                )
-            steering = self.plan.steering
-            if steering is not None and steering.tells:
-                arguments = arguments.told(steering.told[self._step].item())
-            if self._step < self._first:
-                return self._sample_alone(arguments)
-            if self._step == self._first:
-                return self._run_first(arguments)
-            if steering is None and bool(self.plan.keep.all()):  # nothing is kept, so rows may change
-                return self.graphs.run(arguments, StepKind((), ()), (), ())[0]
-            return self._run_step(arguments)
-
-    def leave(self) -> None:
-        """Leave the pipeline's scheduler as it was found, in the middle of a run too."""
-        self._run.sample_rows.leave()
-
-    def bytes_held(self) -> list[int]:
-        """Return for each step of the last run how many bytes of earlier steps were held after it."""
-        held = [0] * (len(self._run.clock.levels) - self._run.clock.start)
-        of_run = (forward for forward in self._run.forwards if forward._number == self._run.clock.runs)
-        for forward in of_run:
-            for lane in forward._lanes:
-                for step, count in enumerate(lane.bytes_held, forward._start - self._run.clock.start):
-                    held[step] += count
-        return held
-
-    # -- one run
-
-    def _begin(self, clock: StepClock) -> None:
-        """Forget the run before, and choose the plan of this one by its number of steps."""
-        self._number, self._start, self._step = clock.runs, clock.step, -1
-        self._lanes, self._firsts = [], []
-        if clock.step > clock.start:  # this denoiser takes the place of another
-            for forward in self._run.forwards:
-                forward._end_turn(clock)
-        self._has_turn = True
-        self.graphs.forget_outdated()
-        _check_scheduler(self._run.pipe, self._enabled)
-        levels = clock.levels
-        if levels not in self._placed:
-            self._placed[levels] = _for_levels(self._enabled, levels)
-        self.plan = self._placed[levels]
-        steering = self.plan.steering
-        # A run that leaves steps out starts from other samples than noise: no sample stands for a prediction.
-        self._first = self._start if steering is None or self._start else steering.first
-        if self.plan.facts.guidance.split:
-            self._check_shares_no_step(clock)
-        if self.plan.facts.guidance.split or not clock.set_anew:
-            self._run.sample_rows.watch()
-
-    def _check_shares_no_step(self, clock: StepClock) -> None:
-        """Raise `RuntimeError` if another denoiser began at this very step: whose condition is whose?"""
-        others = [forward for forward in self._run.forwards if forward is not self]
-        if any(other._number == clock.runs and other._start == clock.step for other in others):
-            raise RuntimeError(
-                "this plan has the conditions of guidance apart, and two denoisers of the pipeline share a "
-                "step: search it with split_guidance=False"
-            )
-
-    def _end_turn(self, clock: StepClock) -> None:
-        """Hold nothing for later steps unless they began this very step; called again, it begins anew."""
-        if self._step < clock.step and self._number == clock.runs:
-            self._has_turn, self._firsts = False, []
-            for lane in self._lanes:
-                lane.let_go()
-
-    def _run_first(self, arguments: CallArguments) -> Any:
-        """Run all of the model, at the first step."""
-        call = self.graphs.call(arguments)
-        check_blocks(call, self.plan.facts)
-        tables = [_from_step(table, self._first) for table in _table_of_each_call(self.plan)]
-        steps = [steps_of(call, table) for table in tables]
-        saved = sorted({output for of_table in steps for output in of_table[0].kind.saved})
-        seen: list[torch.Tensor] = []
-
-        def noted(prediction: torch.Tensor) -> torch.Tensor:
-            seen.append(prediction)
-            return prediction
-
-        result, values = self.graphs.run(arguments, StepKind((), tuple(saved)), (), (), noted)
-        prediction = None if self.plan.steering is None else seen[0]
-        self._firsts.append(_FirstCall(arguments.rows, steps, values, prediction))
-        return result
-
-    def _sample_alone(self, arguments: CallArguments) -> Any:
-        """Return what stands for the prediction before the first run: some of the sample."""
-        call, sample = self.graphs.call(arguments), arguments.tensors[0]
-        check_blocks(call, self.plan.facts)
-        assert self.plan.steering is not None
-        weights = self.plan.steering.of_call(0)[self._step]  # those of all calls
-        return call.wrapped([mixture(weights, sample, [], call.channels)])
-
-    def _mixer(self, call: int, first: torch.Tensor | None) -> Mixer:
-        """Return what mixes the predictions of a call of a step from the first run on."""
-        steering = self.plan.steering
-        return Mixer(None if steering is None else steering.from_step(self._first).of_call(call), first)
-
-    def _run_step(self, arguments: CallArguments) -> Any:
-        if not self._lanes:
-            self._lanes = self._opened()
-            # From here on lanes hold what is still read, and let it go.
-            self._firsts = [replace(first, values={}, prediction=None) for first in self._firsts]
-        if self._call >= len(self._lanes):
-            raise RuntimeError(
-                f"the model is called {self._call + 1} times at step {self._step}, {len(self._firsts)} times "
-                "at the first: guidance that begins later than the first step cannot follow a plan"
-            )
-        index, rows = self._step - self._first, self._firsts[min(self._call, len(self._firsts) - 1)].rows
-        if self._is_batched and arguments.rows == rows:
-            return run_halves(self._lanes, index, arguments)
-        if arguments.rows != rows and not self._is_batched:
-            raise RuntimeError(
-                f"the model got {rows} rows at the first step and {arguments.rows} at step "
-                f"{self._step}: guidance that is switched off during a run needs a plan with split_guidance"
-            )
-        # Where guidance is two calls, stock pipelines make the conditional one first.
-        order = [*reversed(self._lanes)] if self._is_batched else self._lanes
-        return order[self._call].run(index, arguments)
-
-    @property
-    def _is_batched(self) -> bool:
-        """Whether one call of the pipeline holds both conditions and the plan has them apart."""
-        split = self.plan.facts.guidance.split
-        return split and len(self._firsts) == 1 and self._firsts[0].rows == 2 * self._run.sample_rows.count
-
-    def _opened(self) -> list[Lane]:
-        """Return a lane for each call of the model a step, unconditional first if a batched call is split."""
-        if self._is_batched:
-            (first,) = self._firsts
-            values = [{o: value.chunk(2)[k] for o, value in first.values.items()} for k in range(2)]
-            made = (None, None) if first.prediction is None else first.prediction.chunk(2)
-            mixers = [self._mixer(k, made[k]) for k in range(2)]
-            return [Lane(self.graphs, *each) for each in zip(first.steps, values, mixers, strict=True)]
-        # With two tables the conditional call is the first, and the only one without guidance.
-        lanes = []
-        for number, first in enumerate(self._firsts):
-            call = max(0, len(first.steps) - 1 - number)
-            mixer = self._mixer(call, first.prediction)
-            lanes.append(Lane(self.graphs, first.steps[call], first.values, mixer))
-        return lanes
-
-
-# -- which plan a run follows
-
-
 def _at_ratio(plan: Plan, ratio: float) -> Plan:
     if plan.cost is None:
         raise PlanError(
             "this plan does not know what its loop costs: dipgo_fx.apply it once and save its plan anew"
         )
     return at_ratio(plan, ratio, plan.cost)
-
-
-def _for_levels(plan: Plan, levels: Sequence[float]) -> Plan:
-    """Return the plan for a run with these timesteps: by index if as many, else from the frontier."""
-    if len(levels) == len(plan.timesteps):
-        return plan
-    if plan.cost is None or not (plan.frontier or plan.ratio == 0):
-        raise PlanError(
-            f"this plan is for {len(plan.timesteps)} steps, the pipeline runs {len(levels)}, and the plan "
-            "holds no frontier to place at another number: call the pipeline with as many steps, "
-            "or search a plan for this one"
-        )
-    steps = plan.facts.num_inference_steps + len(levels) - len(plan.timesteps)
-    facts = replace(plan.facts, timesteps=tuple(levels), num_inference_steps=steps)
-    return at_steps(plan, facts, plan.ratio, plan.cost.with_steps(len(levels)))
-
-
-def _check_scheduler(pipe: Any, plan: Plan) -> None:
-    given = type(pipe.scheduler).__name__
-    if given != plan.facts.scheduler:
-        raise PlanError(
-            f"this plan is for {plan.facts.scheduler}, the pipeline has {given}: give it that scheduler, or "
-            "search a plan for this one"
-        )
-
-
-def _table_of_each_call(plan: Plan) -> list[GateTable]:
-    """Return the plan's table, or those of the unconditional and the conditional call."""
-    calls = len(plan.facts.guidance.calls)
-    tables = zip(plan.keep.chunk(calls, 1), plan.weights.chunk(calls, 1), strict=True)
-    return [GateTable(keep, weights) for keep, weights in tables]
-
-
-def _from_step(table: GateTable, start: int) -> GateTable:
-    """Return the table of a run that leaves the steps before `start` out; its first step runs whole."""
-    keep = table.keep[start:].clone()
-    keep[0] = True
-    return GateTable(keep, table.weights[start:])

@@ -30,7 +30,7 @@ from ..search.chunks import Chunks
 from ..search.config import Config, PruneConfig, check_search_arguments
 from ..search.journal import Journal
 from ..search.recipe import opened, search
-from .capturing import Asked, asking, capture
+from .capturing import Asked, asking, blank_prompts, capture
 from .denoiser import only_denoiser
 from .tracing import check_first_step, inputs_of, trace_pipeline
 
@@ -106,13 +106,10 @@ def prune_pipeline(
     find_blocks(model, granularity)  # refuses an unknown one
     _check_call(pipe, call, inputs is not None)
     shown = given or shipped_prompts()
-    # What is recorded does not depend on the words.
-    blank = inputs or (lambda samples: {"prompt": [""] * samples})
     full = inputs or (lambda samples: {"prompt": [*islice(cycle(shown), samples)]})
     with frozen(model), torch.enable_grad():
-        loop = trace_pipeline(
-            pipe, model, asking(blank, call), split_guidance=split_guidance, granularity=granularity
-        )
+        blank = asking(inputs or blank_prompts, call)
+        loop = trace_pipeline(pipe, model, blank, split_guidance=split_guidance, granularity=granularity)
         check_first_step(pipe, model, loop, lambda noise: asking(full, {**call, "generator": noise}))
         kept = kept_of(ratio, LoopCost.of(loop))
         inputs_of_all = _made_inputs(

@@ -23,8 +23,9 @@ from ..passes.stored_weights import awake, compute_device
 from ..passes.tags import tag
 from ..passes.unify_rows import ROWS, unify_rows
 from ..tracing import GUARD, assemble
+from .call_arguments import CallArguments, joined
 from .capturing import Asked, Enough, PipelineInputs, Rows, as_found, capture, rows_of, until_enough, watched
-from .lanes import RECORDED, CallArguments, joined
+from .graphs import RECORDED
 from .step_clock import stepped_sample
 
 

@@ -104,6 +104,7 @@ class Evaluator:
         """Whether the calls of the loop can be steered."""
         if not can_steer(self.loop):
             return False
+        self.seen(self.batch.first(1).target)  # what is wrong with `decode` has nothing to do with steering
         neutral = Steering.neutral(self.cost.num_steps, self.cost.num_calls)
         whole = Candidate(GateTable.of(self.cost.all_kept), steering=neutral)
         try:
@@ -205,7 +206,13 @@ class Evaluator:
 
     def _target(self, batch: Batch, result: torch.Tensor) -> torch.Tensor:
         """Return the unpruned samples as the loss sees them, beside the pruned ones."""
-        return self.seen(batch.target.to(result.device))
+        target = self.seen(batch.target.to(result.device))
+        if not bool(target.isfinite().all()):
+            raise FloatingPointError(
+                "the unpruned samples of the search are infinite or NaN"
+                + ("" if self.config.decode is None else " after decode: does it run in a wide enough dtype?")
+            )
+        return target
 
     def seen(self, samples: torch.Tensor) -> torch.Tensor:
         """Return samples as the loss sees them: decoded if the config says so, a chunk at a time."""

@@ -51,7 +51,7 @@ def test_a_plan_is_drawn_in_the_colours_of_its_states(tmp_path: Path) -> None:
     states = Plan.from_keep(loop, keep).states()
     assert set(states[1, :-1].tolist()) == {State.DEAD}
     assert states[1, -1] == State.REPEATS
-    assert set(pictures.STATE_COLOURS) == set(State)
+    assert set(pictures.COLOURS) == set(State)
     file = tmp_path / "new" / "states.png"
     pictures.states({"half": states}, loop.blocks, "blocks", file)
     assert file.stat().st_size > 1000

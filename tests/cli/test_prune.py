@@ -41,6 +41,18 @@ def test_the_same_seed_gives_the_same_file(
     assert (found["samples"], found["seed"], plan.origin["prompts"]) == (2, 3, 2)
 
 
+@pytest.mark.parametrize("option", ["--report", "--journal", "--prompts"])
+def test_two_options_name_two_files(
+    option: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the plan would be lost that took so long."""
+    file = tmp_path / "one"
+    file.write_text("a fox", encoding="utf-8")
+    assert main(["prune", str(folder), "--out", str(file), option, str(file)]) == 2
+    assert f"--out and {option} are one file" in capsys.readouterr().err
+    assert file.read_text(encoding="utf-8") == "a fox"
+
+
 def test_options_reach_the_search(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are given; the others are left to the pipeline and to the search."""
     calls: list[tuple[float, dict[str, Any]]] = []

@@ -289,6 +289,14 @@ def test_a_pipeline_equals_its_passes_one_by_one() -> None:
     assert records[0].nodes_after == records[1].nodes_before
 
 
+def test_what_a_rewritten_loop_costs_is_counted_anew() -> None:
+    """It may have lost a block."""
+    graph = toy.loop()
+    graph.meta["cost"] = "of the loop before"
+    assert "cost" not in InsertGates()(graph).graph_module.meta
+    assert graph.meta["cost"] == "of the loop before"
+
+
 def test_a_pipeline_of_nothing_returns_its_input() -> None:
     """Without a pass, or with none that finds work, the very module comes back."""
     graph = toy.loop()

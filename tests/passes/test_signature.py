@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import zoo
 from dipgo_fx.passes.blocks import find_blocks
 from dipgo_fx.passes.signature import call_signature, module_signature
 from dipgo_fx.passes.tags import spec_of
+
+
+class Mode(Enum):
+    """An option that is no number."""
+
+    FIRST, SECOND = 1, 2
+
+
+@dataclass
+class Options:
+    """Options of an object's own, as attention processors have them."""
+
+    size: int
+
+    def double(self) -> int:
+        """Return what depends on an option."""
+        return 2 * self.size
 
 
 class Scaled(nn.Linear):
@@ -39,8 +61,9 @@ class Renamed(Scaled):
         lambda: nn.Sequential(nn.Linear(3, 3), nn.ReLU()),
         lambda: nn.BatchNorm2d(4),
         lambda: nn.MultiheadAttention(8, 2),
+        lambda: Scaled(inner=Options(1)),
     ],
-    ids=["options", "nested", "buffers", "attention"],
+    ids=["options", "nested", "buffers", "attention", "object"],
 )
 def test_weights_do_not_matter(make: Callable[[], nn.Module]) -> None:
     """Two modules made alike have one key, whatever their weights are and whether they are trained."""
@@ -73,6 +96,15 @@ def test_weights_do_not_matter(make: Callable[[], nn.Module]) -> None:
         (Scaled(inner=nn.ReLU()), Scaled(inner=nn.SiLU())),
         (Scaled(inner=[1]), Scaled(inner={1})),
         (Scaled(inner=torch.float32), Scaled(inner=torch.float64)),
+        (Scaled(inner=Mode.FIRST), Scaled(inner=Mode.SECOND)),
+        (Scaled(inner=np.int64(1)), Scaled(inner=np.int64(2))),
+        (Scaled(inner=Options(1)), Scaled(inner=Options(2))),
+        (Scaled(inner=F.gelu), Scaled(inner=F.silu)),
+        (
+            Scaled(inner=partial(F.gelu, approximate="none")),
+            Scaled(inner=partial(F.gelu, approximate="tanh")),
+        ),
+        (Scaled(inner=Options(1).double), Scaled(inner=Options(2).double)),
     ],
     ids=lambda module: str(module).replace("\n", " "),
 )

@@ -155,7 +155,7 @@ def test_law_7_holds_for_steered_calls(key: str, first: int) -> None:
         assert torch.equal(images(key, pipe), expected)
         assert torch.equal(images(key, pipe), expected)
         assert forward.bytes_held()[-1] == 0
-        assert not any(first.values or first.prediction is not None for first in forward._firsts)
+        assert not any(first.values or first.prediction is not None for first in forward._first_calls)
 
 
 def steered(plan: Plan, first: int, seed: int = 2) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -23,7 +24,7 @@ from dipgo_fx.search.losses import Consistency, consistency_loss, ssim
 from dipgo_fx.search.sensitivity import whole_steps_candidate
 from graphs import Embedded
 from loops import calls
-from searches import Recording, candidate, case, evaluator, plan_of
+from searches import Recording, candidate, case, evaluator, plan_of, quick
 
 
 def _evaluator(config: Config | None = None) -> Evaluator:
@@ -50,6 +51,13 @@ def test_a_loss_is_that_of_the_subnet(kind: Consistency) -> None:
     assert judged.loss == consistency_loss(kind)(_samples(found), target).item()
     assert judged.unlikeness == 1 - ssim(_samples(found), target).item()
     assert judged == replace(found, loss=judged.loss, unlikeness=judged.unlikeness)
+
+
+def test_samples_that_decode_to_nothing_end_the_search() -> None:
+    """At once, with the reason, and not as something that calls cannot be told."""
+    config = PruneConfig(samples=4, full_runs=6, decode=lambda samples: samples * math.nan)
+    with pytest.raises(FloatingPointError, match="NaN after decode"):
+        quick(config=config)
 
 
 def test_losses_see_decoded_samples() -> None:

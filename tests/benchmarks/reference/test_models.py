@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.reference.models import (
     FLOW,
+    FROZEN,
     PROMPT_TOKENS,
     PROMPT_WIDTH,
     REFERENCE_MODELS,
@@ -27,7 +28,7 @@ def public(scheduler: Any) -> dict[str, Any]:
     return {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("name", REFERENCE_MODELS)
+@pytest.mark.parametrize("name", [*REFERENCE_MODELS, FROZEN])
 def test_the_stored_weights_are_of_the_models_that_are_built(name: str) -> None:
     """A new training would give the same architecture, for images of the same shape."""
     model, scheduler = load(name)
@@ -36,7 +37,7 @@ def test_the_stored_weights_are_of_the_models_that_are_built(name: str) -> None:
         key: value.shape for key, value in model.state_dict().items()
     }
     assert not model.training
-    expected = build_flow_scheduler() if name == FLOW else build_scheduler()
+    expected = build_flow_scheduler(name) if name in (FLOW, FROZEN) else build_scheduler()
     assert public(scheduler) == public(expected)
     assert SAMPLE_SHAPE[name][0] == model.config["in_channels"]
     assert SAMPLE_SHAPE[name][1] == model.config["sample_size"]

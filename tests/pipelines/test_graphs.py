@@ -12,7 +12,7 @@ from torch import nn
 import dipgo_fx
 from benchmarks.coverage import pipelines
 from dipgo_fx import TraceError
-from dipgo_fx.pipelines import lanes
+from dipgo_fx.pipelines import graphs
 from dipgo_fx.pipelines.capturing import asking
 from dipgo_fx.pipelines.tracing import trace_pipeline
 from tiny_pipelines import STEPS, plan_of, run, skipped
@@ -133,7 +133,7 @@ def test_graphs_of_sizes_that_were_used_long_ago_are_let_go(
     pipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that sees many of them does not grow."""
-    monkeypatch.setattr(lanes, "MOST_KINDS", 2)
+    monkeypatch.setattr(graphs, "MOST_KINDS", 2)
     with dipgo_fx.enabled(pipe, plan_of("sd")) as forward:
         results = {batch: run("sd", pipe, batch) for batch in (1, 2, 3)}
         assert len(forward.graphs._calls) == 2

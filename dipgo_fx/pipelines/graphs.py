@@ -1,0 +1,151 @@
+"""What was traced and compiled of a denoiser: which graph serves a call, and when it is recorded anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from ..cuda_graphs import outliving
+from ..errors import PlanError
+from ..loop import LoopFacts
+from ..passes import TraceError
+from ..passes.blocks import path_of
+from ..passes.call_recorder import CallGraph, record_call
+from ..passes.call_state import scaled, scales_of
+from ..passes.forward_slot import ForwardSlot
+from ..passes.loop_recorder import TIMESTEP
+from ..passes.step_graphs import StepKind, step_graph
+from .call_arguments import CallArguments
+
+RECORDED = 0.02
+"""How far a graph may be from its model, relative to the largest value: kernels may round otherwise."""
+MOST_CALLS = 16
+"""How many graphs are kept of calls that differ in nothing but values that the model's Python looks at."""
+MOST_KINDS = 32
+"""Of how many kinds of calls (sizes, prompt lengths, precisions) graphs are kept, those used last."""
+Values = dict[int, torch.Tensor]
+"""Tensors of one step that later ones read, by the number of the block output that they are."""
+
+
+class Graphs:
+    """What was traced and compiled of one denoiser: a graph for each kind of call and of step.
+
+    Args:
+        model: the denoiser.
+        facts: of the plan, which say which of its modules are blocks.
+        options: of `torch.compile`; `None` runs the graphs as they are.
+    """
+
+    def __init__(self, model: nn.Module, facts: LoopFacts, options: Mapping[str, Any] | None) -> None:
+        self.model, self.blocks, self.options = model, facts.chosen, options
+        self.parts = frozenset(block.partition(".")[0] for block in map(path_of, facts.blocks))
+        self._calls: dict[tuple[Any, ...], list[CallGraph]] = {}
+        self._steps: dict[tuple[CallGraph, StepKind], Callable[..., Any]] = {}
+
+    def is_like(self, other: Graphs) -> bool:
+        """Tell whether these graphs serve where others are asked for."""
+        asked = other.model, other.blocks, other.parts, other.options
+        return (self.model, self.blocks, self.parts, self.options) == asked
+
+    def call(self, arguments: CallArguments) -> CallGraph:
+        """Return the graph of the model's call with such arguments."""
+        calls = self._calls[arguments.signature] = self._calls.pop(arguments.signature, [])
+        found = next((call for call in calls if call.holds_for(arguments.tensors)), None)
+        if found is None:
+            with ForwardSlot(self.model).bare():
+                # First for real: what a model keeps of its first call must not be what a recording sees.
+                with scaled(scales_of(self.model)):
+                    expected = self.model(**arguments.fresh())
+                changing = (next(iter(arguments.named)), *TIMESTEP)
+                found = record_call(self.model, self.blocks, arguments.named, changing, self.parts)
+                _check_recording(found, arguments, expected)
+            calls.append(found)
+            while len(calls) > MOST_CALLS:
+                self._forget(calls[0])
+            while len(self._calls) > MOST_KINDS:
+                for call in self._calls.pop(next(iter(self._calls))):
+                    self._forget(call)
+        return found
+
+    def step(self, arguments: CallArguments, kind: StepKind) -> Callable[..., Any]:
+        """Return what a kind of step computes of such arguments, see `step_graph`."""
+        call = self.call(arguments)
+        if (call, kind) not in self._steps:
+            graph: Any = step_graph(call, kind)
+            if self.options is not None:
+                graph = outliving(torch.compile(graph, **self.options), self.options)
+            self._steps[call, kind] = graph
+        return self._steps[call, kind]
+
+    @property
+    def num_steps(self) -> int:
+        """How many distinct steps there are so far, over all kinds of calls."""
+        return len(self._steps)
+
+    def forget_outdated(self) -> None:
+        """Forget graphs of a model that changed: an adapter may have replaced parts, FreeU sets numbers."""
+        for call in [call for calls in self._calls.values() for call in calls]:
+            if not call.is_of(self.model):
+                self._forget(call)
+
+    def _forget(self, gone: CallGraph) -> None:
+        for calls in self._calls.values():
+            calls[:] = [call for call in calls if call is not gone]
+        self._steps = {key: step for key, step in self._steps.items() if key[0] is not gone}
+
+    def run(
+        self,
+        arguments: CallArguments,
+        kind: StepKind,
+        values: Iterable[torch.Tensor],
+        weights: Iterable[float],
+        mixed: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> tuple[Any, Values]:
+        """Return what the model returns, and the values that the kind of step saves.
+
+        Args:
+            arguments: of the call.
+            kind: of the step.
+            values: of earlier steps, that it reads.
+            weights: of those.
+            mixed: what is taken for the prediction.
+        """
+        step = self.step(arguments, kind)
+        with self.call(arguments).scaled():
+            results = step(*arguments.tensors, *values, *weights)
+        count = len(results) - len(kind.saved)
+        saved = dict(zip(kind.saved, results[count:], strict=True))
+        made = list(results[:count])
+        if mixed is not None:
+            made[0] = mixed(made[0])
+        return self.call(arguments).wrapped(made), saved
+
+
+def check_blocks(call: CallGraph, facts: LoopFacts) -> None:
+    """Raise `PlanError` naming both sides if a model has other blocks than a plan."""
+    planned = tuple(dict.fromkeys(map(path_of, facts.blocks)))
+    if planned != call.blocks or len(facts.blocks) != len(planned) * len(facts.guidance.calls):
+        mine = [name for name in planned if name not in call.blocks][:3]
+        theirs = [name for name in call.blocks if name not in planned][:3]
+        raise PlanError(
+            f"this plan is for {len(planned)} blocks (among them {mine}), the model of this pipeline calls "
+            f"{len(call.blocks)} (among them {theirs}): search a plan for this model"
+        )
+
+
+def _check_recording(call: CallGraph, arguments: CallArguments, expected: Any) -> None:
+    """Raise `TraceError` if a graph does not compute what its model does: one call a graph, for certainty."""
+    wanted = [leaf for leaf in pytree.tree_leaves(expected) if isinstance(leaf, torch.Tensor)]
+    with call.scaled():
+        found = call.module(*arguments.tensors)
+    for ours, theirs in zip(found, wanted, strict=True):
+        margin = RECORDED * float(theirs.nan_to_num().abs().max())
+        if not torch.allclose(ours, theirs, rtol=RECORDED, atol=margin, equal_nan=True):
+            raise TraceError(
+                "the recorded graph of this model gives other values than the model: its Python edits "
+                "tensors in a way that was not seen, so it cannot follow a plan"
+            )
