@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ from .search.calibration import Conditioning, calibrate
 from .search.config import Config, PruneConfig, check_search_arguments
 from .search.recipe import opened, search
 from .tracing import trace
+
+DROPOUT = nn.modules.dropout._DropoutNd
+logger = logging.getLogger(__name__)
 
 
 @torch.inference_mode(False)  # its tensors could not tell whether they were edited
@@ -127,6 +131,12 @@ def gains_by_split(ratio: float, config: Config, granularity: Blocks) -> bool:
 def frozen(model: nn.Module) -> Iterator[None]:
     """Put a model into eval mode without parameter gradients, and back as it was."""
     modes = {module: module.training for module in model.modules()}
+    if any(mode and isinstance(module, DROPOUT) and module.p for module, mode in modes.items()):
+        logger.warning(
+            "%s drops values at random, as it is in training mode; a search looks at it in evaluation mode: "
+            "call model.eval() before its plan runs",
+            type(model).__name__,
+        )
     wanted = [p for p in model.parameters() if p.requires_grad]
     try:
         model.eval()

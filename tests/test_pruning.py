@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import dipgo_fx
 import zoo
@@ -158,3 +159,14 @@ def test_a_plan_says_what_its_search_did() -> None:
     assert plan.origin["curve"][-1][0] <= plan.origin["full_runs"] + 0.01
     assert plan.cost is not None
     assert plan.ratio == 1 - plan.cost.kept(plan.table)
+
+
+def test_a_model_that_would_drop_values_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Its plan was searched without that."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
+    for mode, times in ((False, 0), (True, 1)):
+        caplog.clear()
+        with frozen(model.train(mode)):
+            assert not any(module.training for module in model.modules())
+        assert caplog.text.count("drops values at random") == times
+        assert model[1].training == mode

@@ -61,7 +61,7 @@ def test_prompts_are_encoded_in_turn_where_memory_runs_out(
     assert len(torch.unique(parts.sample, dim=0)) == SAMPLES
 
 
-@pytest.mark.parametrize("mode", [False, True])
+@pytest.mark.parametrize("mode", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_pipeline_is_searched_while_a_plan_runs_it(monkeypatch: pytest.MonkeyPatch, mode: bool) -> None:
     """As if none did, under inference mode too, and the plan goes on running it."""
     pipe = pipelines.PIPELINES["sd-text"].build()

@@ -133,7 +133,9 @@ def test_timesteps_that_are_set_anew_at_every_step_are_refused(calls: int) -> No
 
 
 @pytest.mark.parametrize("name", ["HeunDiscreteScheduler", "PNDMScheduler"])
-@pytest.mark.parametrize("strength", [0.3, 0.8, 0.9, 0.95])
+@pytest.mark.parametrize(
+    "strength", [0.9, *(pytest.param(share, marks=pytest.mark.long) for share in (0.3, 0.8, 0.95))]
+)
 def test_a_strength_begins_at_the_right_one_of_equal_timesteps(name: str, strength: float) -> None:
     """Heun has each twice, PNDM its second."""
     key, pipe = "sd-img2img", pipelines.PIPELINES["sd-img2img"].build()
