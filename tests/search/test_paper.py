@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -140,10 +142,12 @@ def test_notes_of_a_long_training_are_few(iterations: int, told: list[int]) -> N
 
 
 def test_nonfinite_losses_stop_the_search() -> None:
-    """A loss that becomes NaN ends the search with a reason."""
-    config = PaperConfig(iterations=2, width=32, samples=2, decode=lambda x: x * float("nan"))
+    """A loss that becomes NaN ends the search with a reason, and so do samples that are it from the start."""
+    config = PaperConfig(iterations=4, width=32, samples=2)
     with pytest.raises(FloatingPointError, match="learning_rate"):
-        quick(config=config)
+        quick(config=replace(config, learning_rate=1e38))
+    with pytest.raises(FloatingPointError, match="NaN after decode"):
+        quick(config=replace(config, decode=lambda x: x * float("nan")))
 
 
 # -- the network
