@@ -6,7 +6,7 @@ from benchmarks.quality.comparing import Cell
 from benchmarks.tables import grid
 
 from .few_steps import FEW, SCORE, best_other, counted, judged, ours_in
-from .results import FEWER, LABELS, NAMES, every_cell, is_of_the_tables
+from .results import FEWER, LABELS, NAMES, OFF, every_cell, is_of_the_tables
 from .words import percent, remarked, wrapped
 
 
@@ -40,10 +40,17 @@ def line(cell: Cell) -> list[str]:
         *(NAMES[about.model], about.scheduler, str(about.steps), guidance, percent(1 - about.ratio_asked)),
         str(len(cell.seeds_of_both(ours, name))),
         f"{fewer.other:.1f}" if fewer else "",
-        remarked(f"{pair.other:.1f}", LABELS.get(name, name)),
-        f"{pair.ours:.1f}",
+        remarked(f"{pair.other:.1f}", LABELS.get(name, name), kept_by(cell, name)),
+        remarked(f"{pair.ours:.1f}", kept_by(cell, ours)),
         judged(other),
     ]
+
+
+def kept_by(cell: Cell, method: str) -> str:
+    """Say what a method kept of the MACs, if that is not what was asked for."""
+    row = next(iter(cell.rows[method].values()))
+    kept, asked = row.macs_kept, 1 - row.ratio_asked
+    return f"keeps {percent(kept)}" if kept is not None and abs(kept - asked) > OFF else ""
 
 
 def summary() -> str:

@@ -11,10 +11,18 @@ from .quality import verdicts
 from .results import cells_in
 from .words import listed, wrapped
 
+DEAREST = "learned sampler"
+"""Of the others, and mostly the best of them: cells are counted once it is measured."""
+
 
 def frozen_cells() -> list[Cell]:
-    """Return its cells."""
+    """Return its cells, as far as they are measured."""
     return [cell for cell in cells_in(RESULTS / "frozen") if best_other(cell)]
+
+
+def counted_cells() -> list[Cell]:
+    """Return those that are measured to the end."""
+    return [cell for cell in frozen_cells() if DEAREST in cell.others]
 
 
 def table() -> str:
@@ -24,13 +32,13 @@ def table() -> str:
 
 def verdict() -> str:
     """In how many cells ours is ahead of all others, by measure; nothing where nothing was measured."""
-    cells = frozen_cells()
+    cells = counted_cells()
     return verdicts(cells) if cells else ""
 
 
 def summary() -> str:
     """Say in how many cells ours is ahead; nothing where nothing was measured."""
-    cells = frozen_cells()
+    cells = counted_cells()
     if not cells:
         return ""
     steps = listed(sorted({cell.about.steps for cell in cells}))
