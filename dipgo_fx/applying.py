@@ -34,6 +34,8 @@ from .report import Report
 from .states import states_of
 from .tracing import trace
 
+ROUNDING = 1e-9
+"""How far two shares of one loop may differ by rounding."""
 logger = logging.getLogger(__name__)
 
 
@@ -145,7 +147,7 @@ def apply(
         plan = replace(Plan.from_keep(loop, cost.all_kept), origin=_derived(plan, "unpruned"))
     elif steps != plan.facts.num_inference_steps:
         plan = at_steps(plan, loop.facts, plan.ratio if ratio is None else ratio, cost)
-    elif ratio is not None and ratio != plan.ratio:
+    elif ratio is not None:
         plan.check_fits(loop.facts)
         plan = at_ratio(plan, ratio, cost)
     return build(loop, plan, fold=fold, join=join)
@@ -176,12 +178,14 @@ def build(loop: Loop, plan: Plan, *, fold: bool = False, join: bool = False) -> 
 def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
     """Return the plan at another ratio: the dearest of its frontier that fits, no new search; all kept at 0.
 
-    A plan without a frontier (the paper's recipe, stages) is its scores thresholded anew, with backups of
-    the same kind.
+    At its own ratio a plan is itself. One without a frontier (the paper's recipe, stages) is its scores
+    thresholded anew, with backups of the same kind.
 
-    Raises `PlanError` for a plan written by hand, which has neither.
+    Raises `PlanError` for another ratio of a plan written by hand, which has neither.
     """
     kept = kept_of(ratio, cost)
+    if ratio == plan.ratio and cost.kept(plan.table) <= kept + ROUNDING:
+        return plan
     point, steering = best_within(plan.frontier, cost, kept), None
     if ratio == 0:
         table, name = GateTable.of(cost.all_kept), "unpruned"

@@ -136,8 +136,7 @@ def warn_of_miss(kept: float, asked: float) -> None:
     if asked - kept >= TOLERANCE:
         logger.warning(
             "the plan removes %.4f of the loop's MACs where %.4f was asked: nothing at hand that fits the "
-            "budget more closely is better; a search for this ratio or at more steps may find something, and "
-            "PaperConfig(exact_fill=True) fills budgets",
+            "budget more closely is better; a search for this ratio or at more steps may find something",
             1 - kept,
             1 - asked,
         )

@@ -43,6 +43,8 @@ UNCOUNTED_OPERATORS = (
     "aten::instance_norm",
     "aten::upsample_nearest2d",
     "aten::upsample_bilinear2d",
+    "aten::upsample_linear1d",
+    "aten::upsample_trilinear3d",
     "aten::adaptive_avg_pool2d",
     "aten::grid_sampler",
 )

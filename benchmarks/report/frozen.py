@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from benchmarks.quality.comparing import Cell
-from benchmarks.tables import RESULTS
+from benchmarks.tables import RESULTS, grid
 
 from . import elsewhere
 from .few_steps import best_other, counted
 from .quality import verdicts
-from .results import cells_in
-from .words import listed, wrapped
+from .results import LABELS, cells_in
+from .standing import told
+from .words import listed, percent, remarked, wrapped
 
 DEAREST = "learned sampler"
 """Of the others, and mostly the best of them: cells are counted once it is measured."""
@@ -26,8 +27,23 @@ def counted_cells() -> list[Cell]:
 
 
 def table() -> str:
-    """Table by steps and share; nothing where nothing was measured."""
-    return elsewhere.table_of(frozen_cells())
+    """Tables by steps and share; nothing where nothing was measured."""
+    cells = frozen_cells()
+    return f"{elsewhere.table_of(cells)}\n\n{likeness(cells)}" if cells else ""
+
+
+def likeness(cells: list[Cell]) -> str:
+    """Table of SSIM, which PSNR says little of: the best other and ours."""
+    lines = []
+    for cell in cells:
+        pairs = {name: pair for name in cell.others if (pair := cell.versus(name, "ssim"))}
+        best, pair = max(pairs.items(), key=lambda item: item[1].other)
+        about = [str(cell.about.steps), percent(1 - cell.about.ratio_asked)]
+        other = remarked(f"{pair.other:.3f}", LABELS.get(best, best))
+        lines.append([*about, other, f"{pair.ours:.3f}", f"{told('ssim', pair)}, {pair.verdict}"])
+    return grid(
+        ["steps", "MACs asked", "SSIM, best other", "SSIM, `dipgo_fx`", "minus the best other"], lines
+    )
 
 
 def verdict() -> str:

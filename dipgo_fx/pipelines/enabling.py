@@ -161,6 +161,8 @@ def enabled(
 
 
 def _at_ratio(plan: Plan, ratio: float) -> Plan:
+    if ratio == plan.ratio:
+        return plan
     if plan.cost is None:
         raise PlanError(
             "this plan does not know what its loop costs: dipgo_fx.apply it once and save its plan anew"

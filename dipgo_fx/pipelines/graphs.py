@@ -71,9 +71,8 @@ class Graphs:
                     self._forget(call)
         return found
 
-    def step(self, arguments: CallArguments, kind: StepKind) -> Callable[..., Any]:
-        """Return what a kind of step computes of such arguments, see `step_graph`."""
-        call = self.call(arguments)
+    def _step(self, call: CallGraph, kind: StepKind) -> Callable[..., Any]:
+        """Return what a kind of step computes of a call, see `step_graph`."""
         if (call, kind) not in self._steps:
             graph: Any = step_graph(call, kind)
             if self.options is not None:
@@ -114,15 +113,16 @@ class Graphs:
             weights: of those.
             mixed: what is taken for the prediction.
         """
-        step = self.step(arguments, kind)
-        with self.call(arguments).scaled():
+        call = self.call(arguments)
+        step = self._step(call, kind)
+        with call.scaled():
             results = step(*arguments.tensors, *values, *weights)
         count = len(results) - len(kind.saved)
         saved = dict(zip(kind.saved, results[count:], strict=True))
         made = list(results[:count])
         if mixed is not None:
             made[0] = mixed(made[0])
-        return self.call(arguments).wrapped(made), saved
+        return call.wrapped(made), saved
 
 
 def check_blocks(call: CallGraph, facts: LoopFacts) -> None:

@@ -107,7 +107,7 @@ class PrunedForward(StandIn):
                 self._begin(clock)
             self._call = self._call + 1 if self._step == clock.step else 0
             self._step = clock.step
-            if clock.step > clock.start and self._run.sample_rows.is_watching:
+            if clock.step > self._start and self._run.sample_rows.is_watching:
                 self._run.sample_rows.leave()
                 raise RuntimeError(
                     "the model is called for a second step, but the scheduler of the enabled pipeline was "
@@ -120,7 +120,7 @@ class PrunedForward(StandIn):
                 return self._sample_alone(arguments)
             if self._step == self._first_step:
                 return self._run_first(arguments)
-            if steering is None and bool(self.plan.keep.all()):  # nothing is kept, so rows may change
+            if steering is None and bool(self.plan.table.keep.all()):  # nothing is kept, so rows may change
                 return self.graphs.run(arguments, StepKind((), ()), (), ())[0]
             return self._run_step(arguments)
 
@@ -291,7 +291,7 @@ def check_scheduler(pipe: Any, plan: Plan) -> None:
 def _table_of_each_call(plan: Plan) -> list[GateTable]:
     """Return the plan's table, or those of the unconditional and the conditional call."""
     calls = len(plan.facts.guidance.calls)
-    tables = zip(plan.keep.chunk(calls, 1), plan.weights.chunk(calls, 1), strict=True)
+    tables = zip(plan.table.keep.chunk(calls, 1), plan.table.weights.chunk(calls, 1), strict=True)
     return [GateTable(keep, weights) for keep, weights in tables]
 
 

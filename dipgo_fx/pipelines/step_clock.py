@@ -154,7 +154,8 @@ def _place(told: list[float], value: float, tolerance: float, said: Sequence[int
     Of those that are as near, the first that is among `said`, else the first.
     """
     near = {step: abs(level - value) for step, level in enumerate(told) if abs(level - value) <= tolerance}
-    nearest = [step for step, distance in near.items() if distance == min(near.values())]
+    least = min(near.values(), default=0.0)
+    nearest = [step for step, distance in near.items() if distance == least]
     return next((step for step in said if step in nearest), nearest[0] if nearest else None)
 
 

@@ -277,8 +277,15 @@ def test_batch_size_and_image_size_may_change(pipe: Any) -> None:
             assert torch.equal(run("sd", pipe, batch), reference)
 
 
-@pytest.mark.parametrize("boundary", [0.65, 0.85])
-def test_denoisers_that_take_turns(boundary: float) -> None:
+def twice(plan: Plan) -> Plan:
+    """Return a plan that has the conditions of guidance apart, and one table for both."""
+    names = tuple(f"{name}@unconditional" for name in plan.facts.blocks) + plan.facts.blocks
+    facts = replace(plan.facts, blocks=names, guidance=Guidance(5.0, True))
+    return replace(plan, facts=facts, table=GateTable(plan.keep.repeat(1, 2), plan.weights.repeat(1, 2, 1)))
+
+
+@pytest.mark.parametrize(("boundary", "split"), [(0.65, False), (0.85, False), (0.65, True)])
+def test_denoisers_that_take_turns(boundary: float, split: bool) -> None:
     """Wan 2.2 goes from one transformer to another: the first step of each is whole, the rest as planned."""
     pipe, plan = pipelines.PIPELINES["wan22"].build(), plan_of("wan")
     pipe.register_to_config(boundary_ratio=boundary)
@@ -297,7 +304,7 @@ def test_denoisers_that_take_turns(boundary: float) -> None:
     assert 1 < switch < STEPS - 1
     with skipping(pipe.transformer, plan, 2), skipping(pipe.transformer_2, plan, 2, switch):
         reference = run("wan", pipe)
-    forward = dipgo_fx.enable(pipe, plan)
+    forward = dipgo_fx.enable(pipe, twice(plan) if split else plan)
     for _ in range(2):
         assert torch.equal(run("wan", pipe), reference)
         held = forward.bytes_held()
