@@ -34,8 +34,6 @@ from .report import Report
 from .states import states_of
 from .tracing import trace
 
-ROUNDING = 1e-9
-"""How far two shares of one loop may differ by rounding."""
 logger = logging.getLogger(__name__)
 
 
@@ -184,8 +182,8 @@ def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
     Raises `PlanError` for another ratio of a plan written by hand, which has neither.
     """
     kept = kept_of(ratio, cost)
-    if ratio == plan.ratio and cost.kept(plan.table) <= kept + ROUNDING:
-        return plan
+    if ratio == 1 - cost.kept(plan.table):  # not what the plan says: that may be of another image size
+        return replace(plan, ratio=ratio, cost=cost)
     point, steering = best_within(plan.frontier, cost, kept), None
     if ratio == 0:
         table, name = GateTable.of(cost.all_kept), "unpruned"

@@ -14,6 +14,7 @@ import dipgo_fx
 import zoo
 from dipgo_fx import Loop, Plan, PlanError, PrunedLoop
 from dipgo_fx.applying import at_ratio, at_steps, build
+from dipgo_fx.passes.gate_table import GateTable
 from dipgo_fx.placement import Placement
 from loops import calls, cost, inputs, loop, run
 from searches import PLAIN, STEPS, Key, plain_and_split, searched, with_frontier
@@ -93,6 +94,16 @@ def test_ratio_zero_is_asked_for() -> None:
     whole = applied(with_frontier(PLAIN), ratio=0)
     assert whole.plan.ratio == 0
     assert bool(whole.plan.keep.all())
+
+
+def test_what_a_plan_costs_counts_and_not_what_it_says() -> None:
+    """Its ratio may be of another image size: a table that says it removes nothing is cut down to nothing."""
+    graph = loop(*PLAIN)
+    keep = torch.ones(graph.num_steps, len(graph.blocks), dtype=torch.bool)
+    keep[3:] = False
+    says_nothing = Plan(graph.facts, GateTable.of(keep), 0.0)
+    assert at_ratio(says_nothing, 0.0, cost(*PLAIN)).keep.all()
+    assert at_ratio(says_nothing, 1 - 3 / 8, cost(*PLAIN)).table == says_nothing.table
 
 
 def test_ratio_zero_is_the_traced_loop() -> None:
