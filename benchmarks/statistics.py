@@ -130,7 +130,7 @@ def quantile(values: torch.Tensor, counts: torch.Tensor, share: float) -> torch.
 COMPARED: Mapping[str, Statistic] = {
     "psnr_db": Statistic("PSNR, all images together", lambda e: e.squared, pooled),
     "psnr_mean_db": Statistic("PSNR, mean of images", lambda e: decibels(e.squared), mean),
-    "psnr_low_db": Statistic("PSNR, lowest 5%", lambda e: decibels(e.squared), lowest),
+    "psnr_low_db": Statistic("PSNR, 5th percentile", lambda e: decibels(e.squared), lowest),
     "ssim": Statistic("SSIM", lambda e: e.ssim, mean, digits=4),
     "feature_distance": Statistic("feature distance", lambda e: e.feature_distance, mean, False, 4),
     "converged_psnr_db": Statistic("PSNR to the converged images", lambda e: e.converged, pooled),

@@ -9,7 +9,7 @@ from benchmarks.tables import grouped
 from dipgo_fx import PruneConfig
 
 from .results import NAMES, OURS, Row, chosen, numbers, read, scores
-from .words import bullets, listed, out_of, percent, sequence, span, wrapped
+from .words import bullets, listed, percent, sequence, span, wrapped
 
 SEARCHED = ("digits-dit", "digits-unet")
 """The models whose searches had several budgets."""
@@ -52,13 +52,18 @@ def step_counts() -> str:
     own, moved, fewer = (numbers(rows, name) for name in ("searched at T", "searched at 20", "fewer steps"))
     behind = [ours - other for ours, other in zip(own, moved, strict=True)]
     more = [ours - other for ours, other in zip(moved, fewer, strict=True)]
+    lost = [
+        f"{row['T']} steps and {percent(float(row['asked']))}"
+        for row, lead in zip(rows, more, strict=True)
+        if lead < 0
+    ]
     return (
         "A plan of the digits DiT that was searched at 20 steps and moved to "
         f"{listed(dict.fromkeys(row['T'] for row in rows))}, asked to keep "
         f"{listed(dict.fromkeys(percent(float(row['asked'])) for row in rows))} of the MACs and keeping "
         f"{listed(dict.fromkeys(percent(float(row['kept'])) for row in rows))}, is {span(behind)} dB below a "
-        f"search for that count and share. Beside fewer steps at the same MACs it is {span(more)} dB, better "
-        f"in {out_of(sum(each > 0 for each in more), len(more))} cases (one seed, no intervals)."
+        f"search for that count that may keep what was asked. Beside fewer steps at the same MACs it is "
+        f"{span(more)} dB{f', behind at {listed(lost)}' if lost else ''} (one seed, no intervals)."
     )
 
 

@@ -6,7 +6,8 @@ from benchmarks.quality.comparing import Cell
 from benchmarks.tables import grid
 
 from .few_steps import FEW, SCORE, best_other, counted, judged, ours_in
-from .results import FEWER, LABELS, NAMES, OFF, every_cell, is_of_the_tables
+from .results import FEWER, LABELS, NAMES, every_cell, is_of_the_tables
+from .standing import kept_by
 from .words import percent, remarked, wrapped
 
 
@@ -46,13 +47,6 @@ def line(cell: Cell) -> list[str]:
     ]
 
 
-def kept_by(cell: Cell, method: str) -> str:
-    """Say what a method kept of the MACs, if that is not what was asked for."""
-    row = next(iter(cell.rows[method].values()))
-    kept, asked = row.macs_kept, 1 - row.ratio_asked
-    return f"keeps {percent(kept)}" if kept is not None and abs(kept - asked) > OFF else ""
-
-
 def summary() -> str:
     """Say in how many cells ours is ahead; nothing where nothing was measured."""
     cells = other_cells()
@@ -70,4 +64,6 @@ def loop_of(cell: Cell) -> str:
     """Return the loop of a cell in words."""
     about = cell.about
     guidance = "" if about.guidance is None else f", guidance {about.guidance:g}"
-    return f"{NAMES[about.model]}, {about.scheduler}, {about.steps} steps{guidance}"
+    seeds = len(cell.rows[ours_in(cell) or ""])
+    told = f"{seeds} searches" if seeds > 1 else "one search"
+    return f"{NAMES[about.model]}, {about.scheduler}, {about.steps} steps{guidance}: {told}"

@@ -16,8 +16,8 @@ from .words import listed, percent, span, wrapped
 CLOSE = 30.0  # dB, of the lowest 5% of single images
 ABOUT = (
     "The least measured share of the MACs from which on 19 of 20 images have a PSNR of "
-    f"{CLOSE:.0f} dB or more to the unpruned ones, at every seed. All that `dipgo_fx` has of a loop and seed "
-    "is from one search at ratio 0.8 or, where there is none, from a search for each share."
+    f"{CLOSE:.0f} dB or more to the unpruned ones, at every seed measured. All that `dipgo_fx` has of a loop "
+    "and seed is from one search at ratio 0.8 or, where there is none, from a search for each share."
 )
 Loop = tuple[str, str, int, float]  # model, sampler, steps, guidance
 NO_GUIDANCE = 0.0
@@ -42,8 +42,13 @@ def least(cells: Sequence[Cell]) -> float | None:
     for cell in sorted(cells, key=lambda cell: cell.about.ratio_asked):
         if not is_close(cell):
             break
-        found = 1 - cell.about.ratio_asked
+        found = kept(cell)
     return found
+
+
+def kept(cell: Cell) -> float:
+    """Return the share of the MACs that ours keeps, the most of its seeds."""
+    return max(row.macs_kept or 1.0 for row in cell.rows[cell.ours or ""].values())
 
 
 def is_close(cell: Cell) -> bool:
@@ -56,11 +61,13 @@ def table() -> str:
     """Table by loop."""
     lines = []
     for (model, scheduler, steps, guidance), cells in loops().items():
-        shares = [percent(1 - cell.about.ratio_asked) for cell in cells]
+        shares = [f"{share:.0%}" for share in sorted({kept(cell) for cell in cells}, reverse=True)]
+        seeds = {len(cell.rows[cell.ours or ""]) for cell in cells}
         enough = least(cells)
         told = "none measured" if enough is None else percent(enough)
-        lines.append([NAMES[model], scheduler, str(steps), words(guidance), ", ".join(shares), told])
-    header = ("model", "sampler", "steps", "guidance", "measured at", "close from")
+        about = [NAMES[model], scheduler, str(steps), words(guidance), span(seeds, 0)]
+        lines.append([*about, ", ".join(shares), told])
+    header = ("model", "sampler", "steps", "guidance", "seeds", "measured at", "close from")
     return f"{wrapped(ABOUT)}\n\n{grid(header, lines)}"
 
 
@@ -80,7 +87,9 @@ def told_of(group: Sequence[Sequence[Cell]], guidance: float) -> str:
     shares = [100 * share for cells in group if (share := least(cells)) is not None]
     steps = listed(sorted({cells[0].about.steps for cells in group}))
     enough = f"{span(shares, 0)}%" if len(shares) == len(group) else "not everywhere"
-    return f"{enough} at {steps} steps, guidance {words(guidance)}"
+    models = listed(dict.fromkeys(NAMES[cells[0].about.model] for cells in group))
+    scale = f", guidance {guidance:g}" if guidance else " without guidance"
+    return f"{enough} at {steps} steps{scale} ({models})"
 
 
 def words(guidance: float) -> str:

@@ -12,7 +12,7 @@ from benchmarks.tables import grid
 
 from .quality import CACHES
 from .results import LABELS, NAMES, every_cell
-from .standing import told
+from .standing import kept_by, told
 from .words import listed, out_of, percent, remarked, wrapped
 
 FEW = 10  # steps
@@ -23,7 +23,19 @@ WHOLE = (WHOLE_STEPS.name, PLACED_WHOLE_STEPS.name)  # of the frontier, and plac
 def few_cells() -> list[Cell]:
     """Return the cells of few steps in which our search was measured beside something else."""
     few = [cell for cell in every_cell() if cell.about.steps <= FEW and ours_in(cell)]
-    return [cell for cell in few if best_other(cell) or beside_whole_steps(cell)]
+    found = [cell for cell in few if best_other(cell) or beside_whole_steps(cell)]
+    return [cell for cell in found if not any(is_again(cell, other) for other in found)]
+
+
+def is_again(cell: Cell, smaller: Cell) -> bool:
+    """Whether everybody does the same at a smaller share, as no plan can use what is between."""
+    one, other = cell.about, smaller.about
+    return (
+        (one.model, one.scheduler, one.steps, one.guidance)
+        == (other.model, other.scheduler, other.steps, other.guidance)
+        and one.ratio_asked < other.ratio_asked
+        and best_other(cell) == best_other(smaller)
+    )
 
 
 def ours_in(cell: Cell) -> str | None:
@@ -66,8 +78,10 @@ def line(cell: Cell) -> list[str]:
     head = [NAMES[about.model], about.scheduler, str(about.steps), percent(1 - about.ratio_asked)]
     return [
         *(*head, str(len(seeds))),
-        remarked(f"{other[1].other:.1f}", LABELS.get(other[0], other[0])) if other else "",
-        f"{pair.ours:.1f}",
+        remarked(f"{other[1].other:.1f}", LABELS.get(other[0], other[0]), kept_by(cell, other[0]))
+        if other
+        else "",
+        remarked(f"{pair.ours:.1f}", kept_by(cell, ours_in(cell) or "")),
         judged(other),
         f"{whole[1].other:.1f}" if whole else "",
         judged(whole),
@@ -115,4 +129,4 @@ def counted(found: Iterable[tuple[str, Comparison] | None], other: str) -> str:
     if not verdicts:
         return ""
     ahead = out_of(verdicts["won"], verdicts.total())
-    return f"`dipgo_fx` is ahead of {other} in {ahead} cells and behind it in {verdicts['lost']}"
+    return f"`dipgo_fx` is ahead of {other} in {ahead} cells and behind it in {verdicts['lost'] or 'none'}"

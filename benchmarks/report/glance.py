@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 
 from benchmarks.quality.comparing import Cell
@@ -9,11 +10,13 @@ from benchmarks.statistics import COMPARED
 from benchmarks.tables import grid, grouped
 
 from . import costs, elsewhere, enough, few_steps, frozen, real_size
-from .results import ASKED, FEWER, LEARNED, NAMES, OURS, Score, numbers, read, scores
-from .standing import own_cells, verdict_on
-from .words import bullets, listed, out_of, percent, span
+from .quality import COLUMNS
+from .results import ASKED, FEWER, LEARNED, NAMES, OURS, Score, chosen, numbers, read, scores
+from .standing import own_cells
+from .words import bullets, listed, out_of, percent, remarked, span
 
 SCORE = "psnr_db"
+SOLVERS = COLUMNS["stock solver"]
 
 
 def price() -> str:
@@ -23,12 +26,16 @@ def price() -> str:
 
 def search() -> str:
     """What one search spends."""
-    ours = [score.values for score in scores() if score.method == OURS]
-    seconds = [values["search_seconds"] for values in ours if "search_seconds" in values]
+    ours = [score for score in scores() if score.method == OURS]
+    timed = [score for score in ours if "search_seconds" in score.values]
+    seconds = {s.model: s.values["search_seconds"] for s in timed}
+    (apart,) = numbers(chosen(read("search_cost-runs-digits-dit"), steps="20"), "seconds")
+    seconds["digits-dit"] = apart
+    told = [f"{each:.0f} seconds ({NAMES[model]})" for model, each in sorted(seconds.items())]
     return (
-        f"**Search**, once: {span(values['search_full_runs'] for values in ours)} unpruned runs of its "
-        f"{span(numbers(read('quality-sets'), 'search'), 0)} samples; on the small models of the benchmarks "
-        f"that took {span(seconds, 0)} seconds on a CPU, where it was timed. It serves every ratio."
+        f"**Search**, once: {span(s.values['search_full_runs'] for s in ours)} unpruned runs of its "
+        f"{span(numbers(read('quality-sets'), 'search'), 0)} samples, where it was timed {listed(told)} on "
+        "one CPU thread. It serves every ratio."
     )
 
 
@@ -36,21 +43,16 @@ def images() -> str:
     """What the table below is of."""
     first = [score for score in scores() if score.seed == 0]
     return (
-        f"**Images** change. PSNR in dB to the unpruned ones of the same noise, on {len(models(first))} "
-        "small models at 20 steps of DDIM, the first seed; higher is closer:"
+        "**Images** change. PSNR in dB to the unpruned ones of the same noise, all together and not clamped; "
+        f"{len(models(first))} small models, 20 steps of DDIM, the first seed. *Higher on* counts the models "
+        "on which a column is above `dipgo_fx`:"
     )
 
 
 def images_table() -> str:
     """Table of how far pruned images are from unpruned ones, beside fewer steps and learned samplers."""
     first = [score for score in scores() if score.seed == 0 and SCORE in score.values]
-    learned = models(score for score in first if score.method in LEARNED)
-    header = [
-        "MACs left",
-        "`dipgo_fx`",
-        "fewer steps",
-        f"a learned sampler of our own ({len(learned)} models)",
-    ]
+    header = ["MACs left", "`dipgo_fx`", "fewer steps", "stock solvers", "our own learned samplers"]
     return grid(header, ([percent(asked), *at_share(first, asked)] for asked in ASKED))
 
 
@@ -60,15 +62,21 @@ def models(found: Iterable[Score]) -> set[str]:
 
 
 def at_share(found: Iterable[Score], asked: float) -> list[str]:
-    """Return the spans over models at a share of the MACs."""
+    """Return the spans over models at a share of the MACs, and on how many a group is ahead of ours."""
     own = [score for score in found if score.asked == asked]
-    return [highest(own, names) for names in ((OURS,), (FEWER,), LEARNED)]
+    ours, *others = (highest(own, names) for names in ((OURS,), (FEWER,), SOLVERS, LEARNED))
+    higher = [sum(value > ours.get(model, math.inf) for model, value in each.items()) for each in others]
+    told = [
+        remarked(span(each.values()), f"higher on {count}" if count else "")
+        for each, count in zip(others, higher, strict=True)
+    ]
+    return [span(ours.values()), *told]
 
 
-def highest(found: Iterable[Score], methods: Collection[str]) -> str:
-    """Return the span over models of the highest value that some methods have."""
+def highest(found: Iterable[Score], methods: Collection[str]) -> dict[str, float]:
+    """Return the highest value that some methods have, by model."""
     by_model = grouped((s for s in found if s.method in methods), lambda s: s.model)
-    return span(max(s.values[SCORE] for s in own) for own in by_model.values())
+    return {model: max(s.values[SCORE] for s in own) for model, own in by_model.items()}
 
 
 def speed() -> str:
@@ -86,33 +94,28 @@ def beyond() -> str:
 
 
 def behind() -> str:
-    """Where it is behind: other methods, few steps, other step counts, speed."""
+    """Where it is behind: other methods, few steps, speed."""
     few = [few_steps.sentence] if few_steps.few_cells() else []
-    return bullets(lost, *few, costs.step_counts, slow)
+    return bullets(lost, *few, slow)
 
 
 def lost() -> str:
-    """Name the cells that are lost, by PSNR of all images together."""
-    cells = own_cells()
-    behind = [f"{place(cell)} ({listed(ahead_in(cell))})" for cell in cells if cell.verdict(SCORE) == "lost"]
-    title = COMPARED[SCORE].title
-    return (
-        f"{title}, lost to the method in brackets: {listed(behind)}."
-        if behind
-        else f"{title}: no cell is lost."
+    """Name the cells that are lost, by measure."""
+    told = []
+    for name, measure in COMPARED.items():
+        lost_in = [cell for cell in own_cells() if cell.verdict(name) == "lost"]
+        if lost_in:
+            told.append(f"{measure.title} ({places(lost_in)})")
+    return f"Lost in the table above: {listed(told)}." if told else "No cell of the table above is lost."
+
+
+def places(cells: Iterable[Cell]) -> str:
+    """Return models and shares of cells, for a sentence."""
+    shares = grouped(cells, lambda cell: NAMES[cell.about.model])
+    return ", ".join(
+        f"{model} at {listed(percent(1 - cell.about.ratio_asked) for cell in own)}"
+        for model, own in shares.items()
     )
-
-
-def ahead_in(cell: Cell) -> list[str]:
-    """Return the methods that are ahead of ours in a cell."""
-    about = cell.about
-    asked = 1 - about.ratio_asked
-    return [name for name in cell.others if verdict_on(about.model, asked, name, SCORE) == "lost"]
-
-
-def place(cell: Cell) -> str:
-    """Return model and share of a cell, for a sentence."""
-    return f"{NAMES[cell.about.model]} at {percent(1 - cell.about.ratio_asked)}"
 
 
 def slow() -> str:

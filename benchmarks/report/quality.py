@@ -104,18 +104,14 @@ def verdict() -> str:
     """In how many cells ours is ahead, by measure, as far as intervals tell."""
     cells = own_cells()
     judged = [cell for cell in cells if any(cell.seeds(name) for name in cell.others)]
-    text = (
-        "Errors of single images were kept of `dipgo_fx` and of another method in "
-        f"{out_of(len(judged), len(cells))} cells (a model and a share of the MACs) in which another method "
-        "was measured."
-    )
     if not judged:
-        return wrapped(text)
+        return wrapped("No cell can be judged: errors of single images were not kept.")
     seeds = {len(cell.seeds(name)) for cell in judged for name in cell.others if cell.seeds(name)}
-    text += (
-        f" They are judged, over {span(seeds, 0)} seeds: won where the 95% interval of the paired difference "
-        "is in favour of `dipgo_fx` beside every other method, lost where it is against it beside any, else "
-        "open."
+    text = (
+        f"{out_of(len(judged), len(cells))} cells (a model and a share of the MACs) can be judged, over "
+        f"{span(seeds, 0)} seeds: won where the 95% interval of the paired difference is in favour of "
+        "`dipgo_fx` beside every other method, lost where it is against it beside any, else open, as where "
+        "errors of single images of one method were not kept."
     )
     return f"{wrapped(text)}\n\n{verdicts(judged)}"
 
@@ -209,12 +205,19 @@ def likeness() -> str:
 
 
 def pair(duel: Duel | None, name: str) -> list[str]:
-    """Return the best other value and ours; bold is what an interval says is ahead."""
+    """Return the best other of the first seed and ours, over all seeds that both have; bold is ahead."""
     if duel is None:
         return ["", ""]
-    other = bold(duel.other.text(name), ahead(duel.other, name))
-    ours = bold(duel.ours.text(name), ahead(duel.ours, name))
-    return [remarked(other, duel.other.label, duel.other.remark), ours]
+    cell = cell_at(duel.ours.model, duel.ours.asked)
+    over_all = None if cell is None else cell.versus(duel.other.method, name)
+    values = [score.values[name] for score in (duel.other, duel.ours)]
+    if over_all is not None:  # bold is said of all seeds, and so are the values
+        values = [over_all.other, over_all.ours]
+    other, ours = (f"{value:.{MEASURES[name].digits}f}" for value in values)
+    return [
+        remarked(bold(other, ahead(duel.other, name)), duel.other.label, duel.other.remark),
+        bold(ours, ahead(duel.ours, name)),
+    ]
 
 
 def seeds() -> str:

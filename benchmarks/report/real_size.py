@@ -28,7 +28,14 @@ ASKED = {
 ONE_CALL, TWO_CALLS = "guidance, one call a step", "guidance, two calls a step"
 HALF_CALLS = "guidance, two calls, half of the unconditional ones"
 JOINED, HALF_JOINED = "guidance, two calls, joined", f"{HALF_CALLS}, joined"
-GUIDED = re.compile("^guidance, (one call|two calls), ")
+GUIDED = re.compile("^guidance, ((one call|two calls), )?")
+UNDER_GUIDANCE = {
+    "one call a step": "unpruned",
+    "two calls a step": "unpruned",
+    "joined": "unpruned",
+    "half of the unconditional ones": "whole steps",
+}
+"""Kinds of the loops that only guidance has, by how what follows `GUIDED` begins."""
 COMPILED = {
     "loop, `loop.compile()`": "`loop.compile()`",
     "loop, its blocks `block.compile()`": "blocks compiled in place",
@@ -54,7 +61,8 @@ def place(row: Row) -> str:
     if row["device"] == "cpu":
         return "one CPU thread"
     _, _, card = row.get("machine", "").partition(" cores and ")
-    return f"{f'one {card}' if card else row['device']}, {row['dtype']}"
+    torch = row["torch"].partition("+")[0]
+    return f"{f'one {card}' if card else row['device']}, {row['dtype']}, torch {torch}"
 
 
 def measured_on(row: Row) -> str:
@@ -116,7 +124,9 @@ def shortfalls(rows: Iterable[Row]) -> list[tuple[str, float, float]]:
 
 def asked_of(row: Row) -> float | None:
     """Return what efficiency was asked of a loop, if any was."""
-    return ASKED.get(kind_of({**row, "method": GUIDED.sub("", row["method"])}))
+    method, guided = GUIDED.subn("", row["method"])
+    own = (kind for start, kind in UNDER_GUIDANCE.items() if guided and method.startswith(start))
+    return ASKED.get(next(own, kind_of({**row, "method": method})))
 
 
 def unequal(rows: Iterable[Row]) -> list[str]:

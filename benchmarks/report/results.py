@@ -58,7 +58,7 @@ class Measure:
 MEASURES = {
     "psnr_db": Measure("PSNR", max, 1),
     "psnr_mean_db": Measure("mean PSNR", max, 1),
-    "psnr_low_db": Measure("lowest 5% of PSNR", max, 1),
+    "psnr_low_db": Measure("5th percentile of PSNR", max, 1),
     "ssim": Measure("SSIM", max, 4),
     "feature_distance": Measure("feature distance", min, 4),
     "converged_psnr_db": Measure("PSNR to the converged images", max, 1),

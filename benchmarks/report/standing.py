@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from benchmarks.quality.comparing import Cell
 from benchmarks.statistics import COMPARED, Comparison, Verdict
 
-from .results import NAMES, OURS, cells
-from .words import remarked
+from .results import NAMES, OFF, OURS, cells
+from .words import remarked, span
 
 NO_INTERVAL = "no interval"
 
@@ -66,6 +66,14 @@ def told(column: str, comparison: Comparison | None) -> str:
         return NO_INTERVAL
     digits, ends = COMPARED[column].digits, comparison.difference
     return f"{ends.low:+.{digits}f} to {ends.high:+.{digits}f}"
+
+
+def kept_by(cell: Cell, method: str) -> str:
+    """Say what a method kept of the MACs, if that is not what was asked for."""
+    kept = [row.macs_kept for row in cell.rows[method].values() if row.macs_kept is not None]
+    if all(abs(each - (1 - cell.about.ratio_asked)) <= OFF for each in kept):
+        return ""
+    return f"keeps {span((100 * each for each in kept), 0)}%"
 
 
 def place(cell: Cell, seeds: int) -> list[str]:

@@ -16,7 +16,7 @@ ROW = Row("fashion-dit", "DDIM", 20, ONE_SEARCH.name, 0.5)
 
 def cell(share: float, *low: float, **about: object) -> Cell:
     """Return a cell that keeps a share of the MACs, with the lowest 5% of each seed."""
-    row = replace(ROW, ratio_asked=round(1 - share, 6), **about)  # type: ignore[arg-type]  # of any field
+    row = replace(ROW, ratio_asked=round(1 - share, 6), macs_kept=share, **about)  # type: ignore[arg-type]  # of any field
     return Cell({row.method: {n: replace(row, psnr_low_db=each) for n, each in enumerate(low)}}, {})
 
 
@@ -28,8 +28,13 @@ def given(monkeypatch: pytest.MonkeyPatch, *cells: Cell) -> None:
 def test_every_seed_and_every_larger_share_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
     """A seed below the mark ends it, and a lower share above the mark does not count then."""
     given(monkeypatch, cell(0.5, 31, 30), cell(0.3, 40, 29.9), cell(0.2, 35, 35))
-    assert enough.table().splitlines()[-1] == ("| Fashion-MNIST DiT | DDIM | 20 | 2 | 50%, 30%, 20% | 50% |")
-    assert "on, the least of those measured: 50% at 20 steps, guidance 2." in enough.sentence()
+    assert enough.table().splitlines()[-1] == (
+        "| Fashion-MNIST DiT | DDIM | 20 | 2 | 2 | 50%, 30%, 20% | 50% |"
+    )
+    assert (
+        "on, the least of those measured: 50% at 20 steps, guidance 2 (Fashion-MNIST DiT)."
+        in enough.sentence()
+    )
 
 
 def test_guidance_is_the_models_own_or_the_one_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +45,10 @@ def test_guidance_is_the_models_own_or_the_one_told(monkeypatch: pytest.MonkeyPa
         cell(0.7, 30, model="digits-dit", steps=4, method=DEFAULT.name),
         cell(0.5, 20, guidance=7.5),
     )
-    assert "20% at 50 steps, guidance none; not everywhere at 20 steps, guidance 7.5." in enough.sentence()
+    assert (
+        "20% at 50 steps without guidance (digits DiT); not everywhere at 20 steps, guidance 7.5 "
+        "(Fashion-MNIST DiT)." in enough.sentence()
+    )
     lines = enough.table().splitlines()
-    assert lines[-1].endswith("| 7.5 | 50% | none measured |")
-    assert lines[-2].endswith("| 4 | none | 70% | 70% |")
+    assert lines[-1].endswith("| 7.5 | 1 | 50% | none measured |")
+    assert lines[-2].endswith("| 4 | none | 1 | 70% | 70% |")

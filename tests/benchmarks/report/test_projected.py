@@ -14,6 +14,7 @@ LOOP = {
     "dtype": "bfloat16",
     "method": "eager loop",
     "machine": "16 cores and A",
+    "torch": "2.13.0+cu130",
 }
 
 
@@ -50,6 +51,6 @@ def test_hours_are_calls_times_the_seconds_of_one() -> None:
 def test_it_says_what_was_timed_where() -> None:
     """Only the GPU's loop is told, with what a call of it took."""
     text = " ".join(projected.table().splitlines())
-    assert "on one A, bfloat16, batch 1: 500 ms (Large)" in text
+    assert "on one A, bfloat16, torch 2.13.0, batch 1: 500 ms (Large)" in text
     assert "counts nothing" not in text
     assert "elsewhere" not in text

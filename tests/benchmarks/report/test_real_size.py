@@ -67,13 +67,13 @@ def test_efficiencies_are_told_by_kind(given: Given) -> None:
 def test_another_device_has_figures_of_its_own(given: Given) -> None:
     """Its card is named, and its dtype; another clock has too."""
     other = {"device": "cuda", "dtype": "bfloat16", "model": "N", "clock": "events"}
-    other["machine"] = "x86_64 CPU with 16 cores and NVIDIA H200"
+    other |= {"machine": "x86_64 CPU with 16 cores and NVIDIA H200", "torch": "2.11.0+cu130"}
     given(
         row("traced loop", 1.0), row("traced loop", 1.2, clock="processor"), row("traced loop", 1.1, **other)
     )
     assert real_size.speed().endswith(
         "on one CPU thread by wall time unpruned 1.00 (M); on one CPU thread by processor time unpruned 1.20 "
-        "(M); on one NVIDIA H200, bfloat16 by events time unpruned 1.10 (N)."
+        "(M); on one NVIDIA H200, bfloat16, torch 2.11.0 by events time unpruned 1.10 (N)."
     )
 
 
