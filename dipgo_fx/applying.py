@@ -192,7 +192,7 @@ def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
     elif plan.scores is not None:
         backup = backup_of(plan.history)
         keep = threshold(plan.scores, kept, cost, plan.history)
-        if plan.origin.get("derived_from", plan.origin).get("exact_fill"):
+        if plan.search_origin.get("exact_fill"):
             keep = refill(keep, plan.scores, kept, cost, plan.history)
         table = GateTable.of(keep, backup)
         name = f"scores thresholded at {ratio:g}, {backup}"
@@ -255,7 +255,7 @@ def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan
 
 def _derived(plan: Plan, name: str) -> dict[str, Any]:
     """Return the origin of a plan made from another one: losses and seconds are not its own."""
-    return {"name": name, "derived_from": plan.origin.get("derived_from", plan.origin)}
+    return {"name": name, "derived_from": plan.search_origin}
 
 
 def _check_same_classes(model: nn.Module, scheduler: Any, plan: Plan) -> None:

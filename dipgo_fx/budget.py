@@ -24,9 +24,11 @@ def kept_of(ratio: float, cost: LoopCost) -> float:
     """
     largest = 1 - cost.smallest_kept
     if ratio > largest:
+        outside = cost.fixed.total / cost.full.total
+        fixed = f" and {outside:.0%} of the MACs lie outside the denoiser" if outside > TOLERANCE else ""
         raise ValueError(
-            f"ratio {ratio} cannot be reached: the first step always runs, so at most {largest:.4f} of "
-            f"this loop's MACs can be removed; ask for less or use more steps than {cost.num_steps}"
+            f"ratio {ratio} cannot be reached: the first step always runs{fixed}, so at most {largest:.4f} "
+            f"of this loop's MACs can be removed; ask for less or use more steps than {cost.num_steps}"
         )
     return 1 - ratio
 

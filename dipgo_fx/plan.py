@@ -186,6 +186,12 @@ class Plan(ComparedByValue):
         return replace(plan, ratio=1 - cost.kept(table), cost=cost)
 
     @property
+    def search_origin(self) -> dict[str, Any]:
+        """The origin of the search that this plan is from, also if it was made from another plan since."""
+        origin: dict[str, Any] = self.origin.get("derived_from", self.origin)
+        return origin
+
+    @property
     def keep(self) -> torch.Tensor:
         """`(T, N)` bool, see `GateTable`; a copy, to write another plan from."""
         return self.table.keep.clone()

@@ -62,7 +62,10 @@ def run(options: argparse.Namespace) -> Answer:
     plans = {str(path): load_plan(path) for path in options.plans}
     calls = {Call.of(options, plan) for plan in plans.values()}
     if len(calls) > 1:
-        raise ValueError("plans of other steps or guidance can be compared under --steps and --guidance only")
+        raise ValueError(
+            "plans of other steps or guidance can be compared under --steps and --guidance only, and plans "
+            "that were searched for other sizes not at all"
+        )
     (call,) = calls
     pipe = load_pipeline(options)
     check_takes_prompts(pipe)

@@ -66,7 +66,11 @@ def _add_json(command: _Parser) -> None:
 def _add_pipeline(command: _Parser) -> None:
     """Add what loads a pipeline."""
     command.add_argument("--device", help="torch device (default: cuda if there is one, else cpu)")
-    command.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
+    command.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        help="precision (default: bfloat16 on cuda, else float32)",
+    )
 
 
 def _add_call(command: _Parser) -> None:

@@ -22,6 +22,9 @@ from ..arguments import check_guidance_scale, check_steps
 from ..plan import Plan
 
 INDEX = "model_index.json"
+PLAIN = (str, int, float)
+SCALES = ("true_cfg_scale", "guidance_scale")
+"""Arguments that guide: where a model has a guidance of its own, the pipeline's is the "true" one."""
 LIBRARIES: tuple[Any, ...] = (diffusers_logging, transformers_logging)
 
 
@@ -39,10 +42,11 @@ def load_pipeline(options: argparse.Namespace) -> Any:
     if not (folder / INDEX).is_file():
         raise ValueError(f"{folder} is no folder of a diffusers pipeline: it holds no {INDEX}")
     shown = shows_progress(options)
+    dtype = options.dtype or ("bfloat16" if device.type == "cuda" else "float32")
     with _bars(shown), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # `torch_dtype` has a new name in new versions only
         pipe = DiffusionPipeline.from_pretrained(
-            folder, torch_dtype=getattr(torch, options.dtype), local_files_only=True
+            folder, torch_dtype=getattr(torch, dtype), local_files_only=True
         )
     pipe.set_progress_bar_config(disable=not shown, leave=False)
     return pipe.to(device)
@@ -71,31 +75,43 @@ class Call:
 
     Attributes:
         steps: number of inference steps.
-        guidance: scale of guidance; `None` leaves it to the pipeline.
+        guidance: the argument `guidance_scale`; `None` leaves it to the plan, or to the pipeline.
         seed: of the first image; image `n` has `seed + n`, whatever is drawn before it.
+        searched: what else the search of the plan called its pipeline with, by name.
+        scale: the plan's scale of guidance, whichever argument that is; `None` if another one is asked for.
     """
 
     steps: int
     guidance: float | None
     seed: int
+    searched: tuple[tuple[str, Any], ...] = ()
+    scale: float | None = None
 
     @classmethod
     def of(cls, options: argparse.Namespace, plan: Plan) -> Call:
         """Return what is asked for, the plan's own where nothing is."""
         steps = plan.facts.num_inference_steps if options.steps is None else options.steps
-        guidance = plan.facts.guidance.scale if options.guidance is None else options.guidance
         check_steps(steps)
-        check_guidance_scale(guidance)
-        return cls(steps, guidance, options.seed)
+        check_guidance_scale(options.guidance)
+        scale = plan.facts.guidance.scale if options.guidance is None else None
+        call = plan.search_origin.get("call")
+        found = {k: v for k, v in call.items() if isinstance(v, PLAIN)} if isinstance(call, dict) else {}
+        found.pop("num_inference_steps", None)
+        for name in SCALES:
+            if options.guidance is not None or found.get(name) == scale:
+                found.pop(name, None)
+        searched = tuple(sorted(found.items()))
+        return cls(steps, options.guidance, options.seed, searched, scale)
 
     def arguments(self, pipe: Any) -> dict[str, Any]:
         """Return the arguments of a pipeline's call but for prompt and noise."""
-        given: dict[str, Any] = {"num_inference_steps": self.steps}
+        given: dict[str, Any] = {}
+        if self.scale is not None:
+            given[next(name for name in SCALES if name in _parameters(pipe))] = self.scale
+        given |= {name: value for name, value in self.searched if name in _parameters(pipe)}
         if self.guidance is not None:
-            # Where a model has a guidance of its own, the pipeline's is the "true" one.
-            is_true = "true_cfg_scale" in _parameters(pipe)
-            given["true_cfg_scale" if is_true else "guidance_scale"] = self.guidance
-        return given
+            given["guidance_scale"] = self.guidance
+        return {**given, "num_inference_steps": self.steps}
 
     def image(self, pipe: Any, prompt: str, number: int) -> Image.Image:
         """Return the image of one prompt, the `number`-th. Raises `ValueError` if none comes out."""

@@ -113,7 +113,7 @@ def blank_prompts(samples: int) -> dict[str, Any]:
 def asking(inputs: Asked, call: Mapping[str, Any]) -> Asked:
     """Return all arguments of a pipeline's call: those that differ by sample, and those that do not.
 
-    Some pipelines want a negative prompt for each prompt.
+    A text that goes with the prompt (`negative_prompt`, `prompt_2`) is repeated, as some want one each.
     """
 
     def asked(samples: int) -> Mapping[str, Any]:
@@ -122,7 +122,7 @@ def asking(inputs: Asked, call: Mapping[str, Any]) -> Asked:
         check(f"what inputs({samples}) returns", given, Mapping, "a mapping of arguments of the pipeline")
         fixed = {
             name: [value] * samples
-            if name.startswith("negative_prompt") and isinstance(value, str)
+            if name.startswith(("negative_prompt", "prompt_")) and isinstance(value, str)
             else value
             for name, value in call.items()
         }

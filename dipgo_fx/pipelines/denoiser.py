@@ -37,6 +37,19 @@ def denoisers_of(pipe: Any, wanted: str) -> list[nn.Module]:
     return [*dict.fromkeys(found)]
 
 
+def refuse_caches(module: nn.Module) -> None:
+    """Raise `ValueError` for a denoiser with hooks of diffusers that keep something from step to step."""
+    for path, part in module.named_modules():
+        hooks = getattr(getattr(part, "_diffusers_hook", None), "hooks", {})
+        keeping = [name for name, hook in hooks.items() if getattr(hook, "_is_stateful", False)]
+        if keeping:
+            place = f"{type(module).__name__}.{path}" if path else type(module).__name__
+            raise ValueError(
+                f"{place} belongs to another cache already (the hooks {keeping}): disable that one first, "
+                "with disable_cache() if enable_cache() made it"
+            )
+
+
 def denoisers(pipe: Any) -> list[nn.Module]:
     """Return the components of a pipeline that are called with a timestep, ControlNets aside.
 

@@ -16,7 +16,7 @@ from ..errors import PlanError
 from ..passes.forward_slot import ForwardSlot
 from ..passes.uncompiled import without_wrapper
 from ..plan import Plan
-from .denoiser import denoisers_of, parts
+from .denoiser import denoisers_of, parts, refuse_caches
 from .graphs import Graphs
 from .pruned_forward import PipelineRun, PrunedForward, check_scheduler
 
@@ -34,10 +34,10 @@ def enable(
 
     Only the denoiser's `forward` is replaced (and, where the plan has the conditions of guidance apart, the
     scheduler's `step` watched once a run), so callbacks, guidance, adapters, offloading and precision stay
-    the pipeline's own. Enabling again takes another plan or ratio; what both need is traced
-    and compiled once. Another number of steps follows the plan's frontier, as in `apply`; a strength below 1
-    starts the plan at a later step, which then runs whole. Where two denoisers of the plan's class take turns
-    (Wan 2.2), the first step of each runs whole.
+    the pipeline's own. Enabling again takes another plan or ratio; what both need is traced and compiled
+    once. Another number of steps follows the plan's frontier, as in `apply`. A strength below 1 starts at a
+    later step, which then runs whole, by the dearest plan of the frontier that is within the ratio there.
+    Where two denoisers of the plan's class take turns (Wan 2.2), the first step of each runs whole.
 
     Args:
         pipe: has a denoiser of the plan's class, or more, and a scheduler of the plan's class.
@@ -74,7 +74,7 @@ def enable(
         0.5
         >>> dipgo_fx.disable(pipe)
     """
-    check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
+    check("pipe", pipe, DiffusionPipeline, "a diffusers DiffusionPipeline (a modular one will not do)")
     check("plan", plan, Plan, "a dipgo_fx.Plan, as Plan.load() returns it")
     check("compile", compile, (bool, Mapping), "True, False or a mapping of options of torch.compile")
     unknown = (
@@ -89,11 +89,12 @@ def enable(
     slots = [ForwardSlot(module) for module in denoisers_of(pipe, plan.facts.model)]
     check_scheduler(pipe, plan)
     for slot in slots:
-        is_ours = slot.is_own or isinstance(slot.current, PrunedForward)
-        if not is_ours or getattr(slot.module, "is_cache_enabled", False):
+        refuse_caches(slot.module)
+        if not (slot.is_own or isinstance(slot.current, PrunedForward)):
+            name = getattr(slot.current, "__qualname__", type(slot.current).__name__)
             raise ValueError(
-                f"the forward of {plan.facts.model} belongs to another cache already ({slot.current}): "
-                "disable that one first"
+                f"the forward of {plan.facts.model} belongs to another cache already ({name}): disable that "
+                "one first"
             )
     run = PipelineRun(pipe)
     for slot in slots:
@@ -115,7 +116,7 @@ def disable(pipe: DiffusionPipeline) -> None:
         >>> unet, scheduler = load("unet")
         >>> dipgo_fx.disable(DDIMPipeline(unet, scheduler))
     """
-    check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
+    check("pipe", pipe, DiffusionPipeline, "a diffusers DiffusionPipeline (a modular one will not do)")
     for module in parts(pipe).values():
         slot = ForwardSlot(without_wrapper(module))  # it may have been compiled since
         if isinstance(slot.current, PrunedForward):
@@ -148,7 +149,7 @@ def enabled(
         ...     pruned = pipe(num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images
         >>> full = pipe(num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images
     """
-    check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
+    check("pipe", pipe, DiffusionPipeline, "a diffusers DiffusionPipeline (a modular one will not do)")
     slots = [ForwardSlot(without_wrapper(module)) for module in parts(pipe).values()]
     before = [(slot, slot.current) for slot in slots if isinstance(slot.current, PrunedForward)]
     forward = enable(pipe, plan, ratio=ratio, compile=compile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 import types
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from ..applying import at_steps
+from ..budget import warn_of_miss
 from ..errors import PlanError
 from ..passes import GateTable
 from ..passes.forward_slot import StandIn
@@ -20,10 +22,15 @@ from ..passes.steer_calls import mixture
 from ..passes.step_graphs import Step, StepKind, steps_of
 from ..plan import Plan
 from .call_arguments import CallArguments
+from .denoiser import refuse_caches
 from .graphs import Graphs, Values, check_blocks
 from .lanes import Lane, Mixer, run_halves
 from .sample_rows import SampleRows
 from .step_clock import StepClock
+
+SAME_LEVEL = 0.01
+"""Timesteps that differ by less than this share of the first one are told to be the same."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -82,16 +89,19 @@ class PrunedForward(StandIn):
         self.plan, self.graphs = plan, graphs
         self._run, self._enabled = run, plan
         self._run_number = 0  # of the run at hand
+        self._offset = 0  # the step of the scheduler that is the plan's first: a strength leaves some out
         self._start = 0  # the step at which this denoiser's turn began
         self._first_step = 0  # that runs: before it the sample stands for predictions
         self._step, self._call = 0, 0  # the step at hand, and the call within it
         self._has_turn = False
-        self._placed: dict[tuple[float, ...], Plan] = {}
+        self._placed: dict[tuple[tuple[float, ...], int], Plan] = {}  # by timesteps, and where a run starts
         self._first_calls: list[_FirstCall] = []
         self._lanes: list[Lane] = []
         # Pipelines may read the signature of `forward`.
         functools.update_wrapper(self, types.MethodType(type(model).forward, model))
 
+    # A model that is compiled afterwards would have each line of it compiled.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the model returns, computed as far as the plan says."""
         arguments = CallArguments.of(self.graphs.model, args, kwargs)
@@ -115,7 +125,7 @@ class PrunedForward(StandIn):
                 )
             steering = self.plan.steering
             if steering is not None and steering.tells:
-                arguments = arguments.told(steering.told[self._step].item())
+                arguments = arguments.told(steering.told[self._step - self._offset].item())
             if self._step < self._first_step:
                 return self._sample_alone(arguments)
             if self._step == self._first_step:
@@ -142,18 +152,20 @@ class PrunedForward(StandIn):
 
     def _begin(self, clock: StepClock) -> None:
         """Forget the run before, and choose the plan of this one by its number of steps."""
-        self._run_number, self._start, self._step = clock.runs, clock.step, -1
+        self._run_number, self._offset = clock.runs, clock.start
+        self._start, self._step = clock.step, -1
         self._lanes, self._first_calls = [], []
         if clock.step > clock.start:  # this denoiser takes the place of another
             for forward in self._run.forwards:
                 forward._end_turn(clock)
         self._has_turn = True
         self.graphs.forget_outdated()
+        refuse_caches(self.graphs.model)
         check_scheduler(self._run.pipe, self._enabled)
-        levels = clock.levels
-        if levels not in self._placed:
-            self._placed[levels] = _for_levels(self._enabled, levels)
-        self.plan = self._placed[levels]
+        run = clock.levels, clock.start
+        if run not in self._placed:
+            self._placed[run] = _from_start(_for_levels(self._enabled, clock.levels), clock.start)
+        self.plan = self._placed[run]
         steering = self.plan.steering
         # A run that leaves steps out starts from other samples than noise: no sample stands for a prediction.
         self._first_step = self._start if steering is None or self._start else steering.first
@@ -182,7 +194,8 @@ class PrunedForward(StandIn):
         """Run all of the model, at the first step."""
         call = self.graphs.call(arguments)
         check_blocks(call, self.plan.facts)
-        tables = [_from_step(table, self._first_step) for table in _table_of_each_call(self.plan)]
+        first = self._first_step - self._offset
+        tables = [_from_step(table, first) for table in _table_of_each_call(self.plan)]
         steps = [steps_of(call, table) for table in tables]
         saved = sorted({output for of_table in steps for output in of_table[0].kind.saved})
         seen: list[torch.Tensor] = []
@@ -201,13 +214,14 @@ class PrunedForward(StandIn):
         call, sample = self.graphs.call(arguments), arguments.tensors[0]
         check_blocks(call, self.plan.facts)
         assert self.plan.steering is not None
-        weights = self.plan.steering.of_call(0)[self._step]  # those of all calls
+        weights = self.plan.steering.of_call(0)[self._step - self._offset]  # those of all calls
         return call.wrapped([mixture(weights, sample, [], call.channels)])
 
     def _mixer(self, call: int, first: torch.Tensor | None) -> Mixer:
         """Return what mixes the predictions of a call of a step from the first run on."""
         steering = self.plan.steering
-        return Mixer(None if steering is None else steering.from_step(self._first_step).of_call(call), first)
+        start = self._first_step - self._offset
+        return Mixer(None if steering is None else steering.from_step(start).of_call(call), first)
 
     def _run_step(self, arguments: CallArguments) -> Any:
         if not self._lanes:
@@ -266,6 +280,15 @@ class PrunedForward(StandIn):
 def _for_levels(plan: Plan, levels: Sequence[float]) -> Plan:
     """Return the plan for a run with these timesteps: by index if as many, else from the frontier."""
     if len(levels) == len(plan.timesteps):
+        farthest = max(abs(level - own) for level, own in zip(levels, plan.timesteps, strict=True))
+        if farthest > SAME_LEVEL * max(plan.timesteps):
+            logger.warning(
+                "the pipeline runs at timesteps %s where the plan was searched at %s: it is followed step by "
+                "step, with what was fitted to the others; search with the scheduler's settings, image size "
+                "and timesteps that you use",
+                _shown(levels),
+                _shown(plan.timesteps),
+            )
         return plan
     if plan.cost is None or not (plan.frontier or plan.ratio == 0):
         raise PlanError(
@@ -276,6 +299,53 @@ def _for_levels(plan: Plan, levels: Sequence[float]) -> Plan:
     steps = plan.facts.num_inference_steps + len(levels) - len(plan.timesteps)
     facts = replace(plan.facts, timesteps=tuple(levels), num_inference_steps=steps)
     return at_steps(plan, facts, plan.ratio, plan.cost.with_steps(len(levels)))
+
+
+def _shown(levels: Sequence[float]) -> str:
+    told = ", ".join(f"{level:g}" for level in levels[:4])
+    return f"{told}, ..." if len(levels) > 4 else told
+
+
+def _from_start(plan: Plan, start: int) -> Plan:
+    """Return the plan of a run that leaves the steps before `start` out, for the steps that are left.
+
+    Plans run more of their early steps than of their late ones, so what is left would remove more than was
+    asked: the dearest of the frontier is taken that is within the ratio there.
+    """
+    if start == 0:
+        return plan
+    levels = plan.timesteps[start:]
+    steps = plan.facts.num_inference_steps - start
+    left = replace(
+        plan,
+        facts=replace(plan.facts, timesteps=levels, num_inference_steps=steps),
+        table=_from_step(plan.table, start),
+        scores=None,
+        frontier=(),
+        cost=None,
+        steering=None if plan.steering is None else plan.steering.from_step(start),
+    )
+    if plan.cost is None:
+        return left
+    cost, asked = plan.cost.with_steps(len(levels)), 1 - plan.ratio
+    made = [(left.table, left.steering)]
+    for point in plan.frontier:
+        steering = None if point.steering is None else point.steering.from_step(start)
+        made.append((_from_step(point.table(plan.cost), start), steering))
+    kept = [cost.kept(table) for table, _ in made]
+    fitting = [n for n, share in enumerate(kept) if share <= asked]
+    best = max(fitting, key=kept.__getitem__) if fitting else kept.index(min(kept))
+    if not fitting:
+        logger.warning(
+            "a run from step %d on keeps at least %.4f of its MACs where %.4f was asked: its first step is "
+            "whole",
+            start,
+            kept[best],
+            asked,
+        )
+    warn_of_miss(kept[best], asked)
+    table, steering = made[best]
+    return replace(left, table=table, steering=steering, ratio=1 - kept[best], cost=cost)
 
 
 def check_scheduler(pipe: Any, plan: Plan) -> None:

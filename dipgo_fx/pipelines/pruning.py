@@ -35,6 +35,15 @@ from .denoiser import only_denoiser
 from .tracing import check_first_step, inputs_of, trace_pipeline
 
 INPUTS = (Callable, type(None))
+PLAIN = (str, int, float)
+"""What a plan notes of the arguments of its pipeline's call."""
+OWN = {
+    "prompt": "pass prompts=[...] instead",
+    "latents": "a search draws them",
+    "num_images_per_prompt": "a search draws one image of each",
+    "output_type": "a search ends at the latents",
+}
+"""Arguments of a pipeline's call that a search gives."""
 logger = logging.getLogger(__name__)
 
 
@@ -91,7 +100,7 @@ def prune_pipeline(
         ('UNet2DConditionModel', True)
         >>> plan.save("sd15.json")
     """
-    check("pipe", pipe, DiffusionPipeline, "a diffusers pipeline")
+    check("pipe", pipe, DiffusionPipeline, "a diffusers DiffusionPipeline (a modular one will not do)")
     config = PruneConfig() if config is None else config
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     check_search_arguments(ratio, config, generator, progress, journal)
@@ -115,14 +124,26 @@ def prune_pipeline(
         inputs_of_all = _made_inputs(
             pipe, model, loop, full, {**call, "generator": generator}, config.samples
         )
+        _check_all_came(inputs_of_all, config.samples)
         with awake(model), opened(journal, loop, config, kept, generator) as noted:
             batch = _calibrated(loop, inputs_of_all, generator, config.chunk, noted)
             plan = search(loop, batch, config, kept, generator, progress, noted)
     if given is None and inputs is None:
         logger.info("searched on %d prompts that come with dipgo_fx", config.samples)
     source = "inputs" if inputs else "shipped" if given is None else len(given)
-    notes = {"pipeline": type(pipe).__name__, "prompts": source}
+    plain = {name: value for name, value in call.items() if isinstance(value, PLAIN)}
+    notes = {"pipeline": type(pipe).__name__, "prompts": source, "call": plain}
     return replace(plan, origin={**plan.origin, **notes})
+
+
+def _check_all_came(made: Mapping[str, torch.Tensor], samples: int) -> None:
+    """Raise `ValueError` if the caller's `inputs` made fewer or more samples than it was asked for."""
+    found = len(made["sample"])
+    if found != samples:
+        raise ValueError(
+            f"inputs({samples}) made {found} samples: it must return {samples} entries (config.samples) of "
+            "each argument; itertools.cycle repeats those you have"
+        )
 
 
 def _made_inputs(
@@ -182,12 +203,16 @@ def _check_call(pipe: DiffusionPipeline, call: Mapping[str, Any], has_inputs: bo
             "...), which can be enabled"
         )
     unknown = [word for word in call if word not in parameters]
-    own = [word for word in call if word in ("prompt", "latents", "num_images_per_prompt", "output_type")]
-    if unknown or own:
-        raise TypeError(
-            f"further arguments must be those of {name}.__call__, but for what the search gives, got "
-            f"{unknown + own}"
-        )
+    if unknown:
+        raise TypeError(f"further arguments must be those of {name}.__call__, got {unknown}")
+    for word in call:
+        if word in OWN:
+            raise TypeError(f"{word} is given by the search: leave it out ({OWN[word]})")
+        if word.startswith(("negative_prompt", "prompt_")) and isinstance(call[word], (list, tuple)):
+            raise TypeError(
+                f"{word} must be one text for all samples, got {len(call[word])}: texts that differ belong "
+                "to inputs="
+            )
 
 
 def shipped_prompts() -> list[str]:

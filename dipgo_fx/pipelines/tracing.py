@@ -53,7 +53,7 @@ def trace_pipeline(
     facts = LoopFacts(
         model=type(model).__name__,
         scheduler=type(scheduler).__name__,
-        num_inference_steps=int(_argument(pipe, asked(2), "num_inference_steps")),
+        num_inference_steps=_steps(pipe, asked(2)),
         timesteps=tuple(scheduler.timesteps.tolist()),
         blocks=tuple(sorted(recorder.called_blocks, key=call_of, reverse=True)),  # unconditional ones first
         granularity=granularity_of(granularity),
@@ -156,7 +156,9 @@ def _record(
     given = inputs.by_sample(rows)
     sample, conditioning = recorder.inputs(GUARD, given.pop("sample"), given, 1)
     final: list[torch.Tensor] = []
-    arguments = asked(samples)  # now: what somebody's Python makes of the number is no part of the loop
+    # Before recording starts, so that the caller's Python is not recorded; nor is decoding, should a run that
+    # leaves out the first steps reach it.
+    arguments = {**_without_decoding(pipe), **asked(samples)}
     with as_found(pipe) as state:
         scheduler = state["scheduler"]
         own_step, index = scheduler.step, 0
@@ -182,12 +184,22 @@ def _record(
     recorder.refuse_scales()
     if not final:
         raise TraceError(
-            f"the loop of {type(pipe).__name__} ended before its scheduler's last step: search with a "
-            "strength of 1, at a lower one the plan starts at a later step by itself"
+            f"the loop of {type(pipe).__name__} ended after {index} of its scheduler's "
+            f"{len(scheduler.timesteps)} steps: search with arguments that run all (strength=1.0, no "
+            "denoising_end); with others the plan that is enabled starts later or ends earlier by itself"
         )
     recorder.mark_sample(len(scheduler.timesteps), final[0])
     recorder.output(final[0])
     return recorder, scheduler
+
+
+def _without_decoding(pipe: Any) -> dict[str, Any]:
+    """Return the arguments of a call that ends at the latents, if it knows such."""
+    return (
+        {"output_type": "latent"}
+        if "output_type" in inspect.signature(type(pipe).__call__).parameters
+        else {}
+    )
 
 
 def _stand_ins(
@@ -241,6 +253,12 @@ def _guidance(pipe: Any, call: Mapping[str, Any], inputs: PipelineInputs, calls:
     if scale is None:
         raise TraceError(f"{type(pipe).__name__} guides its model, but takes no guidance_scale")
     return Guidance(float(scale), split=len(calls) == 2)
+
+
+def _steps(pipe: Any, call: Mapping[str, Any]) -> int:
+    """Return the number of inference steps: of timesteps or sigmas that are given, else as the call says."""
+    given = next((call[name] for name in ("timesteps", "sigmas") if call.get(name) is not None), None)
+    return int(_argument(pipe, call, "num_inference_steps")) if given is None else len(given)
 
 
 def _argument(pipe: Any, call: Mapping[str, Any], name: str) -> Any:

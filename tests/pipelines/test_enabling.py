@@ -427,6 +427,44 @@ def test_a_model_that_another_cache_has_is_refused(pipe: Any) -> None:
     flux.transformer.enable_cache(diffusers.FirstBlockCacheConfig(threshold=0.2))
     with pytest.raises(ValueError, match="belongs to another cache"):
         dipgo_fx.enable(flux, plan_of("flux"))
+    flux.transformer.disable_cache()
+    dipgo_fx.enable(flux, plan_of("flux"))
+    flux.transformer.enable_cache(diffusers.FirstBlockCacheConfig(threshold=0.2))
+    with pytest.raises(ValueError, match=r"FluxTransformer2DModel.*belongs to another cache.*disable_cache"):
+        run("flux", flux)
+
+
+def test_a_cache_by_hooks_on_parts_is_refused(pipe: Any) -> None:
+    """Nothing on the denoiser itself says that diffusers' functions put it there."""
+    config = diffusers.PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2, current_timestep_callback=lambda: 500
+    )
+    diffusers.apply_pyramid_attention_broadcast(pipe.unet, config)
+    with pytest.raises(ValueError, match=r"the hooks .'pyramid_attention_broadcast'"):
+        dipgo_fx.enable(pipe, plan_of("sd"))
+
+
+def test_a_model_that_is_compiled_afterwards_runs_by_its_plan(pipe: Any) -> None:
+    """What stands in for its forward is left out of what is compiled."""
+    dipgo_fx.enable(pipe, plan_of("sd"))
+    expected = run("sd", pipe)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    pipe.unet.compile(backend="eager")
+    assert torch.equal(run("sd", pipe), expected)
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+def test_other_timesteps_of_the_same_number_are_told(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Once; the plan is followed step by step."""
+    with dipgo_fx.enabled(pipe, plan_of("sd")) as forward:
+        run("sd", pipe)
+        assert "is followed step by step" not in caplog.text
+        pipe.scheduler.register_to_config(timestep_spacing="trailing")
+        for _ in range(2):
+            run("sd", pipe)
+        assert forward.plan == plan_of("sd")
+    assert caplog.text.count("is followed step by step") == 1
 
 
 @pytest.mark.parametrize(
@@ -480,6 +518,26 @@ def with_frontier(plan: Plan, loop: Any, calls: int = 1) -> Plan:
     points = [((0, 3),) * calls, ((0, 2, 4),) * calls]
     frontier = tuple(Point.of(runs, whole_steps_table(cost, runs), cost) for runs in points)
     return replace(plan, cost=cost, ratio=1 - cost.kept(plan.table), frontier=frontier)
+
+
+@pytest.mark.parametrize(("strength", "point"), [(0.99, 0), (0.7, 1), (0.5, 0)])
+def test_a_strength_keeps_the_ratio(strength: float, point: int) -> None:
+    """Of the steps that are left, by the dearest of the frontier that fits: plans run mostly early steps."""
+    key = "sd-img2img"
+    pipe = pipelines.PIPELINES[key].build()
+    loop = dipgo_fx.trace(pipe.unet, pipe.scheduler, STEPS, granularity=facts_of(key).chosen)
+    cost = LoopCost.of(loop)
+    tables = [whole_steps_table(cost, (runs,)) for runs in ((0, 1, 2), (0, 1, 2, 4))]
+    points = tuple(Point.of(((0, 1, 2, 4)[: 3 + n],), table, cost) for n, table in enumerate(tables))
+    plan = Plan(loop.facts, tables[0], 0.5, frontier=points, cost=cost)
+    with dipgo_fx.enabled(pipe, plan) as forward:
+        run(key, pipe, strength=strength)
+        calls, ran = len(forward.bytes_held()), forward.plan
+    keep = tables[point].keep[STEPS - calls :].clone()
+    keep[0] = True
+    assert ran.keep.equal(keep)
+    assert ran.ratio == pytest.approx(1 - keep.all(1).sum().item() / calls)
+    assert ran.ratio >= plan.ratio - 1e-9
 
 
 def test_another_step_count_and_ratio_follow_the_frontier() -> None:

@@ -72,3 +72,44 @@ def test_a_pipeline_is_searched_while_a_plan_runs_it(monkeypatch: pytest.MonkeyP
         assert forward.plan == running
     assert found.table == expected.table
     assert not pipe.unet.conv_in.weight.is_inference()
+
+
+SMALL: dict[str, Any] = {
+    "config": dipgo_fx.PruneConfig(samples=SAMPLES, full_runs=3),
+    "num_inference_steps": 4,
+    "height": 16,
+    "width": 16,
+    "progress": False,
+}
+
+
+@pytest.mark.parametrize("given", [3, 7])
+def test_inputs_that_make_another_number_of_samples_are_refused(given: int) -> None:
+    """Instead of a search on fewer than was asked for."""
+    pipe = pipelines.PIPELINES["sd-text"].build()
+    with pytest.raises(ValueError, match=rf"inputs\(5\) made {given} samples: it must return 5 entries"):
+        dipgo_fx.prune_pipeline(
+            pipe, 0.5, inputs=lambda n: {"prompt": ["a"] * (n if n != SAMPLES else given)}, **SMALL
+        )
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "said"),
+    [
+        ("prompt", "a cat", r"prompt is given by the search: leave it out \(pass prompts="),
+        ("num_images_per_prompt", 2, "num_images_per_prompt is given by the search"),
+        ("negative_prompt", ["a", "b"], "negative_prompt must be one text for all samples, got 2"),
+        ("colour", "red", r"must be those of StableDiffusionPipeline.__call__, got \['colour'\]"),
+    ],
+)
+def test_words_that_a_search_cannot_take_are_refused(word: str, value: Any, said: str) -> None:
+    """Before anything is recorded, with what to do instead."""
+    pipe = pipelines.PIPELINES["sd-text"].build()
+    with pytest.raises(TypeError, match=said):
+        dipgo_fx.prune_pipeline(pipe, 0.5, **SMALL, **{word: value})
+
+
+def test_a_plan_notes_what_its_pipeline_was_called_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain values, for the command line to draw with."""
+    plan, _ = searched(pipelines.PIPELINES["sd-text"].build(), monkeypatch)
+    assert plan.search_origin["call"] == {"num_inference_steps": 4, "height": 16, "width": 16}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 
 from benchmarks.coverage import checks
 from benchmarks.coverage.subject import Subject
@@ -50,7 +51,7 @@ def _traced(key: str, **changes: Any) -> Any:
         pytest.param(
             "cosmos", "the scheduler is stepped twice for one call of the model", marks=pytest.mark.long
         ),
-        ("sd-img2img", "ended before its scheduler's last step: search with a strength of 1"),
+        ("sd-img2img", r"ended after \d of its scheduler's \d steps: search with arguments that run all"),
         ("lumina2", "its Python depends on the values of a tensor"),
     ],
 )
@@ -59,6 +60,24 @@ def test_what_cannot_be_one_graph_is_refused(key: str, said: str) -> None:
     pipe, inputs, fixed = _traced(key)
     with pytest.raises(TraceError, match=said):
         trace_pipeline(pipe, only_denoiser(pipe), asking(inputs, fixed))
+
+
+def test_a_run_that_leaves_steps_out_is_refused_though_it_would_decode() -> None:
+    """As people call it: nobody says that latents are enough."""
+    pipe, inputs, fixed = _traced("sd-img2img")
+    fixed.pop("output_type", None)
+    pipe.vae.decode = None  # nothing of it can be recorded
+    with pytest.raises(TraceError, match=r"search with arguments that run all \(strength=1.0"):
+        trace_pipeline(pipe, only_denoiser(pipe), asking(inputs, fixed))
+
+
+def test_timesteps_that_are_given_are_the_steps() -> None:
+    """Whatever number of steps the call has by default."""
+    pipe, inputs, fixed = _traced("sd", timesteps=[900, 500, 100])
+    pipe.scheduler = DPMSolverMultistepScheduler()
+    fixed.pop("num_inference_steps", None)
+    loop = trace_pipeline(pipe, only_denoiser(pipe), asking(inputs, fixed))
+    assert (loop.facts.num_inference_steps, loop.facts.timesteps) == (3, (900, 500, 100))
 
 
 def test_a_loop_of_another_pipeline_is_found_out() -> None:
