@@ -5,7 +5,7 @@
 * Deciding: `pruning` searches a `plan` (`search/`), `importers` read those of others, `plan_file` keeps one
   as `plan_schema` says.
 * Counting: `macs` counts calls, `cost` is what every plan of a loop costs, `budget` and `placement` stay
-  within it, `frontier` holds plans for other budgets.
+  within it, `frontier` holds plans for other budgets, `deriving` makes them of a plan at hand.
 * Out: `applying` compiles a plan by the passes in `passes/`, `states` and `report` say what it did
   (`report_page`, `report_plots`, `report_maps` and `report_strips` draw it), `explaining` says of one gate
   what it does and why, `similarity` how alike steps are.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,30 +10,24 @@ import torch
 from torch import nn
 
 from .arguments import check, check_loop_arguments, check_ratio, checked_model
-from .budget import kept_of, refill, threshold, warn_of_miss
 from .cost import LoopCost
+from .deriving import at_ratio, at_steps, unpruned
 from .errors import PlanError
-from .frontier import at_timesteps, best_within
-from .loop import Loop, LoopFacts
+from .loop import Loop
 from .passes import (
     BindGates,
     DropDeadBlocks,
     FoldConstants,
-    GateTable,
     GraphPass,
     InsertGates,
     JoinCalls,
     Pipeline,
     SteerCalls,
 )
-from .passes.gate_table import backup_of
-from .placement import Placement
 from .plan import Plan
 from .report import Report
 from .states import states_of
 from .tracing import trace
-
-logger = logging.getLogger(__name__)
 
 
 class PrunedLoop(Loop):
@@ -92,7 +85,7 @@ def apply(
         num_inference_steps: another step count, likewise; its own if omitted.
         sample: example of the initial noise, for another image size than `model.config` gives.
         conditioning: examples of the other arguments, likewise.
-        shared: names of the tensors in `conditioning` that all samples share; told by tracing if omitted.
+        shared: names of the tensors in `conditioning` that all samples share; found by trying if omitted.
         fold: compute time embeddings now instead of at every run; see `FoldConstants` for what changes
             in the last bit.
         join: where a plan has the two conditions of guidance apart, call the model once for both at the
@@ -136,13 +129,13 @@ def apply(
         sample=sample,
         conditioning=conditioning,
         guidance_scale=plan.facts.guidance.scale,
-        split_guidance=plan.facts.guidance.split and not is_off,  # in two calls a step rounds otherwise
+        split_guidance=plan.facts.guidance.split and not is_off,  # in two calls per step rounds otherwise
         granularity=plan.facts.chosen,
         shared=shared,
     )
     cost = LoopCost.of(loop)
     if is_off:
-        plan = replace(Plan.from_keep(loop, cost.all_kept), origin=_derived(plan, "unpruned"))
+        plan = unpruned(plan, loop.facts, cost)
     elif steps != plan.facts.num_inference_steps:
         plan = at_steps(plan, loop.facts, plan.ratio if ratio is None else ratio, cost)
     elif ratio is not None:
@@ -171,91 +164,6 @@ def build(loop: Loop, plan: Plan, *, fold: bool = False, join: bool = False) -> 
     pruned.meta.update(plan=plan, report=report)
     assert isinstance(pruned, PrunedLoop)
     return pruned
-
-
-def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
-    """Return the plan at another ratio: the dearest of its frontier that fits, no new search; all kept at 0.
-
-    At its own ratio a plan is itself. One without a frontier (the paper's recipe, stages) is its scores
-    thresholded anew, with backups of the same kind.
-
-    Raises `PlanError` for another ratio of a plan written by hand, which has neither.
-    """
-    kept = kept_of(ratio, cost)
-    if ratio == 1 - cost.kept(plan.table):  # not what the plan says: that may be of another image size
-        return replace(plan, ratio=ratio, cost=cost)
-    point, steering = best_within(plan.frontier, cost, kept), None
-    if ratio == 0:
-        table, name = GateTable.of(cost.all_kept), "unpruned"
-    elif point is not None:
-        table, name, steering = point.table(cost), str(Placement(point.runs)), point.steering
-    elif plan.scores is not None:
-        backup = backup_of(plan.history)
-        keep = threshold(plan.scores, kept, cost, plan.history)
-        if plan.search_origin.get("exact_fill"):
-            keep = refill(keep, plan.scores, kept, cost, plan.history)
-        table = GateTable.of(keep, backup)
-        name = f"scores thresholded at {ratio:g}, {backup}"
-    else:
-        raise PlanError(
-            "this plan was written by hand and has no scores to threshold at another ratio: write one for "
-            "that ratio with Plan.from_keep, or search a plan"
-        )
-    left = cost.kept(table)
-    warn_of_miss(left, kept)
-    origin = _derived(plan, name)
-    return replace(plan, table=table, ratio=1 - left, cost=cost, origin=origin, steering=steering)
-
-
-def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan:
-    """Return the plan for another number of steps: the points of its frontier placed by noise level.
-
-    Logs a warning: what was fitted to other gaps leaves more errors than a search at that number.
-
-    Args:
-        plan: with a frontier, unless nothing is to be removed.
-        facts: of the loop to run.
-        ratio: share of that loop's MACs to remove.
-        cost: of that loop.
-
-    Raises `PlanError` for a plan without a frontier, or if more than the step count differs.
-    """
-    plan.check_fits(
-        replace(facts, timesteps=plan.timesteps, num_inference_steps=plan.facts.num_inference_steps)
-    )
-    if ratio == 0:
-        origin = _derived(plan, "unpruned")
-        return Plan(facts, GateTable.of(cost.all_kept), 0.0, None, (), cost, origin)
-    if not plan.frontier:
-        raise PlanError(
-            f"this plan holds no frontier to place at {facts.num_inference_steps} steps: it was written by "
-            "hand, or searched by the paper's recipe or on stages; search a plan for that step count"
-        )
-    kept = kept_of(ratio, cost)
-    frontier = at_timesteps(plan.frontier, plan.timesteps, facts.timesteps, cost)
-    point = best_within(frontier, cost, kept)
-    if point is None:
-        raise PlanError(
-            f"the frontier of this plan has no point within {kept:.4f} of the MACs at "
-            f"{facts.num_inference_steps} steps: ask for less pruning or search a plan for that step count"
-        )
-    logger.warning(
-        "a plan searched at %d steps is placed at %d by noise level: its result is farther from the unpruned "
-        "one than that of a search at %d steps, and may be farther than that of fewer steps; "
-        "PruneConfig(samples=16, full_runs=8) searches quickly",
-        len(plan.timesteps),
-        len(facts.timesteps),
-        facts.num_inference_steps,
-    )
-    table = point.table(cost)
-    name, left = str(Placement(point.runs)), cost.kept(table)
-    warn_of_miss(left, kept)
-    return Plan(facts, table, 1 - left, None, frontier, cost, _derived(plan, name), point.steering)
-
-
-def _derived(plan: Plan, name: str) -> dict[str, Any]:
-    """Return the origin of a plan made from another one: losses and seconds are not its own."""
-    return {"name": name, "derived_from": plan.search_origin}
 
 
 def _check_same_classes(model: nn.Module, scheduler: Any, plan: Plan) -> None:

@@ -1,6 +1,6 @@
 """An exact budget of MACs, dead code counted.
 
-What a ratio leaves, whether a table fits, scores thresholded to fit (paper, algorithm 1), the rest filled up.
+What a ratio leaves, whether a table fits, scores thresholded to fit (paper, algorithm 1), the rest spent.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def fits(cost: LoopCost, keep: torch.Tensor, kept: float, history: int) -> bool:
     return cost.at_most(keep, history).total <= round(kept * cost.full.total)
 
 
-def threshold(scores: torch.Tensor, kept: float, cost: LoopCost, history: int) -> torch.Tensor:
+def threshold(
+    scores: torch.Tensor, kept: float, cost: LoopCost, history: int, *, exact_fill: bool = False
+) -> torch.Tensor:
     """Return the keep table of the highest scores that costs at most `kept` of the loop.
 
     A block whose readers are all gone costs nothing, whatever its score. Bisection finds the threshold
@@ -56,6 +58,7 @@ def threshold(scores: torch.Tensor, kept: float, cost: LoopCost, history: int) -
         kept: share of the loop's MACs, at least `cost.smallest_kept`.
         cost: the loop's costs.
         history: see `fits`.
+        exact_fill: close the gates that nobody reads and spend what is left anew, see `reopen_by_score`.
     """
     ranked = scores[1:].flatten().argsort(descending=True, stable=True)
 
@@ -68,10 +71,11 @@ def threshold(scores: torch.Tensor, kept: float, cost: LoopCost, history: int) -
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(cost, opened(middle), kept, history) else (low, middle - 1)
-    return fill(opened(low), ranked[low:].tolist(), kept, cost, history)
+    keep = open_in_order(opened(low), ranked[low:].tolist(), kept, cost, history)
+    return reopen_by_score(keep, scores, kept, cost, history) if exact_fill else keep
 
 
-def fill(
+def open_in_order(
     keep: torch.Tensor, candidates: Sequence[int], kept: float, cost: LoopCost, history: int
 ) -> torch.Tensor:
     """Return `keep` with candidate gates opened while the budget allows.
@@ -93,7 +97,7 @@ def fill(
     return keep
 
 
-def refill(
+def reopen_by_score(
     keep: torch.Tensor, scores: torch.Tensor, kept: float, cost: LoopCost, history: int
 ) -> torch.Tensor:
     """Return `keep` without its dead gates, and with what is left of the budget spent on gates that run.
@@ -133,12 +137,12 @@ def _opened(keep: torch.Tensor, gate: int) -> torch.Tensor:
     return opened
 
 
-def warn_of_miss(kept: float, asked: float) -> None:
-    """Log why a plan that keeps the share `kept` of the loop's MACs is not closer to the one asked for."""
-    if asked - kept >= TOLERANCE:
+def warn_of_miss(found: float, kept: float) -> None:
+    """Log why a plan that keeps the share `found` of the loop's MACs is not closer to `kept`, its budget."""
+    if kept - found >= TOLERANCE:
         logger.warning(
-            "the plan removes %.4f of the loop's MACs where %.4f was asked: nothing at hand that fits the "
-            "budget more closely is better; a search for this ratio or at more steps may find something",
+            "the plan removes %.4f of the loop's MACs where %.4f was asked: no better plan is at hand that "
+            "fits the budget more closely; a search for this ratio or at more steps may find one",
+            1 - found,
             1 - kept,
-            1 - asked,
         )

@@ -1,4 +1,4 @@
-"""What a model is given beside the sample: nested tensors, with a row a sample or shared by all samples."""
+"""What a model is given beside the sample: nested tensors, with a row per sample or shared by all samples."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def map_named(
 def map_rows(
     function: Callable[[torch.Tensor], torch.Tensor], conditioning: Mapping[str, Any], shared: Container[str]
 ) -> dict[str, Any]:
-    """Return conditioning with `function` of every tensor that has a row a sample: of those not `shared`."""
+    """Return conditioning with `function` of all tensors that have a row per sample, those not `shared`."""
 
     def mapped(name: str, leaf: Any) -> Any:
         return function(leaf) if isinstance(leaf, torch.Tensor) and name not in shared else leaf

@@ -31,7 +31,7 @@ def denoise(
         conditioning: keyword arguments of `model.forward`; 2 * batch rows, unconditional first, under
             guidance, else batch rows.
         shared: names of those that all samples share.
-        generator: source of the noise that the scheduler draws, or one a sample.
+        generator: source of the noise that the scheduler draws, or one per sample.
         on_step: called before each step with its index and the sample it starts from.
     """
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
@@ -44,7 +44,7 @@ def denoise(
         latents = guidance.latents(sample)
         if hasattr(scheduler, "scale_model_input"):  # flow matching has none
             latents = scheduler.scale_model_input(latents, t)
-        # One row a sample: DiT-like models want it so, U-Nets take either form.
+        # One row per sample: DiT-like models want it so, U-Nets take either form.
         timestep = torch.full((latents.shape[0],), t.item(), dtype=t.dtype, device=latents.device)
         prediction = guidance.combine([_predict(model, latents, timestep, c) for c in conditions], channels)
         if drops_variance(scheduler) and prediction.shape[1] == 2 * channels:

@@ -24,7 +24,7 @@ class Point(ComparedByValue):
 
     Attributes:
         runs: see `Runs`.
-        weights: `(T, R, 3)`: of the R blocks that the model's predictions read (mostly one a call, the
+        weights: `(T, R, 3)`: of the R blocks that the model's predictions read (mostly one per call, the
             output head), which are all that a skipped call reads.
         steering: of its calls; `None` if they are not steered.
     """

@@ -17,7 +17,7 @@ class Guidance:
 
     Attributes:
         scale: how far the prediction is moved from the unconditional to the conditional one; `None`
-            is no guidance. Conditioning then has two rows a sample, all unconditional ones first.
+            is no guidance. Conditioning then has two rows per sample, all unconditional ones first.
         split: call the model once a condition, so that each has blocks of its own which a plan can skip.
     """
 

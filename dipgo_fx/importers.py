@@ -159,7 +159,7 @@ def observed(model: nn.Module, run: Callable[[], object], block: str | None = No
 
     So the decisions of caches that decide while they run (MagCache, TeaCache, First Block Cache, cache-dit)
     become a static schedule: `step_mask(loop, observed(pipe.transformer, lambda: pipe("a fox")))`. Where
-    guidance is two calls a step, every second entry is of the same condition.
+    guidance is two calls per step, every second entry is of the same condition.
 
     Args:
         model: the denoiser, with the other cache enabled.

@@ -51,7 +51,7 @@ UNCOUNTED_OPERATORS = (
 
 
 MULTIPLIES = ("mm", "matmul", "conv", "attention", "linear", "gru", "lstm", "rnn", "cdist")
-"""Parts of the names of operators that multiply: one that fvcore cannot count is told."""
+"""Parts of the names of operators that multiply: a warning names one that fvcore cannot count."""
 logger = logging.getLogger(__name__)
 
 
@@ -74,7 +74,7 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Macs(ComparedByValue, Cost):
-    """MACs of one run of a loop for one sample (two rows a step under guidance).
+    """MACs of one run of a loop for one sample (two rows per step under guidance).
 
     Attributes:
         per_block: `(T, N)` int64, what each block costs at each step where it runs, attention counted.

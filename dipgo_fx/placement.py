@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .budget import fill
+from .budget import open_in_order
 from .cost import LoopCost
 from .passes.gate_table import first_kept
 
@@ -59,7 +59,7 @@ def whole_steps(steps: tuple[int, ...], cost: LoopCost) -> Placement:
     return Placement((steps,) * cost.num_calls)
 
 
-def filled(
+def open_from_output(
     keep: torch.Tensor, kept: float, cost: LoopCost, history: int, by_step: bool = False
 ) -> torch.Tensor:
     """Spend what is left of a budget on the blocks closest to the output, latest steps first.
@@ -70,7 +70,7 @@ def filled(
     first = first_kept(keep.tolist())
     closed = [(t, n) for t in range(first + 1, steps) for n in range(blocks) if not keep[t, n]]
     closed.sort(reverse=True, key=lambda gate: gate if by_step else gate[::-1])
-    return fill(keep, [(t - 1) * blocks + n for t, n in closed], kept, cost, history)
+    return open_in_order(keep, [(t - 1) * blocks + n for t, n in closed], kept, cost, history)
 
 
 def nearest_free(positions: Sequence[float], among: Sequence[int]) -> tuple[int, ...]:

@@ -132,7 +132,7 @@ class Plan(ComparedByValue):
         sizes = len(self.timesteps), len(self.blocks), len(self.facts.guidance.calls)
         if (cost.num_steps, cost.num_blocks, cost.num_calls) != sizes:
             raise PlanError(
-                f"cost must be of a loop of {sizes} steps, blocks and calls a step, got "
+                f"cost must be of a loop of {sizes} steps, blocks and calls per step, got "
                 f"{(cost.num_steps, cost.num_blocks, cost.num_calls)}"
             )
         removed = 1 - cost.kept(self.table)

@@ -8,7 +8,7 @@ Format 5 is an object of
 * `keep`: T texts of N characters, `1` where a gate is open;
 * `weights`: T lists of N lists of three numbers; `scores`: T lists of N numbers, or null;
 * `steering`: `{"told": T numbers, "mix": T x C x 4}`, or null;
-* `frontier`: a list of `{"runs": lists of steps, one a call of the model, "weights": T x R x 3, "steering"}`;
+* `frontier`: a list of `{"runs": lists of steps, one per model call, "weights": T x R x 3, "steering"}`;
 * `cost`: `reads`, `output` and `order` of `StepReads`, and `units`, `fixed` and `full` of `LoopCost` as
   pairs of all MACs and attention's; or null;
 * `origin`: an object of plain values.
@@ -70,7 +70,7 @@ def written(plan: Mapping[str, Any]) -> str:
 
 
 def write(file: Path, text: str) -> None:
-    """Write a file beside its place, bring it to the disk, and put it there; devices are written to."""
+    """Write a file whole or not at all: a draft beside it is synced and renamed. A device is written to."""
     file = file.resolve()  # what a link stands for
     if file.exists() and not file.is_file():
         file.write_text(text, encoding="utf-8")

@@ -29,11 +29,11 @@ MAX_STEPS = 4096
 MAX_GATES = 2**17
 """Gates, T * N: 1000 steps of 131 blocks, 50 steps of 2621; each takes five values of a file."""
 MAX_UNITS = 2**13
-"""Units of a cost, blocks among them: sets of units are bit masks, one a step."""
+"""Units of a cost, blocks among them: sets of units are bit masks, one per step."""
 MAX_UNIT_STEPS = 2**20
 """Units times steps, with which the time goes in which a plan is checked and printed: a few seconds."""
 MAX_POINTS = 1024
-"""Points of a frontier; a search leaves a dozen, other step counts add one a step."""
+"""Points of a frontier; a search leaves a dozen, other step counts add one per step."""
 MAX_DIGITS = 100
 """Digits of a whole number: time grows with their square, and MACs and seeds have 20."""
 MAX_NAME = 512

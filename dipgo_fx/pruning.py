@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,11 @@ from torch import nn
 
 from .applying import PrunedLoop, build
 from .arguments import check_loop_arguments, checked_calibration, checked_model
-from .budget import kept_of
-from .cost import LoopCost
 from .passes import Blocks
 from .passes.stored_weights import awake
 from .search.calibration import Conditioning, calibrate
 from .search.config import Config, PruneConfig, check_search_arguments
-from .search.recipe import opened, search
+from .search.recipe import search
 from .tracing import trace
 
 DROPOUT = nn.modules.dropout._DropoutNd
@@ -63,7 +62,7 @@ def prune(
         granularity: which modules are blocks, as for `trace`.
         sample: example of the initial noise where `model.config` does not give its shape.
         conditioning: examples of the other arguments, likewise.
-        shared: names of the tensors in `conditioning` that all samples share; told by tracing if omitted.
+        shared: names of the tensors in `conditioning` that all samples share; found by trying if omitted.
         config: how to search: `PruneConfig()`, the default, or `PaperConfig()`, the paper's recipe.
         generator: source of all randomness; the same seed gives the same plan.
         progress: show a progress bar, on a terminal or in a notebook.
@@ -114,11 +113,9 @@ def prune(
             granularity=granularity,
             shared=shared,
         )
-        kept = kept_of(ratio, LoopCost.of(loop))
         scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
-        with opened(journal, loop, config, kept, generator) as noted:
-            batch = calibrate(loop, model, calibration, config.samples, scale, generator, config.chunk, noted)
-            plan = search(loop, batch, config, kept, generator, progress, noted)
+        batch = partial(calibrate, loop, model, calibration, config.samples, scale, generator, config.chunk)
+        plan = search(loop, batch, ratio, config, generator, progress, journal)
     return build(loop, plan)
 
 

@@ -48,7 +48,7 @@ def states_of(table: GateTable, liveness: Liveness) -> torch.Tensor:
 
 
 def drawn(blocks: Sequence[str], states: torch.Tensor, kept_by_step: Sequence[float]) -> list[str]:
-    """Return lines for a terminal: one a block with a glyph a step, what each step costs, and a legend.
+    """Return lines for a terminal: one per block with a glyph a step, what each step costs, and a legend.
 
     Args:
         blocks: names of the N blocks.

@@ -58,7 +58,7 @@ def trace(
         granularity: which modules are blocks, a word or a function `(path, module) -> bool`; see
             `dipgo_fx.passes.find_blocks`.
         shared: names of the tensors in `conditioning` that all samples share, position ids say, dotted where
-            they are nested; if omitted they are told by tracing: none, those whose examples have other rows
+            they are nested; if omitted they are found by trying: none, those whose examples have other rows
             than the sample's, or as few as the model can run with, at most two.
 
     The model gets the scheduler's timesteps as they are. Where a pipeline hands on others (that of Flux
@@ -154,7 +154,7 @@ def _recorded(
     assert failed is not None
     if not maybe:
         raise failed
-    raise TraceError(f"{failed}; name in shared= those of {maybe} that have no row a sample") from failed
+    raise TraceError(f"{failed}; name in shared= those of {maybe} that have no row per sample") from failed
 
 
 def assemble(

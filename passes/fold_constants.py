@@ -92,7 +92,7 @@ def _call(gm: fx.GraphModule, node: fx.Node, args: Any, kwargs: Any) -> Any:
 
 
 def _store(gm: fx.GraphModule, node: fx.Node, row: torch.Tensor, name: str) -> None:
-    # Under guidance there are two rows a sample, equal ones.
+    # Under guidance there are two rows per sample, equal ones.
     gm.register_buffer(name, row[:1].detach().clone(), persistent=False)
     size = next(n for n in gm.graph.nodes if _is_batch_size(n))
     with gm.graph.inserting_before(node):

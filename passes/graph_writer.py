@@ -287,7 +287,6 @@ class GraphWriter:
             return self._recorded[id(tensor)][1]
         path = self._owned.get(id(tensor))
         if path is None:
-            # Constants of the scheduler: equal values share one buffer.
             path = self._constant(tensor)
         if path not in self._shared:
             self._shared[path] = self._first(lambda: self.graph.get_attr(path))

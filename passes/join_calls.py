@@ -27,7 +27,7 @@ class JoinCalls(GraphPass):
 
     A device that small batches leave idle takes hardly longer for twice the rows. Kernels may round the last
     bit otherwise for them. Calls stay apart whose blocks differ, or that read or hand on what is not known
-    to have one row a sample.
+    to have one row per sample.
     """
 
     name: ClassVar[str] = "join-calls"
@@ -124,7 +124,7 @@ def _can_join(one: fx.Node, other: fx.Node) -> bool:
 
 
 def _has_rows(node: fx.Node) -> bool:
-    """Tell whether a value is a tensor with one row a sample."""
+    """Tell whether a value is a tensor with one row per sample."""
     spec = node.meta.get("spec")
     return isinstance(spec, TensorSpec) and spec.has_rows and spec.shape[0] == 1
 

@@ -209,7 +209,9 @@ def _behind(dims: int, channels: int) -> list[int]:
 def _given(call: ModelCall, what: str) -> fx.Node:
     found = next((node for node in call.inputs if tag(node, "given") == what), None)
     if found is None:
-        raise InvariantError(f"a steered call is given a {what} tensor that can be told by its name")
+        raise InvariantError(
+            f"the {what} of a steered call must be one of its tensors, none of its inputs is marked so"
+        )
     return found
 
 

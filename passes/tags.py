@@ -14,7 +14,7 @@ In a node's `meta["custom"]`, by `LoopRecorder` where nothing else is said:
 `meta["spec"]` is a node's value without the values, as `spec_of` makes it.
 
 In a graph's `meta`: `facts` (`LoopFacts`) and `stage`, from `trace`: `loop`, then `supernet`
-(`InsertGates`), `bound` (`BindGates`) and `subnet` (`DropDeadBlocks`). `history`: how many values a gate of
+(`InsertGates`), `bound` (`BindGates`) and `subnet` (`DropDeadBlocks`). `history`: how many values per gate of
 a SuperNet may read; `first`: the first step that a steered loop runs; `learnable`: whether tables are
 inputs. `cost`: the `LoopCost`, once counted; `plan` and `report` of a pruned loop; `rows` of a loop traced
 in a pipeline.

@@ -13,7 +13,8 @@ import torch
 import dipgo_fx
 import zoo
 from dipgo_fx import Loop, Plan, PlanError, PrunedLoop
-from dipgo_fx.applying import at_ratio, at_steps, build
+from dipgo_fx.applying import build
+from dipgo_fx.deriving import at_ratio, at_steps
 from dipgo_fx.passes.gate_table import GateTable
 from dipgo_fx.placement import Placement
 from loops import calls, cost, inputs, loop, run

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zoo
-from dipgo_fx.budget import TOLERANCE, fill, fits, kept_of, refill, threshold, warn_of_miss
+from dipgo_fx.budget import TOLERANCE, fits, kept_of, open_in_order, reopen_by_score, threshold, warn_of_miss
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.passes import GateTable
 from dipgo_fx.placement import whole_steps
@@ -130,17 +130,17 @@ def _scores(draw: st.DrawFn, key: Key) -> torch.Tensor:
 
 
 @given(key=keys, data=st.data(), history=st.integers(1, 3), kept=st.floats(0.05, 1))
-def test_refilling_comes_close_and_stays_within_budget(
+def test_reopening_comes_close_and_stays_within_budget(
     key: Key, data: st.DataObject, history: int, kept: float
 ) -> None:
     """No gate closes that was open and read; it is the same table again, for equal scores too."""
     costs, scores = _long(key), data.draw(_scores(key))
     keep = threshold(scores, kept, costs, history)
-    filled = refill(keep, scores, kept, costs, history)
-    assert fits(costs, filled, kept, history)
-    assert kept - costs.kept_at_most(filled, history) < TOLERANCE
-    assert bool(filled[costs.reads.liveness_at_most(keep, history).running].all())
-    assert torch.equal(filled, refill(keep, scores, kept, costs, history))
+    reopened = reopen_by_score(keep, scores, kept, costs, history)
+    assert fits(costs, reopened, kept, history)
+    assert kept - costs.kept_at_most(reopened, history) < TOLERANCE
+    assert bool(reopened[costs.reads.liveness_at_most(keep, history).running].all())
+    assert torch.equal(reopened, reopen_by_score(keep, scores, kept, costs, history))
 
 
 def test_steps_whose_output_is_skipped_come_back_in_part() -> None:
@@ -152,14 +152,14 @@ def test_steps_whose_output_is_skipped_come_back_in_part() -> None:
     keep = threshold(scores, kept, costs, 1)
     assert keep.sum() == keep.numel() - 6, "two whole steps, and all but the head of the others"
     assert kept - costs.kept_at_most(keep, 1) > TOLERANCE
-    filled = refill(keep, scores, kept, costs, 1)
-    rows = costs.reads.liveness_at_most(filled, 1).running.sum(1).tolist()
+    reopened = reopen_by_score(keep, scores, kept, costs, 1)
+    rows = costs.reads.liveness_at_most(reopened, 1).running.sum(1).tolist()
     assert rows[0] == rows[-1] == costs.num_blocks
     assert 0 < max(rows[1:-1]) < costs.num_blocks
-    assert kept - costs.kept_at_most(filled, 1) < kept - costs.kept_at_most(keep, 1)
+    assert kept - costs.kept_at_most(reopened, 1) < kept - costs.kept_at_most(keep, 1)
 
 
-def test_refilling_opens_the_highest_score_that_fits() -> None:
+def test_reopening_opens_the_highest_score_that_fits() -> None:
     """And leaves its input alone."""
     costs = cost(*PLAIN)
     (head,) = costs.reads.heads
@@ -167,23 +167,25 @@ def test_refilling_opens_the_highest_score_that_fits() -> None:
     scores, given_keep = torch.zeros(keep.shape, dtype=torch.float64), keep.clone()
     scores[3, head] = 1
     one_step = costs.smallest_kept + 1 / costs.num_steps
-    assert refill(keep, scores, one_step, costs, 1)[3, head]
+    assert reopen_by_score(keep, scores, one_step, costs, 1)[3, head]
     assert torch.equal(keep, given_keep)
-    assert torch.equal(refill(keep, scores, costs.smallest_kept, costs, 1), keep)
+    assert torch.equal(reopen_by_score(keep, scores, costs.smallest_kept, costs, 1), keep)
     scores[3] = 1
-    assert torch.equal(refill(keep, scores, one_step, costs, 1), whole_steps((0, 3), costs).keep(costs))
+    assert torch.equal(
+        reopen_by_score(keep, scores, one_step, costs, 1), whole_steps((0, 3), costs).keep(costs)
+    )
 
 
-def test_filling_leaves_its_input_alone() -> None:
+def test_opening_leaves_its_input_alone() -> None:
     """Gates open in a new table, in the order of the candidates, as far as the budget goes."""
     costs = cost(*PLAIN)
     keep = whole_steps((0,), costs).keep(costs)
     given, blocks = keep.clone(), costs.num_blocks
     step_5 = [4 * blocks + n for n in reversed(range(blocks))]
-    filled = fill(keep, [*step_5, *range(blocks)], costs.smallest_kept + 1 / 8, costs, 1)
+    reopened = open_in_order(keep, [*step_5, *range(blocks)], costs.smallest_kept + 1 / 8, costs, 1)
     assert torch.equal(keep, given)
-    assert torch.equal(filled, whole_steps((0, 5), costs).keep(costs))
-    assert torch.equal(fill(keep, step_5, costs.smallest_kept, costs, 1), keep)
+    assert torch.equal(reopened, whole_steps((0, 5), costs).keep(costs))
+    assert torch.equal(open_in_order(keep, step_5, costs.smallest_kept, costs, 1), keep)
 
 
 @pytest.mark.parametrize(("kept", "said"), [(0.5, False), (0.5 - TOLERANCE / 2, False), (0.45, True)])

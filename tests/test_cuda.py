@@ -28,7 +28,7 @@ from dipgo_fx.applying import build
 from dipgo_fx.denoise import denoise, prepared
 from dipgo_fx.guidance import NO_GUIDANCE, Guidance
 from dipgo_fx.passes.forward_slot import ForwardSlot
-from dipgo_fx.pipelines.capturing import Asked, asking, capture
+from dipgo_fx.pipelines.capturing import ArgumentsFor, capture, completed
 from dipgo_fx.pipelines.denoiser import only_denoiser
 from dipgo_fx.pipelines.tracing import inputs_of, trace_pipeline
 from dipgo_fx.search.losses import ssim
@@ -362,9 +362,9 @@ def by_plan(key: str) -> torch.Tensor:
         return run(key, pipe)
 
 
-def asked(call: dict[str, Any]) -> Asked:
+def asked(call: dict[str, Any]) -> ArgumentsFor:
     """Return the arguments of a call with the first of the prompts, or with blank ones beyond."""
-    return asking(lambda count: {"prompt": (PROMPTS + [""] * count)[:count]}, call)
+    return completed(lambda count: {"prompt": (PROMPTS + [""] * count)[:count]}, call)
 
 
 @pytest.mark.parametrize("key", ["sd", "dit", "sd3", "flux", "pixart-sigma"])
@@ -606,10 +606,10 @@ def test_compiled_steps_of_a_pipeline(compile: Any) -> None:
     pipe = built(key)
     with dipgo_fx.enabled(pipe, plan_of(key), compile=compile) as forward:
         assert close(run(key, pipe), by_plan(key), 1e-2)
-        count = forward.graphs.num_steps
+        count = forward.graphs.num_graphs
         for _ in range(3):
             assert close(run(key, pipe), by_plan(key), 1e-2)
-        assert forward.graphs.num_steps == count <= STEPS
+        assert forward.graphs.num_graphs == count <= STEPS
 
 
 # -- memory

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import dipgo_fx
 import zoo
 from dipgo_fx import Plan, PlanError
-from dipgo_fx.applying import at_ratio, at_steps, build
+from dipgo_fx.applying import build
+from dipgo_fx.deriving import at_ratio, at_steps
 from dipgo_fx.frontier import Point, at_timesteps, best_within
 from dipgo_fx.placement import Placement
 from loops import cost, inputs, loop, run

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 import structure
 import zoo
-from dipgo_fx.applying import at_ratio, build
+from dipgo_fx.applying import build
 from dipgo_fx.budget import TOLERANCE, kept_of, threshold
+from dipgo_fx.deriving import at_ratio
 from dipgo_fx.errors import PlanError
 from dipgo_fx.guidance import Guidance
 from dipgo_fx.loop import Loop, LoopFacts

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 import dipgo_fx
 import structure
 from dipgo_fx import PaperConfig, PruneConfig
-from dipgo_fx.applying import at_ratio, build
+from dipgo_fx.applying import build
 from dipgo_fx.budget import TOLERANCE, kept_of, threshold
+from dipgo_fx.deriving import at_ratio
 from dipgo_fx.errors import PlanError
 from dipgo_fx.macs import count_macs
 from dipgo_fx.passes import HISTORY, SteerCalls

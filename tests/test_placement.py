@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dipgo_fx.budget import TOLERANCE, fits
-from dipgo_fx.placement import Placement, filled, nearest_free, whole_steps
+from dipgo_fx.placement import Placement, nearest_free, open_from_output, whole_steps
 from loops import cost
 from searches import PLAIN, Key, plain_and_split
 
@@ -58,7 +58,7 @@ def test_what_is_left_is_spent(kept: float, by_step: bool) -> None:
     costs = cost(*PLAIN)
     start = whole_steps((0, 3), costs).keep(costs)
     given = start.clone()
-    table = filled(start, kept, costs, 2, by_step)
+    table = open_from_output(start, kept, costs, 2, by_step)
     assert torch.equal(start, given)
     assert bool((table | ~start).all())
     assert fits(costs, table, kept, 2)

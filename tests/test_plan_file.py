@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 import dipgo_fx
 import zoo
 from dipgo_fx import PlanError, plan_file, plan_schema
-from dipgo_fx.applying import at_ratio, at_steps, build
+from dipgo_fx.applying import build
 from dipgo_fx.cost import LoopCost
+from dipgo_fx.deriving import at_ratio, at_steps
 from dipgo_fx.frontier import Point
 from dipgo_fx.loop import LoopFacts
 from dipgo_fx.passes import GateTable

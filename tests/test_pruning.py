@@ -35,7 +35,7 @@ def test_budget_is_exact(caplog: pytest.LogCaptureFixture, name: str, ratio: flo
         loop = quick(name, ratio)
     assert ratio <= loop.plan.ratio + 1e-12
     missed = loop.plan.ratio - ratio >= TOLERANCE
-    assert missed == ("nothing at hand that fits the budget more closely is better" in caplog.text)
+    assert missed == ("no better plan is at hand that fits the budget more closely" in caplog.text)
     assert loop.plan.ratio - ratio < 1 / STEPS
     assert loop.report.after.total == dipgo_fx.count_macs(loop).total
 

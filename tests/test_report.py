@@ -16,7 +16,8 @@ from PIL import Image
 
 import dipgo_fx
 from dipgo_fx import Plan, Report, measure_similarity
-from dipgo_fx.applying import at_ratio, build
+from dipgo_fx.applying import build
+from dipgo_fx.deriving import at_ratio
 from dipgo_fx.macs import Cost
 from dipgo_fx.states import COLOURS, MEANINGS, State
 from loops import calls, cost, inputs, loop

@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from torch.utils import _pytree as pytree
 
 import dipgo_fx
-from dipgo_fx.pipelines.capturing import as_found, asking, capture
+from dipgo_fx.pipelines.capturing import as_found, capture, completed
 from dipgo_fx.pipelines.denoiser import denoisers, only_denoiser
 from dipgo_fx.pipelines.tracing import inputs_of, trace_pipeline
 
@@ -80,9 +80,9 @@ def searchable(subject: Subject) -> None:
     pipe = subject.build()
     model, fixed = only_denoiser(pipe), dict(subject.fixed or {})
     fixed |= {"strength": 1.0} if "strength" in fixed else {}
-    loop = trace_pipeline(pipe, model, asking(subject.arguments, fixed), split_guidance=False)
+    loop = trace_pipeline(pipe, model, completed(subject.arguments, fixed), split_guidance=False)
     generators = [torch.Generator().manual_seed(SEED) for _ in range(2)]
-    captured = capture(pipe, model, asking(subject.arguments, {**fixed, "generator": generators[0]}), 3)
+    captured = capture(pipe, model, completed(subject.arguments, {**fixed, "generator": generators[0]}), 3)
     found = loop(**inputs_of(loop, captured), generator=generators[0])  # goes on where the latents ended
     expected = _last_sample(pipe, {**subject.arguments(3), **fixed, "generator": generators[1]})
     _require(torch.equal(found, expected), "the recorded loop ends elsewhere")

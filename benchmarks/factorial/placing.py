@@ -15,7 +15,7 @@ from dipgo_fx.budget import kept_of
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.frontier import best_within
 from dipgo_fx.passes import HISTORY
-from dipgo_fx.placement import Placement, Runs, filled
+from dipgo_fx.placement import Placement, Runs, open_from_output
 from dipgo_fx.search.effort import EXPONENTS, LAST_GAPS, UNCONDITIONAL
 from dipgo_fx.search.evaluator import Evaluator
 from dipgo_fx.search.refine import SENSITIVITY_SHARE
@@ -46,7 +46,7 @@ class Places:
         tables = [
             each.keep(evaluator.cost)
             if design.parts == WHOLE
-            else filled(each.keep(evaluator.cost), kept, evaluator.cost, HISTORY)
+            else open_from_output(each.keep(evaluator.cost), kept, evaluator.cost, HISTORY)
             for each in placements
         ]
         if not tables:

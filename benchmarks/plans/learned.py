@@ -7,8 +7,8 @@ from typing import Any
 import dipgo_fx
 from benchmarks.cases import CALIBRATION, Case
 from dipgo_fx import PaperConfig, Plan, PruneConfig
-from dipgo_fx.applying import at_ratio
 from dipgo_fx.cost import LoopCost
+from dipgo_fx.deriving import at_ratio
 from dipgo_fx.passes import Granularity
 
 from .method import Effort, Found, PlanMethod, is_unet

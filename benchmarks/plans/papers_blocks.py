@@ -2,7 +2,7 @@
 
 The blocks are the paper's, whose gates spare the output head: stages of a U-Net, blocks of a transformer. One
 training a learning rate serves all ratios and all methods of this file; calibration samples choose among the
-rates, and each method counts all trainings as its own. Budgets are filled, see `refill`: thresholded scores
+rates, and each method counts all trainings as its own. Budgets are filled (`exact_fill`): thresholded scores
 alone fall short of them by up to a whole step.
 """
 
@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.cases import CALIBRATION, Case
 from dipgo_fx import PaperConfig, Plan
-from dipgo_fx.budget import kept_of, refill, threshold
+from dipgo_fx.budget import kept_of, reopen_by_score, threshold
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.passes import HISTORY, GateTable
 from dipgo_fx.passes.blocks import path_of
@@ -70,7 +70,7 @@ def best_rate(case: Case, ratio: float, effort: Effort, resolve: Resolve) -> Fou
 
 def exactly(scores: torch.Tensor, kept: float, cost: LoopCost) -> torch.Tensor:
     """Return the thresholded scores, the budget filled up."""
-    return refill(threshold(scores, kept, cost, history=1), scores, kept, cost, history=1)
+    return threshold(scores, kept, cost, history=1, exact_fill=True)
 
 
 def learned_steps(scores: torch.Tensor, kept: float, cost: LoopCost) -> torch.Tensor:
@@ -83,7 +83,7 @@ def learned_steps(scores: torch.Tensor, kept: float, cost: LoopCost) -> torch.Te
     count = max(1, most_steps(cost, (), kept, history=1)[-1])
     best = 1 + of_steps[1:].argsort(descending=True, stable=True)[: count - 1]
     keep = whole_steps((0, *sorted(best.tolist())), cost).keep(cost)
-    return refill(keep, of_steps[:, None].expand_as(scores), kept, cost, history=1)
+    return reopen_by_score(keep, of_steps[:, None].expand_as(scores), kept, cost, history=1)
 
 
 def our_weights(case: Case, ratio: float, effort: Effort) -> Found:

@@ -10,7 +10,7 @@ from dipgo_fx.budget import kept_of
 from dipgo_fx.importers import CROSS_ATTENTION, deepcache, tgate
 from dipgo_fx.passes import Backup, GateTable, Granularity
 from dipgo_fx.passes.gate_table import HISTORY_OF
-from dipgo_fx.placement import filled, whole_steps
+from dipgo_fx.placement import open_from_output, whole_steps
 from dipgo_fx.search.candidate import Candidate
 from dipgo_fx.search.spacing import even_steps, most_steps
 
@@ -26,7 +26,7 @@ def uniform(case: Case, ratio: float, backup: Backup) -> Found:
     kept = kept_of(ratio, cost)
     count = max(1, most_steps(cost, (), kept, history)[-1])
     tables = [
-        filled(whole_steps(steps, cost).keep(cost), kept, cost, history, by_step=True)
+        open_from_output(whole_steps(steps, cost).keep(cost), kept, cost, history, by_step=True)
         for steps in even_steps(cost.num_steps, count)
     ]
     return best_of(evaluator, [Candidate(GateTable.of(keep, backup), history) for keep in tables])

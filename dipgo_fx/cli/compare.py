@@ -40,7 +40,7 @@ class Subject:
     Attributes:
         name: `full`, or the plan's path.
         forwards: what stands in for the denoisers' `forward`; none for the full pipeline.
-        images: one a prompt.
+        images: one per prompt.
         seconds: that each took.
     """
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..cost import LoopCost
 from ..loop import Loop
 from ..macs import Cost, amount
-from ..pipelines.capturing import asking, blank_prompts
+from ..pipelines.capturing import blank_prompts, completed
 from ..pipelines.denoiser import only_denoiser
 from ..pipelines.tracing import trace_pipeline
 from ..plan import Plan
@@ -63,8 +63,8 @@ def _of_pipeline(pipe: Any, call: dict[str, Any]) -> Answer:
     check_takes_prompts(pipe)
     model = only_denoiser(pipe)
     with frozen(model):
-        asked = asking(blank_prompts, call)
-        loop: Loop = trace_pipeline(pipe, model, asked, split_guidance=False)
+        arguments_for = completed(blank_prompts, call)
+        loop: Loop = trace_pipeline(pipe, model, arguments_for, split_guidance=False)
     facts, cost = loop.facts, LoopCost.of(loop)
     steps = len(facts.timesteps)
     guided = "" if facts.guidance.scale is None else f", guidance {facts.guidance.scale:g}"

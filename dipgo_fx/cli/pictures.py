@@ -18,7 +18,7 @@ def draw_side_by_side(
     """Write the picture.
 
     Args:
-        columns: titles, and an image a prompt each, all of the same size.
+        columns: titles, and an image per prompt each, all of the same size.
         prompts: written above each row.
         file: PNG, whatever its name ends in.
     """

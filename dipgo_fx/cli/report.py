@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..applying import build
 from ..passes.stored_weights import awake
-from ..pipelines.capturing import asking, blank_prompts, capture
+from ..pipelines.capturing import blank_prompts, capture, completed
 from ..pipelines.denoiser import only_denoiser
 from ..pipelines.enabling import enabled
 from ..pipelines.pruning import shipped_prompts
@@ -89,7 +89,7 @@ def _measured(
 ) -> tuple[Report, Maps]:
     """Return what compiling the plan did, and how alike steps are in the mean of prompts, one at a time."""
     model, facts = only_denoiser(pipe), plan.facts
-    blank = asking(blank_prompts, call)
+    blank = completed(blank_prompts, call)
     maps: list[Maps] = []
     with frozen(model):
         loop = trace_pipeline(
@@ -99,8 +99,8 @@ def _measured(
         with awake(model):
             for number, prompt in enumerate(tqdm(prompts, desc="similarity", disable=not progress)):
                 noise = torch.Generator().manual_seed(seed + number)
-                asked = asking(_always(prompt), {**call, "generator": noise})
-                inputs = inputs_of(loop, capture(pipe, model, asked, 1))
+                arguments_for = completed(_always(prompt), {**call, "generator": noise})
+                inputs = inputs_of(loop, capture(pipe, model, arguments_for, 1))
                 maps.append(measure_similarity(loop, inputs.pop("sample"), inputs, generator=noise))
     return report, {block: torch.stack([each[block] for each in maps]).mean(0) for block in loop.blocks}
 

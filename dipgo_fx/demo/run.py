@@ -20,7 +20,7 @@ from ..budget import kept_of
 from ..cost import LoopCost
 from ..loop import Loop
 from ..macs import Cost
-from ..placement import filled, whole_steps
+from ..placement import open_from_output, whole_steps
 from ..plan import Plan
 from ..pruning import prune
 from ..search.config import PruneConfig
@@ -108,7 +108,7 @@ def _plain_reuse(loop: Loop, cost: LoopCost, kept: float) -> Plan:
     """Return the plan of every k-th step run whole, its features repeated in between."""
     count = max(1, most_steps(cost, (), kept, 1)[-1])
     steps = tuple(index * loop.num_steps // count for index in range(count))
-    return Plan.from_keep(loop, filled(whole_steps(steps, cost).keep(cost), kept, cost, 1))
+    return Plan.from_keep(loop, open_from_output(whole_steps(steps, cost).keep(cost), kept, cost, 1))
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ SOURCES = ("encode_", "prepare_", "_encode_", "_prepare_")
 """How the methods of a pipeline begin whose results are inputs of its loop."""
 LATENTS = ("prepare_latents", "prepare_intermediate_images")
 """The methods that draw the sample that a loop starts with."""
-Asked = Callable[[int], Mapping[str, Any]]
+ArgumentsFor = Callable[[int], Mapping[str, Any]]
 """The arguments of a pipeline's call for so many samples."""
 
 
@@ -38,7 +38,7 @@ class Rows:
 
     Attributes:
         dim: the dimension of its rows.
-        conditions: rows a sample, all of one condition first: 2 or 3 where it is made for guidance already.
+        conditions: rows per sample, all of one condition first: 2 or 3 where it is made for guidance already.
     """
 
     dim: int = 0
@@ -59,7 +59,7 @@ class Rows:
         return cls(differing[0], found[0]) if found else None
 
     def by_sample(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a tensor with a row a sample, its conditions in the dimension after that."""
+        """Return a tensor with a row per sample, its conditions in the dimension after that."""
         tensor = tensor if self.dim == 0 else tensor.movedim(self.dim, 0)
         if self.conditions == 1:
             return tensor
@@ -100,7 +100,7 @@ class PipelineInputs:
         return named
 
     def by_sample(self, rows: Mapping[str, Rows]) -> dict[str, torch.Tensor]:
-        """Return the tensors with rows, one a sample."""
+        """Return the tensors with rows, one per sample."""
         leaves = self.leaves
         return {name: place.by_sample(leaves[name]) for name, place in rows.items()}
 
@@ -110,13 +110,13 @@ def blank_prompts(samples: int) -> dict[str, Any]:
     return {"prompt": [""] * samples}
 
 
-def asking(inputs: Asked, call: Mapping[str, Any]) -> Asked:
+def completed(inputs: ArgumentsFor, call: Mapping[str, Any]) -> ArgumentsFor:
     """Return all arguments of a pipeline's call: those that differ by sample, and those that do not.
 
     A text that goes with the prompt (`negative_prompt`, `prompt_2`) is repeated, as some want one each.
     """
 
-    def asked(samples: int) -> Mapping[str, Any]:
+    def arguments_for(samples: int) -> Mapping[str, Any]:
         """Return the arguments for so many samples."""
         given = inputs(samples)
         check(f"what inputs({samples}) returns", given, Mapping, "a mapping of arguments of the pipeline")
@@ -128,16 +128,16 @@ def asking(inputs: Asked, call: Mapping[str, Any]) -> Asked:
         }
         return {**given, **fixed}
 
-    return asked
+    return arguments_for
 
 
 def capture(
-    pipe: Any, model: nn.Module, asked: Asked, samples: int, *, first_step: bool = False
+    pipe: Any, model: nn.Module, arguments_for: ArgumentsFor, samples: int, *, first_step: bool = False
 ) -> PipelineInputs:
     """Return what a pipeline makes of its arguments before its loop.
 
     Args:
-        asked: the arguments.
+        arguments_for: the arguments of the call.
         samples: for how many.
         first_step: run the first step too, to see how it calls the model.
     """
@@ -163,7 +163,7 @@ def capture(
         state |= watched(pipe, note)
         state["scheduler"].step = step
         with until_enough():
-            pipe(**asked(samples))
+            pipe(**arguments_for(samples))
     pipe.maybe_free_model_hooks()  # the end of a run, which was cut off
     if not any(name in LATENTS for name, _ in results):
         raise TraceError(
@@ -220,7 +220,7 @@ def rows_of(two: PipelineInputs, three: PipelineInputs) -> dict[str, Rows]:
         if rows is None or (name == "sample" and rows != Rows()):
             raise TraceError(
                 f"{name} has shape {tuple(tensor.shape)} for {two.samples} samples and {tuple(other.shape)} "
-                f"for {three.samples}: expected one row a sample"
+                f"for {three.samples}: expected one row per sample"
             )
         found[name] = rows
     return found

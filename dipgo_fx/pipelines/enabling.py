@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-from ..applying import at_ratio
 from ..arguments import check, check_ratio
+from ..deriving import at_ratio
 from ..errors import PlanError
 from ..passes.forward_slot import ForwardSlot
 from ..passes.uncompiled import without_wrapper

@@ -81,7 +81,7 @@ class Graphs:
         return self._steps[call, kind]
 
     @property
-    def num_steps(self) -> int:
+    def num_graphs(self) -> int:
         """How many distinct steps there are so far, over all kinds of calls."""
         return len(self._steps)
 

@@ -14,7 +14,7 @@ from .graphs import Graphs, Values
 
 
 class Mixer:
-    """What is taken for the predictions of one call of the model a step, through a run.
+    """Mixes the predictions of one of the calls that each step makes, through a run.
 
     Args:
         rows: of `Steering.mix`, from the step that ran first; `None` takes all as they are.

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..applying import at_steps
 from ..budget import warn_of_miss
+from ..deriving import at_steps
 from ..errors import PlanError
 from ..passes import GateTable
 from ..passes.forward_slot import StandIn

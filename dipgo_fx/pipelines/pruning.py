@@ -29,8 +29,8 @@ from ..search.calibration import with_path
 from ..search.chunks import Chunks
 from ..search.config import Config, PruneConfig, check_search_arguments
 from ..search.journal import Journal
-from ..search.recipe import opened, search
-from .capturing import Asked, asking, blank_prompts, capture
+from ..search.recipe import search
+from .capturing import ArgumentsFor, blank_prompts, capture, completed
 from .denoiser import only_denoiser
 from .tracing import check_first_step, inputs_of, trace_pipeline
 
@@ -53,7 +53,7 @@ def prune_pipeline(
     ratio: float = 0.8,
     *,
     prompts: Iterable[str] | None = None,
-    inputs: Asked | None = None,
+    inputs: ArgumentsFor | None = None,
     split_guidance: bool | None = None,
     granularity: Blocks = "block",
     config: Config | None = None,
@@ -117,17 +117,15 @@ def prune_pipeline(
     shown = given or shipped_prompts()
     full = inputs or (lambda samples: {"prompt": [*islice(cycle(shown), samples)]})
     with frozen(model), torch.enable_grad():
-        blank = asking(inputs or blank_prompts, call)
+        blank = completed(inputs or blank_prompts, call)
         loop = trace_pipeline(pipe, model, blank, split_guidance=split_guidance, granularity=granularity)
-        check_first_step(pipe, model, loop, lambda noise: asking(full, {**call, "generator": noise}))
-        kept = kept_of(ratio, LoopCost.of(loop))
-        inputs_of_all = _made_inputs(
-            pipe, model, loop, full, {**call, "generator": generator}, config.samples
-        )
-        _check_all_came(inputs_of_all, config.samples)
-        with awake(model), opened(journal, loop, config, kept, generator) as noted:
-            batch = _calibrated(loop, inputs_of_all, generator, config.chunk, noted)
-            plan = search(loop, batch, config, kept, generator, progress, noted)
+        check_first_step(pipe, model, loop, lambda noise: completed(full, {**call, "generator": noise}))
+        kept_of(ratio, LoopCost.of(loop))  # refuses what is out of reach before prompts are encoded
+        made = _made_inputs(pipe, model, loop, full, {**call, "generator": generator}, config.samples)
+        _check_all_came(made, config.samples)
+        batch = partial(_calibrated, loop, made, generator, config.chunk)
+        with awake(model):
+            plan = search(loop, batch, ratio, config, generator, progress, journal)
     if given is None and inputs is None:
         logger.info("searched on %d prompts that come with dipgo_fx", config.samples)
     source = "inputs" if inputs else "shipped" if given is None else len(given)
@@ -147,7 +145,7 @@ def _check_all_came(made: Mapping[str, torch.Tensor], samples: int) -> None:
 
 
 def _made_inputs(
-    pipe: Any, model: nn.Module, loop: Loop, inputs: Asked, call: Mapping[str, Any], samples: int
+    pipe: Any, model: nn.Module, loop: Loop, inputs: ArgumentsFor, call: Mapping[str, Any], samples: int
 ) -> dict[str, torch.Tensor]:
     """Return what a pipeline makes of all prompts: of fewer at once, in turn, where memory runs out."""
     given, generator = inputs(samples), call["generator"]
@@ -156,7 +154,7 @@ def _made_inputs(
     def made(size: int) -> list[dict[str, torch.Tensor]]:
         generator.set_state(start)
         return [
-            inputs_of(loop, capture(pipe, model, asking(part, call), min(size, samples - first)))
+            inputs_of(loop, capture(pipe, model, completed(part, call), min(size, samples - first)))
             for first, part in _parts(given, samples, size)
         ]
 
@@ -164,7 +162,7 @@ def _made_inputs(
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _parts(given: Mapping[str, Any], samples: int, size: int) -> Iterator[tuple[int, Asked]]:
+def _parts(given: Mapping[str, Any], samples: int, size: int) -> Iterator[tuple[int, ArgumentsFor]]:
     """Yield the arguments of `size` samples at a time, each with the place of its first."""
     for first in range(0, samples, size):
         some = (

@@ -149,9 +149,9 @@ class StepClock:
 
 
 def _place(told: list[float], value: float, tolerance: float, said: Sequence[int | None]) -> int | None:
-    """Return the step that is told a value, the nearest of several, `None` if there is none.
+    """Return the step whose timestep is nearest to `value`, `None` if none is within `tolerance`.
 
-    Of those that are as near, the first that is among `said`, else the first.
+    Of equally near ones the first that is among `said`, else the earliest.
     """
     near = {step: abs(level - value) for step, level in enumerate(told) if abs(level - value) <= tolerance}
     least = min(near.values(), default=0.0)

@@ -24,7 +24,17 @@ from ..passes.tags import tag
 from ..passes.unify_rows import ROWS, unify_rows
 from ..tracing import GUARD, assemble
 from .call_arguments import CallArguments, joined
-from .capturing import Asked, Enough, PipelineInputs, Rows, as_found, capture, rows_of, until_enough, watched
+from .capturing import (
+    ArgumentsFor,
+    Enough,
+    PipelineInputs,
+    Rows,
+    as_found,
+    capture,
+    rows_of,
+    until_enough,
+    watched,
+)
 from .graphs import RECORDED
 from .step_clock import stepped_sample
 
@@ -32,32 +42,32 @@ from .step_clock import stepped_sample
 def trace_pipeline(
     pipe: Any,
     model: nn.Module,
-    asked: Asked,
+    arguments_for: ArgumentsFor,
     *,
     split_guidance: bool = True,
     granularity: Blocks = "block",
 ) -> Loop:
-    """Return the loop of `pipe(**asked(n))` for any n; `inputs_of` gives what it takes.
+    """Return the loop of `pipe(**arguments_for(n))` for any n; `inputs_of` gives what it takes.
 
     Guidance, schedulers and scaling are the pipeline's own Python. Under guidance the two conditions are
     calls of their own if `split_guidance` says so, see `trace`.
 
     Raises `TraceError` for Python that cannot be recorded.
     """
-    two, three = (capture(pipe, model, asked, n, first_step=n == 2) for n in (2, 3))
+    two, three = (capture(pipe, model, arguments_for, n, first_step=n == 2) for n in (2, 3))
     rows = rows_of(two, three)
     calls = _calls(two, split_guidance)
-    recorded = [_record(pipe, model, two, rows, n, asked, calls, granularity) for n in ROWS]
+    recorded = [_record(pipe, model, two, rows, n, arguments_for, calls, granularity) for n in ROWS]
     recorder, scheduler = recorded[0]
     constants = unify_rows(recorder, recorded[1][0])
     facts = LoopFacts(
         model=type(model).__name__,
         scheduler=type(scheduler).__name__,
-        num_inference_steps=_steps(pipe, asked(2)),
+        num_inference_steps=_steps(pipe, arguments_for(2)),
         timesteps=tuple(scheduler.timesteps.tolist()),
         blocks=tuple(sorted(recorder.called_blocks, key=call_of, reverse=True)),  # unconditional ones first
         granularity=granularity_of(granularity),
-        guidance=_guidance(pipe, asked(2), two, calls),
+        guidance=_guidance(pipe, arguments_for(2), two, calls),
     )
     conditioning = two.by_sample(rows)
     loop = assemble(
@@ -67,17 +77,19 @@ def trace_pipeline(
     return loop
 
 
-def check_first_step(pipe: Any, model: nn.Module, loop: Loop, asked: Callable[[Any], Asked]) -> None:
+def check_first_step(
+    pipe: Any, model: nn.Module, loop: Loop, arguments_with: Callable[[torch.Generator], ArgumentsFor]
+) -> None:
     """Raise `TraceError` unless the recorded loop makes of two samples what the pipeline makes of them.
 
     One step is compared, of which kernels and the order of sums may change the last digits; many steps may
     make anything of those.
 
     Args:
-        asked: the arguments of the pipeline's call, given a generator.
+        arguments_with: the arguments of the pipeline's call, given a generator.
     """
     generators = [torch.Generator().manual_seed(0) for _ in range(2)]
-    inputs = inputs_of(loop, capture(pipe, model, asked(generators[0]), 2))
+    inputs = inputs_of(loop, capture(pipe, model, arguments_with(generators[0]), 2))
     # The noise of a step comes after that of the latents.
     with awake(model):
         found = _first_step(loop)(**inputs, generator=generators[0])
@@ -92,7 +104,7 @@ def check_first_step(pipe: Any, model: nn.Module, loop: Loop, asked: Callable[[A
 
         state["scheduler"].step = step
         with until_enough():
-            pipe(**asked(generators[1])(2))
+            pipe(**arguments_with(generators[1])(2))
     pipe.maybe_free_model_hooks()  # the end of a run, which was cut off
     (expected,) = samples
     margin = RECORDED * float(expected.abs().max())
@@ -145,7 +157,7 @@ def _record(
     inputs: PipelineInputs,
     rows: Mapping[str, Rows],
     samples: int,
-    asked: Asked,
+    arguments_for: ArgumentsFor,
     calls: tuple[str, ...],
     granularity: Blocks,
 ) -> tuple[LoopRecorder, Any]:
@@ -158,7 +170,7 @@ def _record(
     final: list[torch.Tensor] = []
     # Before recording starts, so that the caller's Python is not recorded; nor is decoding, should a run that
     # leaves out the first steps reach it.
-    arguments = {**_without_decoding(pipe), **asked(samples)}
+    arguments = {**_without_decoding(pipe), **arguments_for(samples)}
     with as_found(pipe) as state:
         scheduler = state["scheduler"]
         own_step, index = scheduler.step, 0
@@ -239,7 +251,7 @@ def _calls(inputs: PipelineInputs, split: bool) -> tuple[str, ...]:
         return "", "unconditional"
     if inputs.calls != 1:
         raise TraceError(
-            f"the pipeline calls its model {inputs.calls} times a step; one or two can be recorded"
+            f"the pipeline calls its model {inputs.calls} times per step; one or two can be recorded"
         )
     return ("unconditional", "") if split and inputs.rows == 2 * inputs.samples else ("",)
 

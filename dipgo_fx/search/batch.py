@@ -16,9 +16,9 @@ class Batch:
     """Inputs of the loop and its unpruned samples, n each.
 
     `path` holds the samples after each step, `(T, n, ...)`, on the host; the last are the `target`.
-    `conditioning` has `rows` rows a sample, unconditional ones first if `rows` is 2; its tensors named in
+    `conditioning` has `rows` rows per sample, unconditional ones first if `rows` is 2; its tensors named in
     `shared` have none.
-    `seeds`, one a sample, give the noise that a stochastic scheduler draws: the same in every run of a
+    `seeds`, one per sample, give the noise that a stochastic scheduler draws: the same in every run of a
     sample, whichever others run with it.
     """
 
@@ -46,7 +46,7 @@ class Batch:
         return torch.lerp(self.at(step), self.at(step + 1), place - step)
 
     def generators(self) -> list[torch.Generator]:
-        """Return the sources of the noise that a run of the batch draws, one a sample."""
+        """Return the sources of the noise that a run of the batch draws, one per sample."""
         return [torch.Generator().manual_seed(seed) for seed in self.seeds]
 
     def run(self, loop: nn.Module, **tables: Any) -> torch.Tensor:

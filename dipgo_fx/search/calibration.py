@@ -110,7 +110,7 @@ def _joined(given: Conditioning, guard: InputGuard) -> dict[str, Any]:
         if name in guard.shapes:
             return torch.cat(values)
         if not all(_equal(values[0], value) for value in values):
-            raise ValueError(f"{name} has no row a sample and must be the same in all")
+            raise ValueError(f"{name} has no row per sample and must be the same in all")
         return values[0]
 
     items = [dict(item) for item in given]

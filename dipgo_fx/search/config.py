@@ -75,7 +75,7 @@ class PaperConfig:
         width: of the pruner network's queries, a multiple of 16.
         checkpoint: recompute each step in the backward pass: memory grows by features, not by steps.
         exact_fill: spend what thresholding leaves of the budget (up to a whole step) on the closed gates of
-            the highest scores, see `refill`; the paper has no such thing.
+            the highest scores, see `reopen_by_score`; the paper has no such thing.
 
     Raises `ValueError` for an option outside its range.
 

@@ -135,10 +135,10 @@ def share_of_next(left: float, points: Sequence[float], asked: float, cost: Loop
 
 
 def effort_within(runs: float, kinds: int, shifts: int) -> Effort:
-    """Return the greatest effort that costs at most so many runs of the point, the least at least.
+    """Return the greatest effort that costs at most `runs`, the smallest if none does.
 
     Args:
-        runs: of the point.
+        runs: full runs that the point may take.
         kinds: see `Effort.price`.
         shifts: likewise.
     """

@@ -148,7 +148,7 @@ class Evaluator:
     # -- running
 
     def noted(self, what: str, make: Callable[[], Tables]) -> Tables:
-        """Return a measurement from the journal, or make it; memory is as short afterwards as it was then."""
+        """Return a measurement from the journal, with the size of chunks that it ended with, or make it."""
 
         def measured() -> Tables:
             made = make()

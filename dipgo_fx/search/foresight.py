@@ -28,9 +28,9 @@ Plans = list[tuple[float, Steps]]
 class Foresight:
     """Foretells which steps a plan of whole steps should run, by the unpruned path of the samples.
 
-    A solver's samples before and after a step say what the model predicted there. So of the last two runs
-    a and b of a plan, what its forecasts for the steps up to c can know is the samples at a, a + 1, b and
-    b + 1, and what least squares on those leave of the sample at c is the error of that gap. What such an
+    A solver's samples before and after a step say what the model predicted there. So between two runs b and
+    c a forecast can only combine the samples at a, a + 1, b and b + 1, where a is the run before b. What a
+    least-squares fit on these leaves of the sample at c is the error of that gap. What such an
     error does to the final sample goes by the measured sensitivity of a step, over the error of the gap that
     skipping it alone makes. The errors of all gaps are taken to add up, squared, and dynamic programming
     over the last two runs finds the steps for which that is least (compare Watson et al. 2021).

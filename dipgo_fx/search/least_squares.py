@@ -96,7 +96,7 @@ def mixed_entries(evaluator: Evaluator, candidate: Candidate, step: int) -> list
     """Return the places of the mixtures that are worth fitting at a step, none at the first run.
 
     A skipped call takes some of the sample beside its forecast, which can be all else. A running call is
-    mixed where the next one runs too: otherwise the forecasts between them can be all that the mixture can.
+    mixed where the next one runs too: otherwise the forecasts in between express the same correction.
     """
     cost, keep = evaluator.cost, candidate.table.keep
     first, found = candidate.table.first, list[tuple[int, ...]]()

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 from tqdm.auto import tqdm
 
-from ..budget import refill, threshold
+from ..budget import threshold
 from ..cost import LoopCost
 from ..passes import Backup, GateTable, split_steps
 from ..passes.gate_table import HISTORY_OF
@@ -142,15 +142,11 @@ def mac_weights(cost: LoopCost) -> torch.Tensor:
     return torch.tensor(gamma)
 
 
-def thresholded(evaluator: Evaluator, scores: torch.Tensor, kept: float, backup: Backup) -> Candidate:
-    """Return the evaluated candidate that keeps the gates of the highest scores (algorithm 1).
-
-    With `exact_fill` of a `PaperConfig` what is left of the budget is spent on closed gates, see `refill`.
-    """
-    cost, history = evaluator.cost, HISTORY_OF[backup]
-    keep = threshold(scores, kept, cost, history)
-    if isinstance(evaluator.config, PaperConfig) and evaluator.config.exact_fill:
-        keep = refill(keep, scores, kept, cost, history)
+def thresholded(
+    evaluator: Evaluator, scores: torch.Tensor, kept: float, backup: Backup, exact_fill: bool = False
+) -> Candidate:
+    """Return the evaluated candidate that keeps the gates of the highest scores, see `threshold`."""
+    keep = threshold(scores, kept, evaluator.cost, HISTORY_OF[backup], exact_fill=exact_fill)
     return evaluator.evaluate(Candidate(GateTable.of(keep, backup), name=f"pruner, {backup}"))
 
 

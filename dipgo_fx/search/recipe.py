@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..budget import warn_of_miss
+from ..budget import kept_of, warn_of_miss
 from ..cost import LoopCost
 from ..frontier import Point
 from ..loop import Loop
@@ -31,24 +32,41 @@ from .spacing import farthest_first
 
 def search(
     loop: Loop,
-    batch: Batch,
+    make_batch: Callable[[Journal], Batch],
+    ratio: float,
     config: Config,
-    kept: float,
     generator: torch.Generator,
     progress: bool,
-    journal: Journal = NO_JOURNAL,
+    journal: str | Path | None,
 ) -> Plan:
     """Search by the recipe of the config and write the plan down.
 
     Args:
         loop: the traced loop.
-        batch: the calibration samples with their unpruned results.
+        make_batch: gives the calibration samples with their unpruned results, and notes them.
+        ratio: share of the loop's MACs to remove.
         config: says which recipe.
-        kept: share of the loop's MACs that the plan may keep.
         generator: source of all randomness.
         progress: show a progress bar.
-        journal: notes what is measured.
+        journal: a file to note in what is measured.
+
+    Raises `ValueError` for a ratio out of reach, before samples are made, or a journal of another search.
     """
+    kept = kept_of(ratio, LoopCost.of(loop))
+    with _opened(journal, loop, config, kept, generator) as notes:
+        return _searched(loop, make_batch(notes), config, kept, generator, progress, notes)
+
+
+def _searched(
+    loop: Loop,
+    batch: Batch,
+    config: Config,
+    kept: float,
+    generator: torch.Generator,
+    progress: bool,
+    journal: Journal,
+) -> Plan:
+    """Return what the recipe finds for these samples, and what it cost."""
     start, read = time.perf_counter(), journal.seconds
     limit = config.full_runs if isinstance(config, PruneConfig) else math.inf
     evaluator = Evaluator(loop, LoopCost.of(loop), batch, config, limit, journal)
@@ -57,7 +75,7 @@ def search(
     frontier: tuple[Point, ...] = ()
     if isinstance(config, PaperConfig):
         trained = train_pruner(evaluator, config, generator, progress)
-        best = thresholded(evaluator, trained.scores, kept, config.backup)
+        best = thresholded(evaluator, trained.scores, kept, config.backup, config.exact_fill)
         scores, notes = trained.scores, trained.notes
     else:
         refined = refine(evaluator, kept, generator.initial_seed(), progress)
@@ -77,7 +95,7 @@ def search(
     return Plan(facts, best.table, 1 - left, scores, frontier, evaluator.cost, origin, steering)
 
 
-def opened(
+def _opened(
     journal: str | Path | None, loop: Loop, config: Config, kept: float, generator: torch.Generator
 ) -> Journal:
     """Return the journal of a search, not yet entered; it notes which search that is.
@@ -93,7 +111,7 @@ def opened(
     code = torch.frombuffer(bytearray(loop.graph.python_code("self").src.encode()), dtype=torch.uint8)
     identity = {
         "recipe": type(config).__name__,
-        **{f"config.{name}": _told(value) for name, value in options.items()},
+        **{f"config.{name}": _text(value) for name, value in options.items()},
         "share to keep": repr(kept),
         "seed": str(generator.initial_seed()),
         "loop": repr(loop.facts),
@@ -104,7 +122,7 @@ def opened(
     return Journal(journal, identity)
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     """Return an option as a text; 5 and 5.0 are one number."""
     return repr(float(value)) if isinstance(value, Real) and not isinstance(value, bool) else repr(value)
 

@@ -16,7 +16,7 @@ from ..cost import LoopCost
 from ..frontier import Point
 from ..passes import HISTORY, GateTable
 from ..passes.gate_table import backup_of
-from ..placement import Placement, Runs, filled, whole_steps
+from ..placement import Placement, Runs, open_from_output, whole_steps
 from .batch import Batch
 from .candidate import Candidate
 from .choose_runs import skips_whole_steps
@@ -113,7 +113,7 @@ def _starts(evaluator: Evaluator, kept: float, sensitivity: Sensitivity) -> Iter
                 placement = Placement(runs, boundary)
                 plain = _candidate(evaluator, placement, placement.keep(cost), history)
                 yield plain
-                spent = _filled(evaluator, plain, kept)
+                spent = _with_rest_spent(evaluator, plain, kept)
                 if spent is not plain:
                     yield spent
 
@@ -161,8 +161,8 @@ def _improved(
         found.append(gauss_newton(evaluator, best, budget.left - 2 * kept))
     found.append(damp_tail(evaluator, min(found, key=_rank), most=plain.loss))
     best = min(found, key=_rank)
-    spent = _filled(evaluator, best, kept)
-    # Of a whole budget nothing may be left, however little may still be spent: then nothing is pruned.
+    spent = _with_rest_spent(evaluator, best, kept)
+    # A budget of 1 means that nothing is pruned: all gates open, also if no runs are left.
     if given and spent is not best and (budget.left >= kept or kept == 1):
         found.append(_fitted(evaluator, spent, batch))
     return min(found, key=_rank)
@@ -214,9 +214,9 @@ def _candidate(evaluator: Evaluator, placement: Placement, keep: torch.Tensor, h
     return Candidate(table, history, placement, f"{placement}, {kind}", steering)
 
 
-def _filled(evaluator: Evaluator, candidate: Candidate, kept: float) -> Candidate:
+def _with_rest_spent(evaluator: Evaluator, candidate: Candidate, kept: float) -> Candidate:
     """Return a candidate with what it leaves of the budget spent on blocks, itself if that is not enough."""
-    keep = filled(
+    keep = open_from_output(
         candidate.table.keep,
         kept,
         evaluator.cost,
@@ -236,7 +236,7 @@ def _neighbour(
 ) -> Candidate | None:
     """Move a run, or give up one block of one; what is left goes to blocks by the output if it did before."""
     cost, placement = evaluator.cost, candidate.placement
-    is_filled = not candidate.table.keep.equal(placement.keep(cost))
+    has_more = not candidate.table.keep.equal(placement.keep(cost))
     for _ in range(20):
         runs = neighbour(placement.runs, cost.num_steps, rng)
         moved = Placement(runs, placement.boundary)
@@ -246,7 +246,7 @@ def _neighbour(
             keep[rng.choice(runs[-1][1:]), rng.randrange(cost.num_blocks)] = False
         if fits(cost, keep, kept, candidate.history):
             found = _candidate(evaluator, moved, keep, candidate.history)
-            return _filled(evaluator, found, kept) if trades or is_filled else found
+            return _with_rest_spent(evaluator, found, kept) if trades or has_more else found
     return None
 
 

@@ -24,10 +24,10 @@ def most_steps(
         boundary: see `Placement`.
         kept: share of the loop's MACs.
         history: how many computed values a closed gate may read.
-        unconditional: how many unconditional steps there are to a conditional one, at least one; what is
-            left goes to more of them.
+        unconditional: unconditional steps per conditional one, at least one in all; what is left of the
+            budget buys more of them.
 
-    Returns one number a call, all 0 if nothing fits.
+    Returns one number per call, all 0 if nothing fits.
     """
 
     def fitting(counts: tuple[int, ...]) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.coverage.subject import Subject
 from dipgo_fx.passes import TraceError
-from dipgo_fx.pipelines.capturing import PipelineInputs, Rows, asking, capture, rows_of, watched
+from dipgo_fx.pipelines.capturing import PipelineInputs, Rows, capture, completed, rows_of, watched
 from dipgo_fx.pipelines.denoiser import only_denoiser
 
 
@@ -98,7 +98,7 @@ def test_capturing_leaves_everything_as_it_was() -> None:
     assert subject.arguments is not None
     before, scheduler = dict(vars(pipe)), dict(vars(pipe.scheduler))
     state = torch.get_rng_state()
-    found = capture(pipe, only_denoiser(pipe), asking(subject.arguments, subject.fixed or {}), 2)
+    found = capture(pipe, only_denoiser(pipe), completed(subject.arguments, subject.fixed or {}), 2)
     assert found.leaves["sample"].shape[0] == 2
     assert torch.equal(torch.get_rng_state(), state)
     assert dict(vars(pipe)) == before
@@ -112,5 +112,5 @@ def test_a_run_that_is_cut_off_frees_what_was_loaded_for_it() -> None:
     pipe = subject.build()
     assert subject.arguments is not None
     vars(pipe)["maybe_free_model_hooks"] = lambda: freed.append("forward" in vars(pipe.unet))
-    capture(pipe, only_denoiser(pipe), asking(subject.arguments, subject.fixed or {}), 2)
+    capture(pipe, only_denoiser(pipe), completed(subject.arguments, subject.fixed or {}), 2)
     assert freed == [False]  # once, with the denoiser as it was found

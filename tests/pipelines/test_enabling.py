@@ -29,7 +29,7 @@ from dipgo_fx.frontier import Point, whole_steps_table
 from dipgo_fx.guidance import Guidance
 from dipgo_fx.passes import GateTable, Steering, granularity_of
 from dipgo_fx.passes.call_recorder import record_call
-from dipgo_fx.pipelines.capturing import Asked, asking, capture
+from dipgo_fx.pipelines.capturing import ArgumentsFor, capture, completed
 from dipgo_fx.pipelines.denoiser import only_denoiser
 from dipgo_fx.pipelines.tracing import inputs_of, trace_pipeline
 from steerings import steering_of
@@ -103,9 +103,9 @@ def size_of(key: str) -> dict[str, int]:
     return {**SIZE, **sizes.get(key, {})}
 
 
-def asked(call: dict[str, Any]) -> Asked:
+def asked(call: dict[str, Any]) -> ArgumentsFor:
     """Return the arguments of a call with the first of the prompts, or with blank ones beyond."""
-    return asking(lambda count: {"prompt": (PROMPTS + [""] * count)[:count]}, call)
+    return completed(lambda count: {"prompt": (PROMPTS + [""] * count)[:count]}, call)
 
 
 def whole_loop(key: str, pipe: Any, split: bool, dtype: torch.dtype) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -351,7 +351,7 @@ def test_a_model_that_never_ran_keeps_nothing_of_its_recording() -> None:
     pipe = pipelines.PIPELINES["qwenimage"].build()
     with dipgo_fx.enabled(pipe, plan) as forward:
         run("qwenimage", pipe)
-        assert forward.graphs.num_steps
+        assert forward.graphs.num_graphs
     assert torch.equal(run("qwenimage", pipe), expected)
 
 
@@ -367,8 +367,8 @@ def test_a_mask_whose_values_the_model_looks_at_may_change() -> None:
         for number, (option, reference) in enumerate(zip(options, references, strict=True)):
             assert torch.equal(run(key, pipe, **option), reference)
             if number == 1:
-                count = forward.graphs.num_steps
-        assert forward.graphs.num_steps == count
+                count = forward.graphs.num_graphs
+        assert forward.graphs.num_graphs == count
 
 
 def test_a_cancelled_run_does_not_touch_the_next(pipe: Any) -> None:
@@ -504,10 +504,10 @@ def test_enabling_again_takes_another_plan_and_shares_what_was_traced(pipe: Any)
     sparse = dipgo_fx.enable(pipe, second)
     assert not torch.equal(run("sd", pipe), expected)
     assert sparse.graphs is dense.graphs
-    count = sparse.graphs.num_steps
+    count = sparse.graphs.num_graphs
     dipgo_fx.enable(pipe, first)
     assert torch.equal(run("sd", pipe), expected)
-    assert sparse.graphs.num_steps == count
+    assert sparse.graphs.num_graphs == count
     dipgo_fx.disable(pipe)
     dipgo_fx.disable(pipe)
 
@@ -874,9 +874,9 @@ def test_compiled_steps(key: str) -> None:
     with dipgo_fx.enabled(pipe, plan, compile=True) as forward:
         found = run(key, pipe)
         assert torch.allclose(found, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max()))
-        count = forward.graphs.num_steps
+        count = forward.graphs.num_graphs
         assert torch.equal(run(key, pipe), found)
-        assert forward.graphs.num_steps == count <= STEPS
+        assert forward.graphs.num_graphs == count <= STEPS
 
 
 # -- what stands in for the model, and for how long
@@ -890,7 +890,7 @@ def test_ratio_0_is_the_stock_pipeline() -> None:
     plan = with_frontier(Plan.from_keep(loop, LoopCost.of(loop).all_kept), loop, calls=2)
     with dipgo_fx.enabled(pipe, plan, ratio=0.0) as forward:
         assert torch.equal(images("sd-text", pipe), expected)
-        assert forward.graphs.num_steps == 1
+        assert forward.graphs.num_graphs == 1
 
 
 def test_an_enabled_plan_comes_back_after_another(pipe: Any) -> None:

@@ -11,7 +11,7 @@ from diffusers import DPMSolverMultistepScheduler
 from benchmarks.coverage import checks
 from benchmarks.coverage.subject import Subject
 from dipgo_fx.passes import TraceError
-from dipgo_fx.pipelines.capturing import asking
+from dipgo_fx.pipelines.capturing import completed
 from dipgo_fx.pipelines.denoiser import only_denoiser
 from dipgo_fx.pipelines.tracing import check_first_step, trace_pipeline
 
@@ -59,7 +59,7 @@ def test_what_cannot_be_one_graph_is_refused(key: str, said: str) -> None:
     """An error says why."""
     pipe, inputs, fixed = _traced(key)
     with pytest.raises(TraceError, match=said):
-        trace_pipeline(pipe, only_denoiser(pipe), asking(inputs, fixed))
+        trace_pipeline(pipe, only_denoiser(pipe), completed(inputs, fixed))
 
 
 def test_a_run_that_leaves_steps_out_is_refused_though_it_would_decode() -> None:
@@ -68,7 +68,7 @@ def test_a_run_that_leaves_steps_out_is_refused_though_it_would_decode() -> None
     fixed.pop("output_type", None)
     pipe.vae.decode = None  # nothing of it can be recorded
     with pytest.raises(TraceError, match=r"search with arguments that run all \(strength=1.0"):
-        trace_pipeline(pipe, only_denoiser(pipe), asking(inputs, fixed))
+        trace_pipeline(pipe, only_denoiser(pipe), completed(inputs, fixed))
 
 
 def test_timesteps_that_are_given_are_the_steps() -> None:
@@ -76,7 +76,7 @@ def test_timesteps_that_are_given_are_the_steps() -> None:
     pipe, inputs, fixed = _traced("sd", timesteps=[900, 500, 100])
     pipe.scheduler = DPMSolverMultistepScheduler()
     fixed.pop("num_inference_steps", None)
-    loop = trace_pipeline(pipe, only_denoiser(pipe), asking(inputs, fixed))
+    loop = trace_pipeline(pipe, only_denoiser(pipe), completed(inputs, fixed))
     assert (loop.facts.num_inference_steps, loop.facts.timesteps) == (3, (900, 500, 100))
 
 
@@ -84,10 +84,10 @@ def test_a_loop_of_another_pipeline_is_found_out() -> None:
     """One step of the recorded loop is compared with the pipeline's own."""
     pipe, inputs, fixed = _traced("sd-text", guidance_scale=5.0)
     model = only_denoiser(pipe)
-    loop = trace_pipeline(pipe, model, asking(inputs, fixed))
+    loop = trace_pipeline(pipe, model, completed(inputs, fixed))
 
     def asked(scale: float) -> Any:
-        return lambda noise: asking(inputs, {**fixed, "guidance_scale": scale, "generator": noise})
+        return lambda noise: completed(inputs, {**fixed, "guidance_scale": scale, "generator": noise})
 
     check_first_step(pipe, model, loop, asked(5.0))
     with pytest.raises(TraceError, match="makes other samples than the pipeline"):
@@ -102,5 +102,5 @@ def test_what_makes_the_arguments_is_no_part_of_the_loop() -> None:
         given = dict(inputs(samples))
         return {**given, "prompt_embeds": torch.randn_like(given["prompt_embeds"])}
 
-    loop = trace_pipeline(pipe, only_denoiser(pipe), asking(drawn, fixed))
+    loop = trace_pipeline(pipe, only_denoiser(pipe), completed(drawn, fixed))
     assert not [node for node in loop.graph.nodes if "randn" in str(node.target)]

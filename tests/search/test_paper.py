@@ -10,9 +10,9 @@ import torch
 import dipgo_fx
 import zoo
 from dipgo_fx import PaperConfig
-from dipgo_fx.applying import at_ratio
-from dipgo_fx.budget import TOLERANCE, refill, threshold
+from dipgo_fx.budget import TOLERANCE, reopen_by_score, threshold
 from dipgo_fx.cost import LoopCost
+from dipgo_fx.deriving import at_ratio
 from dipgo_fx.search.evaluator import Evaluator
 from dipgo_fx.search.paper import mac_weights, thresholded, train_pruner
 from dipgo_fx.search.pruner import Encoder, Pruner, straight_through
@@ -109,11 +109,13 @@ def test_a_budget_is_filled_if_asked_for() -> None:
     assert exact.cost is not None
     assert torch.equal(short.scores, exact.scores)
     assert torch.equal(short.keep, threshold(short.scores, 0.5, exact.cost, 1))
-    assert torch.equal(exact.keep, refill(short.keep, short.scores, 0.5, exact.cost, 1))
+    assert torch.equal(exact.keep, reopen_by_score(short.keep, short.scores, 0.5, exact.cost, 1))
     assert 0.5 - 1e-9 <= exact.ratio < short.ratio - 0.1
     scores, left = exact.scores, threshold(exact.scores, 0.3, exact.cost, 1)
     assert torch.equal(at_ratio(short, 0.7, exact.cost).keep, left)
-    assert torch.equal(at_ratio(exact, 0.7, exact.cost).keep, refill(left, scores, 0.3, exact.cost, 1))
+    assert torch.equal(
+        at_ratio(exact, 0.7, exact.cost).keep, reopen_by_score(left, scores, 0.3, exact.cost, 1)
+    )
 
 
 def test_gates_collapse_and_then_get_no_gradient() -> None:

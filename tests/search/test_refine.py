@@ -12,7 +12,7 @@ from dipgo_fx import PruneConfig
 from dipgo_fx.budget import fits
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.passes import HISTORY, Backup, GateTable
-from dipgo_fx.placement import Placement, filled, whole_steps
+from dipgo_fx.placement import Placement, open_from_output, whole_steps
 from dipgo_fx.search import refine as module
 from dipgo_fx.search.calibration import calibrate
 from dipgo_fx.search.candidate import Candidate
@@ -46,7 +46,9 @@ def test_no_uniform_plan_is_better(name: str, placed: int) -> None:
     for backup, history, by_step in UNIFORM:
         count = most_steps(judge.cost, (), 0.5, history)[-1]
         for steps in islice(even_steps(STEPS, count), placed):
-            keep = filled(whole_steps(steps, judge.cost).keep(judge.cost), 0.5, judge.cost, history, by_step)
+            keep = open_from_output(
+                whole_steps(steps, judge.cost).keep(judge.cost), 0.5, judge.cost, history, by_step
+            )
             uniform = judge.evaluate(Candidate(GateTable.of(keep, backup)))
             assert found.loss <= uniform.loss * (1 + 1e-6)
 
