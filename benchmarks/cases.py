@@ -21,9 +21,9 @@ from dipgo_fx import Loop, Plan, PruneConfig
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.demo import models as demo
 from dipgo_fx.denoise import prepared
+from dipgo_fx.frozen import frozen
 from dipgo_fx.macs import Cost
 from dipgo_fx.passes import Granularity
-from dipgo_fx.pruning import frozen
 from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.calibration import calibrate
 from dipgo_fx.search.config import Config

@@ -13,8 +13,8 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 from benchmarks.cases import Case, Inputs
 from dipgo_fx.denoise import denoise, prepared
+from dipgo_fx.frozen import frozen
 from dipgo_fx.guidance import Guidance
-from dipgo_fx.pruning import frozen
 
 
 def converged(case: Case, inputs: Inputs, steps: int) -> torch.Tensor:

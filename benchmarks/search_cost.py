@@ -21,9 +21,9 @@ from benchmarks.plans import Effort
 from benchmarks.plans.learned import DEFAULT_RATIO, default_plan
 from benchmarks.tables import Row, Table, write
 from dipgo_fx import PaperConfig, PruneConfig
+from dipgo_fx.frozen import frozen
 from dipgo_fx.passes import split_steps
 from dipgo_fx.passes.insert_gates import GATES
-from dipgo_fx.pruning import frozen
 from dipgo_fx.search.gauss_newton import FEWEST, gauss_newton
 from dipgo_fx.search.paper import descend
 from dipgo_fx.search.sensitivity import whole_steps_candidate

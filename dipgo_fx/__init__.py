@@ -10,8 +10,8 @@
   (`report_page`, `report_plots`, `report_maps` and `report_strips` draw it), `explaining` says of one gate
   what it does and why, `similarity` how alike steps are.
 * In a stock pipeline: `pipelines/` does all of this there.
-* Around them: `cli/` is the command line, `demo/` has the shipped models; `errors`, `own_draws` and
-  `cuda_graphs` serve several of these.
+* Around them: `cli/` is the command line, `demo/` has the shipped models; `errors`, `frozen`,
+  `own_draws` and `cuda_graphs` serve several of these.
 
 A name is imported when it is first asked for: `dipgo-fx --help` needs no torch.
 """
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .pipelines.enabling import disable, enable, enabled
     from .pipelines.pruned_forward import PrunedForward
     from .pipelines.pruning import prune_pipeline
+    from .pipelines.tracing import trace_pipeline
     from .plan import Plan
     from .pruning import prune
     from .report import Report
@@ -59,6 +60,7 @@ _HOMES = {
     "prune": "pruning",
     "prune_pipeline": "pipelines.pruning",
     "trace": "tracing",
+    "trace_pipeline": "pipelines.tracing",
 }
 
 
@@ -103,4 +105,5 @@ __all__ = [
     "prune",
     "prune_pipeline",
     "trace",
+    "trace_pipeline",
 ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +12,13 @@ from torch import nn
 
 from .applying import PrunedLoop, build
 from .arguments import check_loop_arguments, checked_calibration, checked_model
+from .frozen import frozen
 from .passes import Blocks
 from .passes.stored_weights import awake
 from .search.calibration import Conditioning, calibrate
 from .search.config import Config, PruneConfig, check_search_arguments
 from .search.recipe import search
 from .tracing import trace
-
-DROPOUT = nn.modules.dropout._DropoutNd
-logger = logging.getLogger(__name__)
 
 
 @torch.inference_mode(False)  # its tensors could not tell whether they were edited
@@ -122,29 +118,6 @@ def prune(
 def gains_by_split(ratio: float, config: Config, granularity: Blocks) -> bool:
     """Tell whether the two conditions of guidance are calls of their own unless somebody says otherwise."""
     return ratio > 0 and isinstance(config, PruneConfig) and granularity != "stage"
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode without parameter gradients, and back as it was."""
-    modes = {module: module.training for module in model.modules()}
-    if any(mode and isinstance(module, DROPOUT) and module.p for module, mode in modes.items()):
-        logger.warning(
-            "%s drops values at random, as it is in training mode; a search looks at it in evaluation mode: "
-            "call model.eval() before its plan runs",
-            type(model).__name__,
-        )
-    wanted = [p for p in model.parameters() if p.requires_grad]
-    try:
-        model.eval()
-        for parameter in wanted:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for parameter in wanted:
-            parameter.requires_grad_(True)
 
 
 def _first(calibration: Any) -> Mapping[str, Any] | None:

@@ -30,7 +30,7 @@ from dipgo_fx.guidance import NO_GUIDANCE, Guidance
 from dipgo_fx.passes.forward_slot import ForwardSlot
 from dipgo_fx.pipelines.capturing import ArgumentsFor, capture, completed
 from dipgo_fx.pipelines.denoiser import only_denoiser
-from dipgo_fx.pipelines.tracing import inputs_of, trace_pipeline
+from dipgo_fx.pipelines.tracing import inputs_of, record_pipeline
 from dipgo_fx.search.losses import ssim
 from loops import eager_with_plan, scattered
 
@@ -390,7 +390,7 @@ def test_a_recorded_pipeline_equals_the_pipeline(key: str, dtype: torch.dtype, s
     """Unpruned and pruned: the loop that a search sees is the one that `enable` runs."""
     pipe = built(key).to(dtype)
     denoiser = only_denoiser(pipe)
-    loop = trace_pipeline(pipe, denoiser, asked(SIZE), split_guidance=False)
+    loop = record_pipeline(pipe, denoiser, asked(SIZE), split_guidance=False)
     noise = torch.Generator(source).manual_seed(3)
     given = inputs_of(loop, capture(pipe, denoiser, asked({**SIZE, "generator": noise}), len(PROMPTS)))
     assert torch.equal(loop(**given), images(pipe, source))
@@ -434,7 +434,7 @@ def test_a_search_inside_a_stock_pipeline(source: torch.device) -> None:
 def test_a_pipelines_own_noise_is_left_alone() -> None:
     """Law 8 where the pipeline draws from the device's global generator: a recording moves it nowhere."""
     pipe, state = built("sd-text"), random_state()
-    trace_pipeline(pipe, only_denoiser(pipe), asked(SIZE))
+    record_pipeline(pipe, only_denoiser(pipe), asked(SIZE))
     assert torch.equal(random_state(), state)
 
 

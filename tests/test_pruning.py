@@ -14,7 +14,7 @@ import dipgo_fx
 import zoo
 from dipgo_fx import PaperConfig
 from dipgo_fx.budget import TOLERANCE
-from dipgo_fx.pruning import frozen
+from dipgo_fx.frozen import frozen
 from loops import run
 from searches import QUICK, STEPS, quick, searched, thinned
 

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 import dipgo_fx
 from dipgo_fx.pipelines.capturing import as_found, capture, completed
 from dipgo_fx.pipelines.denoiser import denoisers, only_denoiser
-from dipgo_fx.pipelines.tracing import inputs_of, trace_pipeline
+from dipgo_fx.pipelines.tracing import inputs_of, record_pipeline
 
 from .skipping import calls_of, recorded
 from .subject import SEED, Subject
@@ -80,7 +80,7 @@ def searchable(subject: Subject) -> None:
     pipe = subject.build()
     model, fixed = only_denoiser(pipe), dict(subject.fixed or {})
     fixed |= {"strength": 1.0} if "strength" in fixed else {}
-    loop = trace_pipeline(pipe, model, completed(subject.arguments, fixed), split_guidance=False)
+    loop = record_pipeline(pipe, model, completed(subject.arguments, fixed), split_guidance=False)
     generators = [torch.Generator().manual_seed(SEED) for _ in range(2)]
     captured = capture(pipe, model, completed(subject.arguments, {**fixed, "generator": generators[0]}), 3)
     found = loop(**inputs_of(loop, captured), generator=generators[0])  # goes on where the latents ended

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from dipgo_fx.pruning import frozen
+from dipgo_fx.frozen import frozen
 
 from .learning import Corrections, Lesson
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..cost import LoopCost
+from ..frozen import frozen
 from ..loop import Loop
 from ..macs import Cost, amount
 from ..pipelines.capturing import blank_prompts, completed
 from ..pipelines.denoiser import only_denoiser
-from ..pipelines.tracing import trace_pipeline
+from ..pipelines.tracing import record_pipeline
 from ..plan import Plan
-from ..pruning import frozen
 from .answer import Answer, lines_of
 from .inputs import facts_of, load_plan
 from .pipeline import INDEX, call_of, check_takes_prompts, load_pipeline
@@ -64,7 +64,7 @@ def _of_pipeline(pipe: Any, call: dict[str, Any]) -> Answer:
     model = only_denoiser(pipe)
     with frozen(model):
         arguments_for = completed(blank_prompts, call)
-        loop: Loop = trace_pipeline(pipe, model, arguments_for, split_guidance=False)
+        loop: Loop = record_pipeline(pipe, model, arguments_for, split_guidance=False)
     facts, cost = loop.facts, LoopCost.of(loop)
     steps = len(facts.timesteps)
     guided = "" if facts.guidance.scale is None else f", guidance {facts.guidance.scale:g}"

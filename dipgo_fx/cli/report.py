@@ -12,14 +12,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..applying import build
+from ..frozen import frozen
 from ..passes.stored_weights import awake
 from ..pipelines.capturing import blank_prompts, capture, completed
 from ..pipelines.denoiser import only_denoiser
 from ..pipelines.enabling import enabled
 from ..pipelines.pruning import shipped_prompts
-from ..pipelines.tracing import inputs_of, trace_pipeline
+from ..pipelines.tracing import inputs_of, record_pipeline
 from ..plan import Plan
-from ..pruning import frozen
 from ..report import Report
 from ..similarity import measure_similarity
 from .answer import Answer
@@ -92,7 +92,7 @@ def _measured(
     blank = completed(blank_prompts, call)
     maps: list[Maps] = []
     with frozen(model):
-        loop = trace_pipeline(
+        loop = record_pipeline(
             pipe, model, blank, split_guidance=facts.guidance.split, granularity=facts.chosen
         )
         report = build(loop, plan).report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ..arguments import check
+from ..arguments import check, check_guidance_scale, check_steps
 from ..own_draws import own_draws
 from ..passes import TraceError
 from ..passes.forward_slot import ForwardSlot
@@ -26,6 +27,14 @@ LATENTS = ("prepare_latents", "prepare_intermediate_images")
 """The methods that draw the sample that a loop starts with."""
 ArgumentsFor = Callable[[int], Mapping[str, Any]]
 """The arguments of a pipeline's call for so many samples."""
+
+OWN = {
+    "prompt": "pass prompts=[...] instead",
+    "latents": "a search draws them",
+    "num_images_per_prompt": "a search draws one image of each",
+    "output_type": "a search ends at the latents",
+}
+"""Arguments of a pipeline's call that a search gives."""
 
 
 class Enough(BaseException):
@@ -108,6 +117,39 @@ class PipelineInputs:
 def blank_prompts(samples: int) -> dict[str, Any]:
     """Return prompts without words: what is recorded of a loop does not depend on them."""
     return {"prompt": [""] * samples}
+
+
+def check_call(pipe: Any, call: Mapping[str, Any], has_inputs: bool) -> None:
+    """Raise `TypeError` for arguments that the pipeline's call does not take, or takes from the search.
+
+    Steps and guidance are looked at as `prune` looks at them, the others are left to the pipeline.
+    """
+    if "num_inference_steps" in call:
+        check_steps(call["num_inference_steps"])
+    check_guidance_scale(call.get("guidance_scale"))
+    name, parameters = type(pipe).__name__, inspect.signature(type(pipe).__call__).parameters
+    if "prompt" not in parameters and not has_inputs:
+        raise TypeError(
+            f"{name} takes no prompts: pass inputs=, or search a plan with dipgo_fx.prune(model, scheduler, "
+            "...), which can be enabled"
+        )
+    unknown = [word for word in call if word not in parameters]
+    if unknown:
+        raise TypeError(f"further arguments must be those of {name}.__call__, got {unknown}")
+    for word in call:
+        if word in OWN:
+            raise TypeError(f"{word} is given by the search: leave it out ({OWN[word]})")
+        if word.startswith(("negative_prompt", "prompt_")) and isinstance(call[word], (list, tuple)):
+            raise TypeError(
+                f"{word} must be one text for all samples, got {len(call[word])}: texts that differ belong "
+                "to inputs="
+            )
+
+
+def check_inputs(inputs: Any) -> None:
+    """Raise `TypeError` unless these can be the arguments for so many samples, or `None`."""
+    kinds = (Callable, type(None))
+    check("inputs", inputs, kinds, "a function of a number of samples that returns arguments, or None")
 
 
 def completed(inputs: ArgumentsFor, call: Mapping[str, Any]) -> ArgumentsFor:

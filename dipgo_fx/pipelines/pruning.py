@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib import resources
@@ -16,34 +15,27 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
-from ..arguments import check, check_guidance_scale, check_steps, checked_prompts
+from ..arguments import check, checked_prompts
 from ..budget import kept_of
 from ..cost import LoopCost
+from ..frozen import frozen
 from ..loop import Loop
 from ..passes import Blocks, find_blocks
 from ..passes.stored_weights import awake
 from ..plan import Plan
-from ..pruning import frozen, gains_by_split
+from ..pruning import gains_by_split
 from ..search.batch import Batch
 from ..search.calibration import with_path
 from ..search.chunks import Chunks
 from ..search.config import Config, PruneConfig, check_search_arguments
 from ..search.journal import Journal
 from ..search.recipe import search
-from .capturing import ArgumentsFor, blank_prompts, capture, completed
+from .capturing import ArgumentsFor, blank_prompts, capture, check_call, check_inputs, completed
 from .denoiser import only_denoiser
-from .tracing import check_first_step, inputs_of, trace_pipeline
+from .tracing import check_first_step, inputs_of, record_pipeline
 
-INPUTS = (Callable, type(None))
 PLAIN = (str, int, float)
 """What a plan notes of the arguments of its pipeline's call."""
-OWN = {
-    "prompt": "pass prompts=[...] instead",
-    "latents": "a search draws them",
-    "num_images_per_prompt": "a search draws one image of each",
-    "output_type": "a search ends at the latents",
-}
-"""Arguments of a pipeline's call that a search gives."""
 logger = logging.getLogger(__name__)
 
 
@@ -108,17 +100,17 @@ def prune_pipeline(
         split_guidance = gains_by_split(ratio, config, granularity)
     check("split_guidance", split_guidance, bool, "True or False")
     given = checked_prompts(prompts)
-    check("inputs", inputs, INPUTS, "a function of a number of samples that returns arguments, or None")
+    check_inputs(inputs)
     if given is not None and inputs is not None:
         raise ValueError("inputs hold the prompts too: pass prompts or inputs, not both")
     model = only_denoiser(pipe)
     find_blocks(model, granularity)  # refuses an unknown one
-    _check_call(pipe, call, inputs is not None)
+    check_call(pipe, call, inputs is not None)
     shown = given or shipped_prompts()
     full = inputs or (lambda samples: {"prompt": [*islice(cycle(shown), samples)]})
     with frozen(model), torch.enable_grad():
         blank = completed(inputs or blank_prompts, call)
-        loop = trace_pipeline(pipe, model, blank, split_guidance=split_guidance, granularity=granularity)
+        loop = record_pipeline(pipe, model, blank, split_guidance=split_guidance, granularity=granularity)
         check_first_step(pipe, model, loop, lambda noise: completed(full, {**call, "generator": noise}))
         kept_of(ratio, LoopCost.of(loop))  # refuses what is out of reach before prompts are encoded
         made = _made_inputs(pipe, model, loop, full, {**call, "generator": generator}, config.samples)
@@ -184,33 +176,6 @@ def _calibrated(
     sample = leaves.pop("sample")
     seeds = Batch.drawn_seeds(len(sample), generator)
     return with_path(loop, Batch(sample, leaves, sample[None], 1, seeds), chunk, journal)
-
-
-def _check_call(pipe: DiffusionPipeline, call: Mapping[str, Any], has_inputs: bool) -> None:
-    """Raise `TypeError` for arguments that the pipeline's call does not take, or takes from the search.
-
-    Steps and guidance are looked at as `prune` looks at them, the others are left to the pipeline.
-    """
-    if "num_inference_steps" in call:
-        check_steps(call["num_inference_steps"])
-    check_guidance_scale(call.get("guidance_scale"))
-    name, parameters = type(pipe).__name__, inspect.signature(type(pipe).__call__).parameters
-    if "prompt" not in parameters and not has_inputs:
-        raise TypeError(
-            f"{name} takes no prompts: pass inputs=, or search a plan with dipgo_fx.prune(model, scheduler, "
-            "...), which can be enabled"
-        )
-    unknown = [word for word in call if word not in parameters]
-    if unknown:
-        raise TypeError(f"further arguments must be those of {name}.__call__, got {unknown}")
-    for word in call:
-        if word in OWN:
-            raise TypeError(f"{word} is given by the search: leave it out ({OWN[word]})")
-        if word.startswith(("negative_prompt", "prompt_")) and isinstance(call[word], (list, tuple)):
-            raise TypeError(
-                f"{word} must be one text for all samples, got {len(call[word])}: texts that differ belong "
-                "to inputs="
-            )
 
 
 def shipped_prompts() -> list[str]:

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from diffusers import DiffusionPipeline
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from ..arguments import check
+from ..frozen import frozen
 from ..guidance import Guidance
 from ..inputs import InputGuard
 from ..loop import Loop, LoopFacts
@@ -30,16 +33,65 @@ from .capturing import (
     PipelineInputs,
     Rows,
     as_found,
+    blank_prompts,
     capture,
+    check_call,
+    check_inputs,
+    completed,
     rows_of,
     until_enough,
     watched,
 )
+from .denoiser import only_denoiser
 from .graphs import RECORDED
 from .step_clock import stepped_sample
 
 
+@torch.inference_mode(False)  # its tensors could not tell whether they were edited
 def trace_pipeline(
+    pipe: DiffusionPipeline,
+    *,
+    inputs: ArgumentsFor | None = None,
+    split_guidance: bool = False,
+    granularity: Blocks = "block",
+    **call: Any,
+) -> Loop:
+    """Return the unpruned loop of `pipe(...)` as one graph: to write a plan for it, or to import one.
+
+    It is what `prune_pipeline` searches on. Prompts do not matter, as nothing is computed.
+
+    Args:
+        pipe: a diffusers pipeline that has `prepare_latents`; left as found.
+        inputs: for pipelines that take more than prompts, as for `prune_pipeline`.
+        split_guidance: have the two conditions of guidance as calls of their own, with blocks of their own.
+        granularity: which modules are blocks, as for `trace`.
+        **call: further arguments of `pipe(...)`, as for `prune_pipeline`.
+
+    Raises:
+        TypeError: an argument of another kind or that the pipeline does not take, by name.
+        TraceError: Python that cannot be recorded; names the module.
+
+    Example:
+        >>> from diffusers import StableDiffusionPipeline
+        >>> pipe = StableDiffusionPipeline.from_pretrained("stable-diffusion-v1-5/stable-diffusion-v1-5")
+        >>> loop = dipgo_fx.trace_pipeline(pipe, num_inference_steps=4)
+        >>> every_other = dipgo_fx.importers.step_mask(loop, [1, 0, 1, 0])
+        >>> forward = dipgo_fx.enable(pipe, every_other)
+    """
+    check("pipe", pipe, DiffusionPipeline, "a diffusers DiffusionPipeline (a modular one will not do)")
+    check_inputs(inputs)
+    check("split_guidance", split_guidance, bool, "True or False")
+    model = only_denoiser(pipe)
+    find_blocks(model, granularity)  # refuses an unknown one
+    check_call(pipe, call, inputs is not None)
+    arguments_for = completed(inputs or blank_prompts, call)
+    with frozen(model):
+        return record_pipeline(
+            pipe, model, arguments_for, split_guidance=split_guidance, granularity=granularity
+        )
+
+
+def record_pipeline(
     pipe: Any,
     model: nn.Module,
     arguments_for: ArgumentsFor,

@@ -58,7 +58,7 @@ def runs_tried(
 
 
 def shifts_of(evaluator: Evaluator, count: float) -> tuple[float, ...]:
-    """Return the shifts, in fractions of a step, to try for a plan of `count` runs, none if those are many."""
+    """Return the shifts, in fractions of a step, to try for a plan of `count` runs, none for many."""
     can = evaluator.can_steer and evaluator.carries_sample
     return SHIFTS if can and count <= MOST_OFF_GRID else ()
 

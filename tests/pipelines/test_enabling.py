@@ -31,7 +31,7 @@ from dipgo_fx.passes import GateTable, Steering, granularity_of
 from dipgo_fx.passes.call_recorder import record_call
 from dipgo_fx.pipelines.capturing import ArgumentsFor, capture, completed
 from dipgo_fx.pipelines.denoiser import only_denoiser
-from dipgo_fx.pipelines.tracing import inputs_of, trace_pipeline
+from dipgo_fx.pipelines.tracing import inputs_of, record_pipeline
 from steerings import steering_of
 from tiny_pipelines import STEPS, facts_of, plan_of, run, skipped
 
@@ -112,7 +112,7 @@ def whole_loop(key: str, pipe: Any, split: bool, dtype: torch.dtype) -> tuple[An
     """Return the recorded loop of a pipeline, and its inputs for three prompts."""
     pipe.to(dtype)
     model, call = only_denoiser(pipe), size_of(key)
-    loop = trace_pipeline(pipe, model, asked(call), split_guidance=split)
+    loop = record_pipeline(pipe, model, asked(call), split_guidance=split)
     return loop, inputs_of(loop, capture(pipe, model, asked({**call, "generator": zoo.generator(3)}), 3))
 
 
@@ -210,7 +210,7 @@ def test_a_recorded_pipeline_that_calls_its_model_twice() -> None:
 
     call: dict[str, Any] = {**SIZE, "num_frames": 5, "negative_prompt": "blurred"}
     pipe.encode_prompt = encode_prompt
-    loop = trace_pipeline(pipe, only_denoiser(pipe), asked(call))
+    loop = record_pipeline(pipe, only_denoiser(pipe), asked(call))
     half = len(loop.blocks) // 2
     assert all(name.endswith("@unconditional") == (n < half) for n, name in enumerate(loop.blocks))
     assert loop.facts.guidance == Guidance(5.0, True)

@@ -14,7 +14,7 @@ from benchmarks.coverage import pipelines
 from dipgo_fx import TraceError
 from dipgo_fx.pipelines import graphs
 from dipgo_fx.pipelines.capturing import completed
-from dipgo_fx.pipelines.tracing import trace_pipeline
+from dipgo_fx.pipelines.tracing import record_pipeline
 from tiny_pipelines import STEPS, plan_of, run, skipped
 
 
@@ -126,7 +126,7 @@ def test_a_search_with_scaled_adapters_is_refused() -> None:
     pipe.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "first")
     call = {"height": 16, "width": 16, "cross_attention_kwargs": {"scale": 0.3}}
     with pytest.raises(TraceError, match=r"scales the layers .*set_adapters"):
-        trace_pipeline(pipe, pipe.unet, completed(lambda count: {"prompt": [""] * count}, call))
+        record_pipeline(pipe, pipe.unet, completed(lambda count: {"prompt": [""] * count}, call))
 
 
 def test_graphs_of_sizes_that_were_used_long_ago_are_let_go(

@@ -8,12 +8,13 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
+import dipgo_fx
 from benchmarks.coverage import checks
 from benchmarks.coverage.subject import Subject
 from dipgo_fx.passes import TraceError
 from dipgo_fx.pipelines.capturing import completed
 from dipgo_fx.pipelines.denoiser import only_denoiser
-from dipgo_fx.pipelines.tracing import check_first_step, trace_pipeline
+from dipgo_fx.pipelines.tracing import check_first_step, record_pipeline
 
 # Two calls a step, lists with an entry a sample, rows of two conditions, rows in the second dimension.
 FAST = ("flux", "qwenimage")
@@ -59,7 +60,7 @@ def test_what_cannot_be_one_graph_is_refused(key: str, said: str) -> None:
     """An error says why."""
     pipe, inputs, fixed = _traced(key)
     with pytest.raises(TraceError, match=said):
-        trace_pipeline(pipe, only_denoiser(pipe), completed(inputs, fixed))
+        record_pipeline(pipe, only_denoiser(pipe), completed(inputs, fixed))
 
 
 def test_a_run_that_leaves_steps_out_is_refused_though_it_would_decode() -> None:
@@ -68,7 +69,7 @@ def test_a_run_that_leaves_steps_out_is_refused_though_it_would_decode() -> None
     fixed.pop("output_type", None)
     pipe.vae.decode = None  # nothing of it can be recorded
     with pytest.raises(TraceError, match=r"search with arguments that run all \(strength=1.0"):
-        trace_pipeline(pipe, only_denoiser(pipe), completed(inputs, fixed))
+        record_pipeline(pipe, only_denoiser(pipe), completed(inputs, fixed))
 
 
 def test_timesteps_that_are_given_are_the_steps() -> None:
@@ -76,15 +77,39 @@ def test_timesteps_that_are_given_are_the_steps() -> None:
     pipe, inputs, fixed = _traced("sd", timesteps=[900, 500, 100])
     pipe.scheduler = DPMSolverMultistepScheduler()
     fixed.pop("num_inference_steps", None)
-    loop = trace_pipeline(pipe, only_denoiser(pipe), completed(inputs, fixed))
+    loop = record_pipeline(pipe, only_denoiser(pipe), completed(inputs, fixed))
     assert (loop.facts.num_inference_steps, loop.facts.timesteps) == (3, (900, 500, 100))
+
+
+@pytest.mark.parametrize("key", ["flux-text", "sd-text"])
+def test_a_schedule_needs_no_search(key: str) -> None:
+    """A plan is written for the traced loop of a pipeline and runs it; the model is left as found."""
+    pipe = Subject.of(key).build()
+    model = only_denoiser(pipe).train()
+    size = {"height": 16, "width": 16}
+    loop = dipgo_fx.trace_pipeline(pipe, num_inference_steps=4, **size)
+    assert model.training
+    assert loop.num_steps == 4
+    plan = dipgo_fx.importers.step_mask(loop, [1, 0, 1, 0])
+    model.eval()
+    with dipgo_fx.enabled(pipe, plan) as forward:
+        pipe("a cat", num_inference_steps=4, output_type="latent", **size)
+        assert forward.plan == plan
+        assert forward.plan.ratio == pytest.approx(0.5, abs=0.1)
+
+
+def test_words_that_a_trace_cannot_take_are_refused() -> None:
+    """As by a search."""
+    pipe = Subject.of("sd-text").build()
+    with pytest.raises(TypeError, match=r"got \['colour'\]"):
+        dipgo_fx.trace_pipeline(pipe, colour="red")
 
 
 def test_a_loop_of_another_pipeline_is_found_out() -> None:
     """One step of the recorded loop is compared with the pipeline's own."""
     pipe, inputs, fixed = _traced("sd-text", guidance_scale=5.0)
     model = only_denoiser(pipe)
-    loop = trace_pipeline(pipe, model, completed(inputs, fixed))
+    loop = record_pipeline(pipe, model, completed(inputs, fixed))
 
     def asked(scale: float) -> Any:
         return lambda noise: completed(inputs, {**fixed, "guidance_scale": scale, "generator": noise})
@@ -102,5 +127,5 @@ def test_what_makes_the_arguments_is_no_part_of_the_loop() -> None:
         given = dict(inputs(samples))
         return {**given, "prompt_embeds": torch.randn_like(given["prompt_embeds"])}
 
-    loop = trace_pipeline(pipe, only_denoiser(pipe), completed(drawn, fixed))
+    loop = record_pipeline(pipe, only_denoiser(pipe), completed(drawn, fixed))
     assert not [node for node in loop.graph.nodes if "randn" in str(node.target)]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import zoo
+from dipgo_fx.frozen import frozen
 from dipgo_fx.passes import split_steps
 from dipgo_fx.passes.insert_gates import GATES, WEIGHTS
-from dipgo_fx.pruning import frozen
 from dipgo_fx.search.least_squares import stepwise_entries
 from dipgo_fx.search.stepwise import Resumable, run_checkpointed, sample_path
 from loops import scattered, supernet

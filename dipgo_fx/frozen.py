@@ -1,0 +1,35 @@
+"""A model in evaluation mode and without gradients, for as long as something is recorded or searched."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+DROPOUT = nn.modules.dropout._DropoutNd
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode without parameter gradients, and back as it was."""
+    modes = {module: module.training for module in model.modules()}
+    if any(mode and isinstance(module, DROPOUT) and module.p for module, mode in modes.items()):
+        logger.warning(
+            "%s drops values at random, as it is in training mode; a search looks at it in evaluation mode: "
+            "call model.eval() before its plan runs",
+            type(model).__name__,
+        )
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    try:
+        model.eval()
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter in wanted:
+            parameter.requires_grad_(True)
