@@ -10,7 +10,7 @@ from torch import fx
 from .base import GraphPass
 from .errors import InvariantError
 from .gate_table import GateTable, is_repeat, terms
-from .gates import write_forecast
+from .gates import side_taken, write_forecast
 from .tags import is_block_output, tag
 
 
@@ -50,12 +50,10 @@ class BindGates(GraphPass):
     def rewrite(self, gm: fx.GraphModule) -> bool:
         """Resolve in graph order, so that a backup's inputs are resolved before it."""
         for node in list(gm.graph.nodes):
-            role = tag(node, "role")
-            if role in ("gate", "history"):
-                backup, fresh, entry = _nodes(node)
-                _, step, block = tag(entry, "entry")
-                _become(node, fresh if self.table.keep_rows[step][block] else backup)
-            elif role == "backup" and not self.free_weights:
+            taken = side_taken(node, self.table)
+            if taken is not None:
+                _become(node, taken)
+            elif tag(node, "role") == "backup" and not self.free_weights:
                 self._weigh(node)
         for node in reversed(list(gm.graph.nodes)):
             if tag(node, "role") == "table" and not node.users:

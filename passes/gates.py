@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from .gate_table import is_repeat, terms
+from .gate_table import GateTable, is_repeat, terms
+from .tags import tag
 
 
 def gate(backup: torch.Tensor, fresh: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -109,3 +110,12 @@ class _Forecast(torch.autograd.Function):
         for k, value in enumerate(values):
             slopes[k] = (gradient * value).sum().to(weights)
         return slopes, *(gradient * weights[k] for k in range(len(values)))
+
+
+def side_taken(node: fx.Node, table: GateTable) -> fx.Node | None:
+    """Return the side of a gate that a table takes, `None` for a node that is no gate."""
+    if tag(node, "role") not in ("gate", "history"):
+        return None
+    backup, fresh, entry = node.args
+    _, step, block = tag(entry, "entry")  # type: ignore[arg-type]
+    return fresh if table.keep_rows[step][block] else backup  # type: ignore[return-value]

@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 
 from .drop_dead_blocks import erase_dead_nodes
 from .errors import TraceError
-from .tags import spec_of
+from .tags import beside_the_model, spec_of
 
 # The attribute of the recorded module that holds what it uses of the root: names of the root's parts
 # then cannot meet those of a GraphModule.
@@ -162,7 +162,7 @@ class GraphWriter:
             with self.graph.inserting_after(self._first_end):
                 node = create()
         self._first_end = node
-        node.meta["custom"] = {"step": 0, "block": None, "in_model": False}
+        node.meta["custom"] = beside_the_model(0)
         return node
 
     def _tag(self, node: fx.Node, value: Any, block: str | None = None) -> None:

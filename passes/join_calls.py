@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from .base import GraphPass
 from .drop_dead_blocks import erase_dead_nodes
 from .model_calls import ModelCall, model_calls
-from .tags import TensorSpec, tag
+from .tags import TensorSpec, beside_the_model, tag
 
 
 @final
@@ -105,7 +105,7 @@ class _Pair:
         """Tag a node beside the model, of the step of the calls."""
         step = tag(self.start, "step")
         node.meta = {
-            "custom": {"step": step, "block": None, "in_model": False},
+            "custom": beside_the_model(step),
             "spec": _doubled(like.meta["spec"]),
         }
         return node

@@ -20,7 +20,7 @@ from .gates import forecast, write_forecast
 from .loop_recorder import SAMPLE, TIMESTEP
 from .model_calls import ModelCall, model_calls
 from .steering import NEUTRAL, Steering
-from .tags import TensorSpec, tag
+from .tags import TensorSpec, beside_the_model, tag
 
 TOLD, MIX = "told", "mix"
 
@@ -228,7 +228,7 @@ def _tables(graph: fx.Graph) -> dict[str, fx.Node]:
     for name in (TOLD, MIX):
         with graph.inserting_after(last):
             last = tables[name] = graph.placeholder(name, default_value=None)
-        last.meta["custom"] = {"step": 0, "block": None, "in_model": False, "role": "table"}
+        last.meta["custom"] = beside_the_model(0, role="table")
     return tables
 
 
@@ -240,5 +240,5 @@ def _entry(table: fx.Node, entry: tuple[Any, ...], step: int) -> fx.Node:
 
 
 def _made(node: fx.Node, spec: TensorSpec, step: int) -> fx.Node:
-    node.meta = {"custom": {"step": step, "block": None, "in_model": False}, "spec": spec}
+    node.meta = {"custom": beside_the_model(step), "spec": spec}
     return node

@@ -35,6 +35,11 @@ from torch.utils import _pytree as pytree
 IMPURE_FUNCTIONS = frozenset({randn_tensor})
 
 
+def beside_the_model(step: int, **more: Any) -> dict[str, Any]:
+    """Return the tags of a node of a step that the model did not make."""
+    return {"step": step, "block": None, "in_model": False, **more}
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """A tensor without its values: sizes for a batch of one sample, dtype and device.

@@ -8,7 +8,8 @@ from torch import fx
 
 from .base import draft_class, with_graph, written_class
 from .gate_table import GateTable
-from .tags import is_impure, tag
+from .gates import side_taken
+from .tags import is_impure
 
 
 def trimmed(gm: fx.GraphModule, table: GateTable) -> fx.GraphModule:
@@ -26,7 +27,7 @@ def trimmed(gm: fx.GraphModule, table: GateTable) -> fx.GraphModule:
 
     for node in gm.graph.nodes:
         if node in alive:
-            copies[node] = graph.node_copy(node, partial(copy_of, _taken(node, table)))
+            copies[node] = graph.node_copy(node, partial(copy_of, side_taken(node, table)))
     return with_graph(gm, graph, draft_class(written_class(gm)))
 
 
@@ -38,15 +39,6 @@ def _alive(graph: fx.Graph, table: GateTable) -> set[fx.Node]:
         node = pending.pop()
         if node not in alive:
             alive.add(node)
-            taken = _taken(node, table)
+            taken = side_taken(node, table)
             pending += node.all_input_nodes if taken is None else [taken, node.args[2]]
     return alive
-
-
-def _taken(node: fx.Node, table: GateTable) -> fx.Node | None:
-    """Return the side of a gate that a table takes, `None` for another node."""
-    if tag(node, "role") not in ("gate", "history"):
-        return None
-    backup, fresh, entry = node.args
-    _, step, block = tag(entry, "entry")  # type: ignore[arg-type]
-    return fresh if table.keep_rows[step][block] else backup  # type: ignore[return-value]

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-# What pipelines tell a model of a timestep: itself, its share of the training steps, or what is left to it.
-Told = Callable[[float, float], float]
-TOLD: tuple[Told, ...] = (
+Convention = Callable[[float, float], float]
+CONVENTIONS: tuple[Convention, ...] = (
     lambda t, total: t,
     lambda t, total: t / total,
     lambda t, total: 1 - t / total,
 )
+"""What pipelines tell a model of a timestep: itself, its share of the training steps, or one minus that."""
 MOST_CALLS = 6
 """Calls of the model a step: a condition each for guidance, and for what guides beside it."""
 
@@ -45,7 +45,9 @@ class StepClock:
     runs: int = 0
     set_anew: bool = True
     _timesteps: torch.Tensor | None = None
-    _told: list[list[float]] = field(default_factory=list)  # by each way that fits the run so far
+    _ways: list[list[float]] = field(
+        default_factory=list
+    )  # timesteps by each convention that fits so far
     _last: float = 0.0
     _index: Any = None  # the scheduler's own count of its steps at the last call, where it has one
 
@@ -77,7 +79,7 @@ class StepClock:
             self.levels, self.set_anew = levels, True
             self._begin(scheduler, value, tolerance, length)
             return True
-        if not self._told:
+        if not self._ways:
             return self._count(value)
         again, forward = (self._fitting(step, value, tolerance) for step in (self.step, self.step + 1))
         # Two timesteps may be one number in half precision: then the scheduler's own count decides.
@@ -85,24 +87,24 @@ class StepClock:
         if again and (
             not forward or stayed or (self.step > self.start and self.call + 1 < self.calls_at_start)
         ):
-            self._told = again
+            self._ways = again
             self._call_again(value)
             return False
         if forward:
-            self._told = forward
+            self._ways = forward
             self.step, self.call, self._last = self.step + 1, 0, value
             return False
         if self._fitting(self.start, value, tolerance):
             self.set_anew = False
             self._begin(scheduler, value, tolerance, length)
             return True
-        rest = self._told[0][self.step + 1 :]
+        rest = self._ways[0][self.step + 1 :]
         raise self._lost(value, f"where {rest[0] if rest else 'the end of the run'} was expected")
 
     def _begin(self, scheduler: Any, value: float, tolerance: float, length: Any) -> None:
         self.runs += 1
         total = float(getattr(scheduler.config, "num_train_timesteps", 1000))
-        ways = [[told(level, total) for level in self.levels] for told in TOLD]
+        ways = [[convention(level, total) for level in self.levels] for convention in CONVENTIONS]
         # Of equal timesteps, as Heun and PNDM have them, the one that the pipeline says that it begins at.
         left_out = len(self.levels) - length if isinstance(length, int) else None
         said = getattr(scheduler, "begin_index", None), left_out
@@ -110,8 +112,8 @@ class StepClock:
         found = [start for start in starts if start is not None]
         # Else it tells its model something else: all that is known is that it changes with the step.
         self.start = found[0] if found else int(getattr(scheduler, "begin_index", None) or 0)
-        self._told = [way for way, start in zip(ways, starts, strict=True) if start == self.start]
-        self._told = self._told if found else []
+        self._ways = [way for way, start in zip(ways, starts, strict=True) if start == self.start]
+        self._ways = self._ways if found else []
         self.step, self.call, self.calls_at_start, self._last = self.start, 0, 1, value
 
     def _count(self, value: float) -> bool:
@@ -138,7 +140,7 @@ class StepClock:
 
     def _fitting(self, step: int, value: float, tolerance: float) -> list[list[float]]:
         """Return the ways to tell that have `value` at a step."""
-        return [way for way in self._told if step < len(way) and abs(way[step] - value) <= tolerance]
+        return [way for way in self._ways if step < len(way) and abs(way[step] - value) <= tolerance]
 
     def _lost(self, value: float, what: str) -> RuntimeError:
         return RuntimeError(
@@ -148,12 +150,12 @@ class StepClock:
         )
 
 
-def _place(told: list[float], value: float, tolerance: float, said: Sequence[int | None]) -> int | None:
+def _place(way: list[float], value: float, tolerance: float, said: Sequence[int | None]) -> int | None:
     """Return the step whose timestep is nearest to `value`, `None` if none is within `tolerance`.
 
     Of equally near ones the first that is among `said`, else the earliest.
     """
-    near = {step: abs(level - value) for step, level in enumerate(told) if abs(level - value) <= tolerance}
+    near = {step: abs(level - value) for step, level in enumerate(way) if abs(level - value) <= tolerance}
     least = min(near.values(), default=0.0)
     nearest = [step for step, distance in near.items() if distance == least]
     return next((step for step in said if step in nearest), nearest[0] if nearest else None)

@@ -147,11 +147,11 @@ class Journal:
             if known.get(name) != self._identity.get(name)
         }
         if changed:
-            told = "; ".join(
+            changes = "; ".join(
                 f"{name} is {there[:SHOWN]} there and {here[:SHOWN]} here"
                 for name, (there, here) in changed.items()
             )
-            raise ValueError(f"{file} is the journal of another search ({told}): name another file")
+            raise ValueError(f"{file} is the journal of another search ({changes}): name another file")
 
     def _append(self, stream: BinaryIO, what: str, tensors: Tensors) -> None:
         """Append a record and wait until it is on the disk; leave the file as it was if that fails."""

@@ -65,7 +65,7 @@ def train_pruner(
     history = HISTORY_OF[config.backup]
     supernet = evaluator.supernet(history)
     net = split_steps(supernet) if config.checkpoint else supernet
-    told: list[list[float]] = []
+    open_gates: list[list[float]] = []
     bar = tqdm(range(config.iterations), desc="pruner", unit="step", disable=hidden(progress))
     for iteration in bar:
         optimizer.zero_grad()
@@ -86,7 +86,7 @@ def train_pruner(
         gates.backward(noted["gates"].to(device))  # type: ignore[no-untyped-call]
         loss = noted["loss"].item()
         if iteration < NOTED or iteration % EVERY == 0:
-            told.append([iteration, *_open_and_silent(gates)])
+            open_gates.append([iteration, *_open_and_silent(gates)])
         torch.nn.utils.clip_grad_norm_(pruner.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -96,7 +96,7 @@ def train_pruner(
         scores: torch.Tensor = pruner().softmax(-1)[..., KEEP].double().cpu()
     notes = {
         "kept_by_argmax": float((scores > 0.5).double().mean()),
-        "gates": told,
+        "gates": open_gates,
         "exact_fill": config.exact_fill,
     }
     return Trained(scores, notes)
