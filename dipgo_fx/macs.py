@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from .arguments import check
 from .own_draws import own_draws
 from .passes.equality import ComparedByValue
+from .passes.errors import TraceError
 from .passes.signature import call_signature
 from .passes.stored_weights import without_autocast
 from .passes.tags import TensorSpec, tag
@@ -153,7 +154,10 @@ def amount(macs: float) -> str:
 
 
 def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
-    """Return fvcore's count of one call; weights without storage or of eight bits are replaced for it."""
+    """Return fvcore's count of one call; weights without storage or of eight bits are replaced for it.
+
+    Raises `TraceError` for a module that fvcore cannot record.
+    """
     if any(p.is_meta for p in module.parameters()):
         module = copy.deepcopy(module).to_empty(device="cpu")
     if any(p.is_floating_point() and p.dtype.itemsize == 1 for p in module.parameters()):
@@ -168,8 +172,17 @@ def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle(**HANDLES, **dict.fromkeys(UNCOUNTED_OPERATORS, _no_macs))
     # fvcore runs the module: dropout of a model in training mode must not move the global generator.
-    with torch.no_grad(), own_draws(device), uncompiled(module), _plainly(device):
-        counts, unknown = analysis.by_operator(), analysis.unsupported_ops()
+    try:
+        with torch.no_grad(), own_draws(device), uncompiled(module), _plainly(device):
+            counts, unknown = analysis.by_operator(), analysis.unsupported_ops()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise TraceError(
+            f"the MACs of {type(module).__name__} cannot be counted ({reason[:200]}): if its weights are "
+            "quantised, search on the plain ones, and enable the plan where these are"
+        ) from error
     if missed := sorted(name for name in unknown if any(part in name for part in MULTIPLIES)):
         logger.warning("MACs of %s in %s are not counted", ", ".join(missed), type(module).__name__)
     return Cost(int(sum(counts.values())), int(counts.get(ATTENTION, 0)))

@@ -24,7 +24,7 @@ from dipgo_fx.cost import LoopCost
 from dipgo_fx.errors import PlanError
 from dipgo_fx.loop import Loop
 from dipgo_fx.macs import ATTENTION, UNCOUNTED_OPERATORS, Cost, amount, count_macs, fvcore_count
-from dipgo_fx.passes import GateTable
+from dipgo_fx.passes import GateTable, TraceError
 from dipgo_fx.plan import Plan
 from dipgo_fx.tracing import trace
 from loops import cost, inputs, loop, scattered
@@ -363,3 +363,17 @@ def test_what_a_forecast_reads_runs_for_it(entry: tuple[int, ...], runs: list[in
 def test_macs_are_shown_in_units(macs: float, shown: str) -> None:
     """Four digits and a prefix."""
     assert amount(macs) == shown
+
+
+class Odd(nn.Module):
+    """A layer of weights that fvcore cannot record, as quantised ones are."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Fail as torch's own tracer does."""
+        raise RuntimeError("0 INTERNAL ASSERT FAILED, please report a bug\nwith a stack")
+
+
+def test_what_cannot_be_recorded_says_what_to_do() -> None:
+    """And which layer it is."""
+    with pytest.raises(TraceError, match=r"MACs of Odd cannot be counted .*bug\).*search on the plain ones"):
+        fvcore_count(Odd(), (torch.zeros(1, 2),), {})

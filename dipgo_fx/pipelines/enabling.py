@@ -46,7 +46,8 @@ def enable(
         compile: compile each distinct step with `torch.compile(fullgraph=True)`, twice where its weights
             differ from step to step; a mapping holds further options of it.
 
-    The result tells which plan runs and what it holds in memory. Undo it with `disable`.
+    The result tells which plan runs, after a run the one of that run, and what it holds in memory; of two
+    denoisers it is the first one's, with the memory of both. Undo it with `disable`.
 
     Raises:
         PlanError: the plan is for another model or scheduler, or holds nothing for this ratio.

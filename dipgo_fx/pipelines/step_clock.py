@@ -45,9 +45,7 @@ class StepClock:
     runs: int = 0
     set_anew: bool = True
     _timesteps: torch.Tensor | None = None
-    _ways: list[list[float]] = field(
-        default_factory=list
-    )  # timesteps by each convention that fits so far
+    _ways: list[list[float]] = field(default_factory=list)  # timesteps by each convention that fits so far
     _last: float = 0.0
     _index: Any = None  # the scheduler's own count of its steps at the last call, where it has one
 
