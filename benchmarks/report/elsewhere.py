@@ -54,10 +54,7 @@ def summary() -> str:
         return ""
     loops = "; ".join(dict.fromkeys(map(loop_of, cells)))
     found = counted(map(best_other, cells), "the best other method")
-    return wrapped(
-        f"In other loops ({loops}), PSNR of all images together, by 95% intervals of paired differences: "
-        f"{found}."
-    )
+    return wrapped(f"In other loops ({loops}): {found}.")
 
 
 def loop_of(cell: Cell) -> str:

@@ -102,10 +102,7 @@ def sentence() -> str:
     """Say in how many of the measured cells ours is ahead."""
     cells = few_cells()
     steps = listed(sorted({cell.about.steps for cell in cells}))
-    text = (
-        f"At {steps} steps, {caches_among(cells)}, PSNR of all images together, by 95% intervals of paired "
-        "differences: "
-    )
+    text = f"At {steps} steps, {caches_among(cells)}: "
     told_of = (
         counted(map(best_other, cells), "the best other method"),
         counted(map(beside_whole_steps, cells), "the best plan of whole steps only"),

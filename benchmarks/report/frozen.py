@@ -60,6 +60,5 @@ def summary() -> str:
     steps = listed(sorted({cell.about.steps for cell in cells}))
     found = counted(map(best_other, cells), "the best other method")
     return wrapped(
-        f"On a model and images that no choice was made on, measured once, at {steps} steps, PSNR of all "
-        f"images together, by 95% intervals of paired differences: {found}."
+        f"On a model and images that no choice was made on (the frozen test), at {steps} steps: {found}."
     )
