@@ -108,7 +108,7 @@ def verdict() -> str:
         return wrapped("No cell can be judged: errors of single images were not kept.")
     seeds = {len(cell.seeds(name)) for cell in judged for name in cell.others if cell.seeds(name)}
     text = (
-        f"{out_of(len(judged), len(cells)).capitalize()} cells (a model and a share of the MACs) can be judged, "
+        f"{out_of(len(judged), len(cells)).capitalize()} cells (a model and a share of MACs) can be judged, "
         f"over {span(seeds, 0)} seeds: won where the 95% interval of the paired difference is in favour of "
         "`dipgo_fx` beside every other method, lost where it is against it beside any, else open, as where "
         "errors of single images of one method were not kept."
