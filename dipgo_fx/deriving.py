@@ -1,4 +1,4 @@
-"""Plans made of a plan at hand: at another ratio, at another number of steps, or with nothing removed."""
+"""Plans made of a plan at hand: for another ratio or number of steps, a late start, nothing removed."""
 
 from __future__ import annotations
 
@@ -92,6 +92,48 @@ def at_steps(plan: Plan, facts: LoopFacts, ratio: float, cost: LoopCost) -> Plan
         facts.num_inference_steps,
     )
     return _of_point(plan, point, kept, cost, facts=facts, scores=None, frontier=frontier)
+
+
+def from_start(plan: Plan, start: int) -> Plan:
+    """Return the plan of a run that leaves the steps before `start` out, for the steps that are left.
+
+    Plans run more of their early steps than of their late ones, so what is left would remove more than was
+    asked: the dearest of the frontier is taken that is within the ratio there.
+    """
+    if start == 0:
+        return plan
+    levels = plan.timesteps[start:]
+    steps = plan.facts.num_inference_steps - start
+    left = replace(
+        plan,
+        facts=replace(plan.facts, timesteps=levels, num_inference_steps=steps),
+        table=plan.table.from_step(start),
+        scores=None,
+        frontier=(),
+        cost=None,
+        steering=None if plan.steering is None else plan.steering.from_step(start),
+    )
+    if plan.cost is None:
+        return left
+    cost, asked = plan.cost.with_steps(len(levels)), 1 - plan.ratio
+    made = [(left.table, left.steering)]
+    for point in plan.frontier:
+        steering = None if point.steering is None else point.steering.from_step(start)
+        made.append((point.table(plan.cost).from_step(start), steering))
+    kept = [cost.kept(table) for table, _ in made]
+    fitting = [n for n, share in enumerate(kept) if share <= asked]
+    best = max(fitting, key=kept.__getitem__) if fitting else kept.index(min(kept))
+    if not fitting:
+        logger.warning(
+            "a run from step %d on keeps at least %.4f of its MACs where %.4f was asked: its first step is "
+            "whole",
+            start,
+            kept[best],
+            asked,
+        )
+    warn_of_miss(kept[best], asked)
+    table, steering = made[best]
+    return replace(left, table=table, steering=steering, ratio=1 - kept[best], cost=cost)
 
 
 def _of_point(plan: Plan, point: Point, kept: float, cost: LoopCost, **changes: Any) -> Plan:

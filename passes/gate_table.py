@@ -89,6 +89,12 @@ class GateTable(ComparedByValue):
         reuse = cls(keep, _repeats(keep))
         return reuse if backup == "reuse" else cls(reuse.keep, _linear(reuse))
 
+    def from_step(self, start: int) -> GateTable:
+        """Return the table of a run that leaves the steps before `start` out; its first step runs whole."""
+        keep = self.keep[start:].clone()
+        keep[0] = True
+        return GateTable(keep, self.weights[start:])
+
     @cached_property
     def first(self) -> int:
         """The first step that keeps anything, and then everything."""

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..budget import warn_of_miss
-from ..deriving import at_steps
+from ..deriving import at_steps, from_start
 from ..errors import PlanError
 from ..passes import GateTable
 from ..passes.forward_slot import StandIn
@@ -164,7 +163,7 @@ class PrunedForward(StandIn):
         check_scheduler(self._run.pipe, self._enabled)
         run = clock.levels, clock.start
         if run not in self._placed:
-            self._placed[run] = _from_start(_for_levels(self._enabled, clock.levels), clock.start)
+            self._placed[run] = from_start(_for_levels(self._enabled, clock.levels), clock.start)
         self.plan = self._placed[run]
         steering = self.plan.steering
         # A run that leaves steps out starts from other samples than noise: no sample stands for a prediction.
@@ -195,7 +194,7 @@ class PrunedForward(StandIn):
         call = self.graphs.call(arguments)
         check_blocks(call, self.plan.facts)
         first = self._first_step - self._offset
-        tables = [_from_step(table, first) for table in _table_of_each_call(self.plan)]
+        tables = [table.from_step(first) for table in _table_of_each_call(self.plan)]
         steps = [steps_of(call, table) for table in tables]
         saved = sorted({output for of_table in steps for output in of_table[0].kind.saved})
         seen: list[torch.Tensor] = []
@@ -306,48 +305,6 @@ def _shown(levels: Sequence[float]) -> str:
     return f"{told}, ..." if len(levels) > 4 else told
 
 
-def _from_start(plan: Plan, start: int) -> Plan:
-    """Return the plan of a run that leaves the steps before `start` out, for the steps that are left.
-
-    Plans run more of their early steps than of their late ones, so what is left would remove more than was
-    asked: the dearest of the frontier is taken that is within the ratio there.
-    """
-    if start == 0:
-        return plan
-    levels = plan.timesteps[start:]
-    steps = plan.facts.num_inference_steps - start
-    left = replace(
-        plan,
-        facts=replace(plan.facts, timesteps=levels, num_inference_steps=steps),
-        table=_from_step(plan.table, start),
-        scores=None,
-        frontier=(),
-        cost=None,
-        steering=None if plan.steering is None else plan.steering.from_step(start),
-    )
-    if plan.cost is None:
-        return left
-    cost, asked = plan.cost.with_steps(len(levels)), 1 - plan.ratio
-    made = [(left.table, left.steering)]
-    for point in plan.frontier:
-        steering = None if point.steering is None else point.steering.from_step(start)
-        made.append((_from_step(point.table(plan.cost), start), steering))
-    kept = [cost.kept(table) for table, _ in made]
-    fitting = [n for n, share in enumerate(kept) if share <= asked]
-    best = max(fitting, key=kept.__getitem__) if fitting else kept.index(min(kept))
-    if not fitting:
-        logger.warning(
-            "a run from step %d on keeps at least %.4f of its MACs where %.4f was asked: its first step is "
-            "whole",
-            start,
-            kept[best],
-            asked,
-        )
-    warn_of_miss(kept[best], asked)
-    table, steering = made[best]
-    return replace(left, table=table, steering=steering, ratio=1 - kept[best], cost=cost)
-
-
 def check_scheduler(pipe: Any, plan: Plan) -> None:
     """Raise `PlanError` if a pipeline has a scheduler of another class than the plan's."""
     given = type(pipe.scheduler).__name__
@@ -363,10 +320,3 @@ def _table_of_each_call(plan: Plan) -> list[GateTable]:
     calls = len(plan.facts.guidance.calls)
     tables = zip(plan.table.keep.chunk(calls, 1), plan.table.weights.chunk(calls, 1), strict=True)
     return [GateTable(keep, weights) for keep, weights in tables]
-
-
-def _from_step(table: GateTable, start: int) -> GateTable:
-    """Return the table of a run that leaves the steps before `start` out; its first step runs whole."""
-    keep = table.keep[start:].clone()
-    keep[0] = True
-    return GateTable(keep, table.weights[start:])

@@ -1,0 +1,52 @@
+"""Plans made of a plan: those of a run that begins late. Ratios and step counts are in `test_applying`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dipgo_fx.applying import build
+from dipgo_fx.deriving import at_ratio, from_start
+from log_messages import log_messages
+from loops import cost, inputs, loop, run
+from searches import FRONTIER_STEPS, PLAIN, Key, plain_and_split, with_frontier
+
+
+@plain_and_split
+@pytest.mark.parametrize("start", [1, 3, FRONTIER_STEPS - 1])
+@pytest.mark.parametrize("ratio", [0.5, 0.75])
+def test_a_late_start_stays_within_the_ratio_or_says_so(key: Key, start: int, ratio: float) -> None:
+    """Of the steps that are left; the first of them runs whole."""
+    plan = at_ratio(with_frontier(key), ratio, cost(*key))
+    with log_messages() as messages:
+        late = from_start(plan, start)
+    assert late.timesteps == plan.timesteps[start:]
+    assert late.keep[0].all()
+    assert late.cost is not None
+    assert late.ratio == 1 - late.cost.kept(late.table)
+    exceeds = late.ratio < plan.ratio - 1e-9
+    assert exceeds == any("its first step is whole" in message for message in messages)
+    assert not exceeds or late.cost.kept(late.table) >= 1 / (2 * (FRONTIER_STEPS - start))
+
+
+def test_a_run_from_the_start_is_the_plan_itself() -> None:
+    """Nothing is left out."""
+    plan = with_frontier(PLAIN)
+    assert from_start(plan, 0) is plan
+
+
+def test_without_costs_what_is_left_of_the_plan_runs() -> None:
+    """As of a file of format 3: nothing else can be weighed."""
+    plan = replace(with_frontier(PLAIN), cost=None)
+    assert from_start(plan, 2).table == plan.table.from_step(2)
+
+
+def test_a_late_plan_runs_a_loop_of_as_many_steps() -> None:
+    """It is a plan like any other."""
+    late = from_start(at_ratio(with_frontier(PLAIN), 0.5, cost(*PLAIN)), 3)
+    key = (*PLAIN[:4], FRONTIER_STEPS - 3, *PLAIN[5:])
+    graph = loop(*key)
+    pruned = build(graph, replace(late, facts=graph.facts))
+    sample, conditioning = inputs("dit", 2)
+    assert run(pruned, sample, conditioning).isfinite().all()
