@@ -7,12 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..cost import LoopCost
-from ..frozen import frozen
-from ..loop import Loop
 from ..macs import Cost, amount
-from ..pipelines.capturing import blank_prompts, completed
-from ..pipelines.denoiser import only_denoiser
-from ..pipelines.tracing import record_pipeline
+from ..pipelines.tracing import trace_pipeline
 from ..plan import Plan
 from .answer import Answer, lines_of
 from .inputs import facts_of, load_plan
@@ -29,7 +25,7 @@ def run(options: argparse.Namespace) -> Answer:
         options.folder = source
         return _of_pipeline(load_pipeline(options), call)
     if call:
-        raise ValueError("--steps and --guidance are for a pipeline: a plan has its own")
+        raise ValueError("--steps, --guidance, --height and --width are for a pipeline: a plan has its own")
     return _of_plan(load_plan(source))
 
 
@@ -61,10 +57,7 @@ def _of_plan(plan: Plan) -> Answer:
 
 def _of_pipeline(pipe: Any, call: dict[str, Any]) -> Answer:
     check_takes_prompts(pipe)
-    model = only_denoiser(pipe)
-    with frozen(model):
-        arguments_for = completed(blank_prompts, call)
-        loop: Loop = record_pipeline(pipe, model, arguments_for, split_guidance=False)
+    loop = trace_pipeline(pipe, **call)
     facts, cost = loop.facts, LoopCost.of(loop)
     steps = len(facts.timesteps)
     guided = "" if facts.guidance.scale is None else f", guidance {facts.guidance.scale:g}"

@@ -79,6 +79,12 @@ def _add_call(command: _Parser) -> None:
     _add_guidance_and_seed(command)
 
 
+def _add_size(command: _Parser) -> None:
+    """Add what size of images a loop is recorded for."""
+    for side in ("height", "width"):
+        command.add_argument(f"--{side}", type=int, help="of the images (default: the pipeline's)")
+
+
 def _add_guidance_and_seed(command: _Parser) -> None:
     command.add_argument(
         "--guidance", type=float, help="guidance_scale (default: the plan's, else the pipeline's)"
@@ -98,6 +104,7 @@ def _add_prune(commands: argparse._SubParsersAction[_Parser]) -> None:
     prune.add_argument("--ratio", type=float, default=0.8, help="share of MACs to remove, in [0, 1)")
     prune.add_argument("--steps", type=int, help="num_inference_steps (default: the pipeline's)")
     prune.add_argument("--guidance", type=float, help="guidance_scale (default: the pipeline's)")
+    _add_size(prune)
     prune.add_argument("--samples", type=int, help="samples that the search goes by (default: 48)")
     prune.add_argument(
         "--full-runs", type=float, help="what it may spend, in unpruned runs of the samples (default: 24)"
@@ -186,6 +193,7 @@ def _add_macs(commands: argparse._SubParsersAction[_Parser]) -> None:
     macs.add_argument("source", type=Path, help=f"{PLAN}; or {FOLDER}")
     macs.add_argument("--steps", type=int, help="of a pipeline (default: its own)")
     macs.add_argument("--guidance", type=float, help="of a pipeline (default: its own)")
+    _add_size(macs)
     _add_pipeline(macs)
     _add_json(macs)
 

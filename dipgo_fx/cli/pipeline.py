@@ -65,7 +65,8 @@ def call_of(options: argparse.Namespace) -> dict[str, Any]:
     if options.steps is not None:
         check_steps(options.steps)
     check_guidance_scale(options.guidance)
-    call = {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
+    sides = {side: getattr(options, side) for side in ("height", "width")}
+    call = {"num_inference_steps": options.steps, "guidance_scale": options.guidance, **sides}
     return {name: value for name, value in call.items() if value is not None}
 
 

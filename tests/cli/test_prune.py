@@ -65,13 +65,15 @@ def test_options_reach_the_search(folder: Path, tmp_path: Path, monkeypatch: pyt
     out = ["--out", str(tmp_path / "plan.json")]
     assert main(["prune", str(folder), *out]) == 1
     few = ["--ratio", "0.3", "--guidance", "2", "--samples", "5", "--full-runs", "9", "--seed", "8"]
-    few += ["--journal", "notes"]
+    few += ["--journal", "notes", "--height", "64", "--width", "32"]
     assert main(["prune", str(folder), *out, *few]) == 1
     (ratio, plain), (other, given) = calls
     assert (ratio, plain["prompts"], plain["config"]) == (0.8, None, dipgo_fx.PruneConfig())
     assert "num_inference_steps" not in plain
     assert "guidance_scale" not in plain
+    assert not {"height", "width"} & set(plain)
     assert (other, given["guidance_scale"]) == (0.3, 2)
+    assert (given["height"], given["width"]) == (64, 32)
     assert given["config"] == dipgo_fx.PruneConfig(samples=5, full_runs=9)
     assert given["generator"].initial_seed() == 8
     assert (plain["journal"], given["journal"]) == (None, Path("notes"))
