@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from benchmarks import trainings
 from benchmarks.quality.comparing import Cell
 from benchmarks.reference.models import WEIGHTS
-from benchmarks.tables import grid, grouped
+from benchmarks.tables import RESULTS, grid, grouped
 
 from .few_steps import FEW
-from .results import NAMES, every_cell
+from .results import NAMES, cells_in, every_cell
 from .words import listed, percent, span, wrapped
 
 CLOSE = 30.0  # dB, of the lowest 5% of single images
@@ -33,7 +33,8 @@ def loops() -> dict[Loop, list[Cell]]:
         guidance = own if about.guidance is None else about.guidance
         return about.model, about.scheduler, about.steps, guidance
 
-    return grouped((cell for cell in every_cell() if cell.ours), loop_of)
+    cells = [*every_cell(), *cells_in(RESULTS / "frozen")]
+    return grouped((cell for cell in cells if cell.ours), loop_of)
 
 
 def least(cells: Sequence[Cell]) -> float | None:

@@ -23,6 +23,7 @@ def cell(share: float, *low: float, **about: object) -> Cell:
 def given(monkeypatch: pytest.MonkeyPatch, *cells: Cell) -> None:
     """Let these cells be all there are."""
     monkeypatch.setattr(enough, "every_cell", lambda: list(cells))
+    monkeypatch.setattr(enough, "cells_in", lambda folder: [])  # of the frozen test
 
 
 def test_every_seed_and_every_larger_share_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
