@@ -19,10 +19,10 @@ from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 from ..arguments import check_guidance_scale, check_steps
+from ..pipelines.capturing import PLAIN
 from ..plan import Plan
 
 INDEX = "model_index.json"
-PLAIN = (str, int, float)
 SCALES = ("true_cfg_scale", "guidance_scale")
 """Arguments that guide: where a model has a guidance of its own, the pipeline's is the "true" one."""
 LIBRARIES: tuple[Any, ...] = (diffusers_logging, transformers_logging)

@@ -28,8 +28,10 @@ LATENTS = ("prepare_latents", "prepare_intermediate_images")
 ArgumentsFor = Callable[[int], Mapping[str, Any]]
 """The arguments of a pipeline's call for so many samples."""
 
+PLAIN = (str, int, float)
+"""Kinds of arguments of a call that a plan notes."""
 OWN = {
-    "prompt": "pass prompts=[...] instead",
+    "prompt": "a search takes prompts=[...], a trace needs none",
     "latents": "a search draws them",
     "num_images_per_prompt": "a search draws one image of each",
     "output_type": "a search ends at the latents",
@@ -138,7 +140,7 @@ def check_call(pipe: Any, call: Mapping[str, Any], has_inputs: bool) -> None:
         raise TypeError(f"further arguments must be those of {name}.__call__, got {unknown}")
     for word in call:
         if word in OWN:
-            raise TypeError(f"{word} is given by the search: leave it out ({OWN[word]})")
+            raise TypeError(f"leave {word} out: {OWN[word]}")
         if word.startswith(("negative_prompt", "prompt_")) and isinstance(call[word], (list, tuple)):
             raise TypeError(
                 f"{word} must be one text for all samples, got {len(call[word])}: texts that differ belong "

@@ -28,7 +28,7 @@ from .sample_rows import SampleRows
 from .step_clock import StepClock
 
 SAME_LEVEL = 0.01
-"""Timesteps that differ by less than this share of the first one are told to be the same."""
+"""Timesteps that differ by less than this share of the first one count as the same."""
 logger = logging.getLogger(__name__)
 
 

@@ -30,12 +30,10 @@ from ..search.chunks import Chunks
 from ..search.config import Config, PruneConfig, check_search_arguments
 from ..search.journal import Journal
 from ..search.recipe import search
-from .capturing import ArgumentsFor, blank_prompts, capture, check_call, check_inputs, completed
+from .capturing import PLAIN, ArgumentsFor, blank_prompts, capture, check_call, check_inputs, completed
 from .denoiser import only_denoiser
 from .tracing import check_first_step, inputs_of, record_pipeline
 
-PLAIN = (str, int, float)
-"""What a plan notes of the arguments of its pipeline's call."""
 logger = logging.getLogger(__name__)
 
 

@@ -96,8 +96,8 @@ def test_inputs_that_make_another_number_of_samples_are_refused(given: int) -> N
 @pytest.mark.parametrize(
     ("word", "value", "said"),
     [
-        ("prompt", "a cat", r"prompt is given by the search: leave it out \(pass prompts="),
-        ("num_images_per_prompt", 2, "num_images_per_prompt is given by the search"),
+        ("prompt", "a cat", r"leave prompt out: a search takes prompts="),
+        ("num_images_per_prompt", 2, "leave num_images_per_prompt out: a search draws one"),
         ("negative_prompt", ["a", "b"], "negative_prompt must be one text for all samples, got 2"),
         ("colour", "red", r"must be those of StableDiffusionPipeline.__call__, got \['colour'\]"),
     ],
