@@ -108,7 +108,8 @@ class Call:
         """Return the arguments of a pipeline's call but for prompt and noise."""
         given: dict[str, Any] = {}
         if self.scale is not None:
-            given[next(name for name in SCALES if name in _parameters(pipe))] = self.scale
+            is_true = SCALES[0] in _parameters(pipe)
+            given[SCALES[0] if is_true else SCALES[1]] = self.scale
         given |= {name: value for name, value in self.searched if name in _parameters(pipe)}
         if self.guidance is not None:
             given["guidance_scale"] = self.guidance
