@@ -199,10 +199,9 @@ class Case:
         key = (granularity, split_guidance)
         loop = self.loop(*key)
         if key not in self._batches:
-            scale = float(getattr(self.scheduler, "init_noise_sigma", 1.0))
             with frozen(self.model):
                 self._batches[key] = calibrate(
-                    loop, self.model, self.calibration, self.samples, scale, self.generator()
+                    loop, self.model, self.calibration, self.samples, self.noise_scale, self.generator()
                 )
         config = PruneConfig(samples=self.samples, chunk=self.chunk) if config is None else config
         self._evaluators.append(Evaluator(loop, LoopCost.of(loop), self._batches[key], config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -103,10 +104,9 @@ def from_start(plan: Plan, start: int) -> Plan:
     if start == 0:
         return plan
     levels = plan.timesteps[start:]
-    steps = plan.facts.num_inference_steps - start
     left = replace(
         plan,
-        facts=replace(plan.facts, timesteps=levels, num_inference_steps=steps),
+        facts=with_timesteps(plan.facts, levels),
         table=plan.table.from_step(start),
         scores=None,
         frontier=(),
@@ -121,7 +121,9 @@ def from_start(plan: Plan, start: int) -> Plan:
         steering = None if point.steering is None else point.steering.from_step(start)
         made.append((point.table(plan.cost).from_step(start), steering))
     kept = [cost.kept(table) for table, _ in made]
-    fitting = [n for n, share in enumerate(kept) if share <= asked]
+    # As integers: what keeps exactly what was asked must not fail for a rounding error.
+    most = round(asked * cost.full.total)
+    fitting = [n for n, (table, _) in enumerate(made) if cost.of_table(table).total <= most]
     best = max(fitting, key=kept.__getitem__) if fitting else kept.index(min(kept))
     if not fitting:
         logger.warning(
@@ -134,6 +136,12 @@ def from_start(plan: Plan, start: int) -> Plan:
     warn_of_miss(kept[best], asked)
     table, steering = made[best]
     return replace(left, table=table, steering=steering, ratio=1 - kept[best], cost=cost)
+
+
+def with_timesteps(facts: LoopFacts, timesteps: Sequence[float]) -> LoopFacts:
+    """Return the facts of a loop with other timesteps, of which an inference step of Heun's has two."""
+    steps = round(facts.num_inference_steps * len(timesteps) / len(facts.timesteps))
+    return replace(facts, timesteps=tuple(timesteps), num_inference_steps=max(1, steps))
 
 
 def _of_point(plan: Plan, point: Point, kept: float, cost: LoopCost, **changes: Any) -> Plan:

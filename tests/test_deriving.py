@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from dipgo_fx import Plan
 from dipgo_fx.applying import build
 from dipgo_fx.deriving import at_ratio, from_start
+from dipgo_fx.frontier import Point, whole_steps_table
 from log_messages import log_messages
 from loops import cost, inputs, loop, run
 from searches import FRONTIER_STEPS, PLAIN, Key, plain_and_split, with_frontier
@@ -28,6 +30,21 @@ def test_a_late_start_stays_within_the_ratio_or_says_so(key: Key, start: int, ra
     exceeds = late.ratio < plan.ratio - 1e-9
     assert exceeds == any("its first step is whole" in message for message in messages)
     assert not exceeds or late.cost.kept(late.table) >= 1 / (2 * (FRONTIER_STEPS - start))
+
+
+@pytest.mark.parametrize("start", [5, 10, 15])
+def test_what_keeps_exactly_what_was_asked_fits(start: int) -> None:
+    """A share is 1 minus a ratio, which is off by a rounding error."""
+    key = (*PLAIN[:4], 20, *PLAIN[5:])
+    own = cost(*key)
+    cheap, exact = (whole_steps_table(own, (range(0, 20, gap),)) for gap in (10, 5))
+    points = (
+        Point.of((tuple(range(0, 20, 10)),), cheap, own),
+        Point.of((tuple(range(0, 20, 5)),), exact, own),
+    )
+    late = from_start(replace(Plan.from_keep(loop(*key), exact.keep, "linear"), frontier=points), start)
+    assert late.cost is not None
+    assert late.cost.kept(late.table) == pytest.approx(0.2)
 
 
 def test_a_run_from_the_start_is_the_plan_itself() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import EulerDiscreteScheduler
 from torch import nn
 
 import dipgo_fx
@@ -15,6 +16,7 @@ import zoo
 from dipgo_fx import PaperConfig
 from dipgo_fx.budget import TOLERANCE
 from dipgo_fx.frozen import frozen
+from dipgo_fx.search.calibration import calibrate
 from loops import run
 from searches import QUICK, STEPS, quick, searched, thinned
 
@@ -56,6 +58,26 @@ def test_same_seed_same_plan() -> None:
     assert first.facts == second.facts
     assert {**first.origin, "seconds": 0} == {**second.origin, "seconds": 0}
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_noise_is_of_the_size_that_so_many_steps_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler that scales noise by its largest sigma knows it once its timesteps are set."""
+    scheduler = EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1)
+    fresh = scheduler.init_noise_sigma
+    scales: list[float] = []
+
+    def calibrated(*args: Any) -> Any:
+        scales.append(args[4])
+        return calibrate(*args)
+
+    monkeypatch.setattr(dipgo_fx.pruning, "calibrate", calibrated)
+    for used in (False, True):
+        if used:
+            scheduler.set_timesteps(50)
+        dipgo_fx.prune(zoo.model("dit"), scheduler, 0.5, num_inference_steps=3, config=QUICK, progress=False)
+    scheduler.set_timesteps(3)
+    assert scales == [float(scheduler.init_noise_sigma)] * 2
+    assert scales[0] != pytest.approx(float(fresh), rel=0.01)
 
 
 def test_a_seed_left_out_is_a_seed() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..deriving import at_steps, from_start
+from ..deriving import at_steps, from_start, with_timesteps
 from ..errors import PlanError
 from ..passes import GateTable
 from ..passes.forward_slot import StandIn
@@ -143,7 +143,7 @@ class PrunedForward(StandIn):
         of_run = (forward for forward in self._run.forwards if forward._run_number == self._run.clock.runs)
         for forward in of_run:
             for lane in forward._lanes:
-                for step, count in enumerate(lane.bytes_held, forward._start - self._run.clock.start):
+                for step, count in enumerate(lane.bytes_held, forward._first_step - self._run.clock.start):
                     held[step] += count
         return held
 
@@ -295,8 +295,7 @@ def _for_levels(plan: Plan, levels: Sequence[float]) -> Plan:
             "holds no frontier to place at another number: call the pipeline with as many steps, "
             "or search a plan for this one"
         )
-    steps = plan.facts.num_inference_steps + len(levels) - len(plan.timesteps)
-    facts = replace(plan.facts, timesteps=tuple(levels), num_inference_steps=steps)
+    facts = with_timesteps(plan.facts, levels)
     return at_steps(plan, facts, plan.ratio, plan.cost.with_steps(len(levels)))
 
 

@@ -18,6 +18,10 @@ Tables = dict[str, torch.Tensor]
 """What a net that is there to be fitted takes beside a batch: float32 tables by the names of its inputs."""
 
 
+LEAST_UNLIKENESS = torch.finfo(torch.float32).eps
+"""Below it 1 - SSIM is a rounding error, and candidates are told apart by their loss alone."""
+
+
 @dataclass(frozen=True, eq=False)
 class Candidate(ComparedByValue):
     """A gate table, how it was made, and what it scored.
@@ -47,7 +51,7 @@ class Candidate(ComparedByValue):
         A few samples that come out as something else make up most of an L2 loss, and say little about
         other samples; SSIM hardly notices them.
         """
-        return self.loss * self.unlikeness
+        return self.loss * max(self.unlikeness, LEAST_UNLIKENESS)
 
     @property
     def scores(self) -> Tables:

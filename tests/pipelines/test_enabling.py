@@ -177,6 +177,33 @@ def test_steered_halves_are_the_same_up_to_rounding(first: int) -> None:
         assert (images("sd-text", pipe) - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
+def test_nothing_is_held_before_the_first_step_that_runs() -> None:
+    """Of a plan that starts late, whose samples stand for predictions before that."""
+    pipe = pipelines.PIPELINES["sd"].build()
+    with dipgo_fx.enabled(pipe, steered(plan_of("sd"), 2)) as forward:
+        run("sd", pipe)
+    held = forward.bytes_held()
+    assert held[:2] == [0, 0]
+    assert held[2] > 0
+    assert held[-1] == 0
+
+
+@pytest.mark.parametrize("steps", [4, 6])
+@pytest.mark.parametrize("strength", [0.4, 0.8])
+def test_a_strength_with_a_scheduler_of_two_calls_a_step(steps: int, strength: float) -> None:
+    """Heun's: its timesteps are not as many as its inference steps."""
+    pipe = pipelines.PIPELINES["sd-img2img"].build()
+    pipe.scheduler = diffusers.HeunDiscreteScheduler(beta_schedule="scaled_linear")
+    loop = dipgo_fx.trace(pipe.unet, pipe.scheduler, steps)
+    keep = torch.ones(loop.num_steps, len(loop.blocks), dtype=torch.bool)
+    keep[1::2] = False
+    with dipgo_fx.enabled(pipe, Plan.from_keep(loop, keep)) as forward:
+        run("sd-img2img", pipe, steps=steps, strength=strength)
+    left = len(forward.plan.timesteps)
+    assert left < loop.num_steps
+    assert 1 <= forward.plan.facts.num_inference_steps <= left
+
+
 @pytest.mark.parametrize("strength", [0.5, 0.9])
 @pytest.mark.parametrize("first", [0, 3])
 def test_a_strength_takes_the_steering_from_a_later_step(strength: float, first: int) -> None:

@@ -24,6 +24,14 @@ def test_candidates_rank_by_loss_and_looks() -> None:
     assert Candidate(FOUND.table).rank == float("inf")
 
 
+def test_a_rounding_error_of_looks_does_not_make_candidates_equal() -> None:
+    """SSIM in single precision is 1, or above, for samples that are close: the loss then tells them apart."""
+    for unlikeness in (0.0, -1e-7):
+        near, nearer = (replace(FOUND, loss=loss, unlikeness=unlikeness) for loss in (1e-5, 1e-6))
+        assert nearer.rank < near.rank
+        assert replace(FOUND, loss=0.0, unlikeness=unlikeness).rank == 0
+
+
 def test_other_weights_leave_the_rest() -> None:
     """Gates, history, placement, name and loss are those of the candidate they replace weights of."""
     weights = torch.full((*KEEP.shape, 3), 2.0)
