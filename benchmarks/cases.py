@@ -20,7 +20,7 @@ from benchmarks.reference import models as reference
 from dipgo_fx import Loop, Plan, PruneConfig
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.demo import models as demo
-from dipgo_fx.denoise import prepared
+from dipgo_fx.denoise import noise_scale
 from dipgo_fx.frozen import frozen
 from dipgo_fx.macs import Cost
 from dipgo_fx.passes import Granularity
@@ -141,8 +141,8 @@ class Case:
 
     @property
     def noise_scale(self) -> float:
-        """What the loop's sampler multiplies noise by; flow matching has no such thing."""
-        return float(getattr(prepared(self.scheduler, self.steps), "init_noise_sigma", 1.0))
+        """What the loop's sampler multiplies noise by."""
+        return noise_scale(self.scheduler, self.steps)
 
     @cached_property
     def calibration(self) -> dict[str, torch.Tensor] | None:

@@ -40,8 +40,16 @@ def fits(cost: LoopCost, keep: torch.Tensor, kept: float, history: int) -> bool:
         history: how many computed values of its block a closed gate may read, 1 to 3; more values keep
             more blocks alive.
     """
-    # Compared as integers: a share that equals the budget must not fail for a rounding error.
-    return cost.at_most(keep, history).total <= round(kept * cost.full.total)
+    return cost.at_most(keep, history).total <= most_macs(kept, cost)
+
+
+def most_macs(kept: float, cost: LoopCost) -> int:
+    """Return how many MACs the share `kept` of a loop is, at most.
+
+    An integer, like what is held against it: a plan that costs the very share must not fail for a rounding
+    error.
+    """
+    return round(kept * cost.full.total)
 
 
 def threshold(

@@ -78,3 +78,11 @@ def prepared(scheduler: Any, num_inference_steps: int) -> Any:
     own = copy.deepcopy(scheduler)
     own.set_timesteps(num_inference_steps)
     return own
+
+
+def noise_scale(scheduler: Any, num_inference_steps: int) -> float:
+    """Return what initial noise is multiplied by, 1 for schedulers that do not say (flow matching).
+
+    Those that go by their largest sigma know it once timesteps are set.
+    """
+    return float(getattr(prepared(scheduler, num_inference_steps), "init_noise_sigma", 1.0))

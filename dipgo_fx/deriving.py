@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .budget import kept_of, threshold, warn_of_miss
+from .budget import kept_of, most_macs, threshold, warn_of_miss
 from .cost import LoopCost
 from .errors import PlanError
 from .frontier import Point, at_timesteps, best_within
@@ -120,22 +120,20 @@ def from_start(plan: Plan, start: int) -> Plan:
     for point in plan.frontier:
         steering = None if point.steering is None else point.steering.from_step(start)
         made.append((point.table(plan.cost).from_step(start), steering))
-    kept = [cost.kept(table) for table, _ in made]
-    # As integers: what keeps exactly what was asked must not fail for a rounding error.
-    most = round(asked * cost.full.total)
-    fitting = [n for n, (table, _) in enumerate(made) if cost.of_table(table).total <= most]
-    best = max(fitting, key=kept.__getitem__) if fitting else kept.index(min(kept))
+    totals = [cost.of_table(table).total for table, _ in made]
+    fitting = [total for total in totals if total <= most_macs(asked, cost)]
+    table, steering = made[totals.index(max(fitting) if fitting else min(totals))]
+    kept = cost.kept(table)
     if not fitting:
         logger.warning(
             "a run from step %d on keeps at least %.4f of its MACs where %.4f was asked: its first step is "
             "whole",
             start,
-            kept[best],
+            kept,
             asked,
         )
-    warn_of_miss(kept[best], asked)
-    table, steering = made[best]
-    return replace(left, table=table, steering=steering, ratio=1 - kept[best], cost=cost)
+    warn_of_miss(kept, asked)
+    return replace(left, table=table, steering=steering, ratio=1 - kept, cost=cost)
 
 
 def with_timesteps(facts: LoopFacts, timesteps: Sequence[float]) -> LoopFacts:

@@ -12,7 +12,7 @@ from torch import nn
 
 from .applying import PrunedLoop, build
 from .arguments import check_loop_arguments, checked_calibration, checked_model
-from .denoise import prepared
+from .denoise import noise_scale
 from .frozen import frozen
 from .passes import Blocks
 from .passes.stored_weights import awake
@@ -110,8 +110,7 @@ def prune(
             granularity=granularity,
             shared=shared,
         )
-        # Of so many steps: schedulers that scale noise by their largest sigma know it only then.
-        scale = float(getattr(prepared(scheduler, num_inference_steps), "init_noise_sigma", 1.0))
+        scale = noise_scale(scheduler, num_inference_steps)
         batch = partial(calibrate, loop, model, calibration, config.samples, scale, generator, config.chunk)
         plan = search(loop, batch, ratio, config, generator, progress, journal)
     return build(loop, plan)

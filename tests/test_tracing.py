@@ -17,7 +17,7 @@ import toy
 import zoo
 from dipgo_fx.applying import build
 from dipgo_fx.cost import LoopCost
-from dipgo_fx.denoise import denoise, prepared
+from dipgo_fx.denoise import denoise, noise_scale, prepared
 from dipgo_fx.guidance import Guidance
 from dipgo_fx.loop import Loop
 from dipgo_fx.macs import count_macs
@@ -189,6 +189,17 @@ def test_noise_is_drawn_at_every_run() -> None:
         torch.manual_seed(5)
         scheduler = prepared(diffusers.DDPMScheduler(), graph.facts.num_inference_steps)
         assert torch.equal(unseeded, denoise(zoo.model("dit"), scheduler, x, c))
+
+
+def test_noise_is_scaled_as_a_pipeline_does_once_timesteps_are_set() -> None:
+    """Whatever the scheduler did before; 1 where it does not say."""
+    used = diffusers.EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1)
+    fresh = copy.deepcopy(used)
+    used.set_timesteps(50)
+    expected = prepared(fresh, 4).init_noise_sigma
+    assert noise_scale(fresh, 4) == noise_scale(used, 4) == float(expected)
+    assert noise_scale(fresh, 4) != float(fresh.init_noise_sigma)
+    assert noise_scale(diffusers.FlowMatchEulerDiscreteScheduler(), 4) == 1
 
 
 def test_a_loop_follows_later_edits_of_the_weights() -> None:

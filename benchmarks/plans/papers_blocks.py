@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.cases import CALIBRATION, Case
 from dipgo_fx import PaperConfig, Plan
-from dipgo_fx.budget import kept_of, reopen_by_score, threshold
+from dipgo_fx.budget import kept_of, most_macs, reopen_by_score, threshold
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.passes import HISTORY, GateTable
 from dipgo_fx.passes.blocks import path_of
@@ -96,7 +96,7 @@ def our_weights(case: Case, ratio: float, effort: Effort) -> Found:
     evaluator = case.evaluator()
     cost = evaluator.cost
     keep = on_our_blocks(mask.plan, LoopCost.of(case.loop_of(mask.plan)), evaluator)
-    most = round(kept_of(ratio, cost) * cost.full.total)  # as in `fits`
+    most = most_macs(kept_of(ratio, cost), cost)
     candidates = [
         Candidate(table, HISTORY, name=f"{mask.plan.origin['name']}, {inside}")
         for inside, table in forecast_tables(keep, cost.reads.heads).items()

@@ -10,7 +10,7 @@ from .few_steps import best_other, counted
 from .quality import verdicts
 from .results import LABELS, cells_in
 from .standing import told
-from .words import listed, percent, remarked, wrapped
+from .words import listed, percent, remarked, span, wrapped
 
 DEAREST = "learned sampler"
 """Of the others, and mostly the best of them: cells are counted once it is measured."""
@@ -59,6 +59,8 @@ def summary() -> str:
         return ""
     steps = listed(sorted({cell.about.steps for cell in cells}))
     found = counted(map(best_other, cells), "the best other method")
+    seeds = span({len(cell.seeds_of_both(cell.ours, DEAREST)) for cell in cells}, 0)
     return wrapped(
-        f"On a model and images that no choice was made on (the frozen test), at {steps} steps: {found}."
+        f"On a model and images that no choice was made on (the frozen test), at {steps} steps, "
+        f"{seeds} seeds each: {found}."
     )

@@ -43,7 +43,7 @@ def calibrate(
             if there are fewer than `samples`; made up if `None`: random classes, random embeddings, and
             what all samples share as in the examples of `trace`.
         samples: number of samples, at least 1.
-        noise_scale: `scheduler.init_noise_sigma`.
+        noise_scale: what noise is multiplied by, see `dipgo_fx.denoise.noise_scale`.
         generator: source of all randomness.
         chunk: samples that are in the model at once, at most.
         journal: notes the run.

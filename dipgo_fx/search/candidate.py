@@ -16,8 +16,6 @@ from .journal import fingerprint
 
 Tables = dict[str, torch.Tensor]
 """What a net that is there to be fitted takes beside a batch: float32 tables by the names of its inputs."""
-
-
 LEAST_UNLIKENESS = torch.finfo(torch.float32).eps
 """Below it 1 - SSIM is a rounding error, and candidates are told apart by their loss alone."""
 
