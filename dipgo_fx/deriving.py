@@ -28,8 +28,9 @@ def unpruned(plan: Plan, facts: LoopFacts, cost: LoopCost) -> Plan:
 def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
     """Return the plan at another ratio: the dearest of its frontier that fits, no new search; all kept at 0.
 
-    At its own ratio a plan is itself. One without a frontier (the paper's recipe, stages) is its scores
-    thresholded anew, with backups of the same kind.
+    At its own ratio a plan is itself, as it is at that of its search and wherever its frontier has nothing
+    dearer that fits. One without a frontier (the paper's recipe, stages) is its scores thresholded anew, with
+    backups of the same kind.
 
     Raises `PlanError` for another ratio of a plan written by hand, which has neither.
     """
@@ -39,6 +40,11 @@ def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
     if ratio == 0:
         return unpruned(plan, plan.facts, cost)
     point = best_within(plan.frontier, cost, kept)
+    own = cost.of_table(plan.table).total
+    is_searched_for = round(ratio, 6) == plan.origin.get("asked")
+    has_nothing_dearer = point is not None and cost.of_table(point.table(cost)).total <= own
+    if own <= most_macs(kept, cost) and (is_searched_for or has_nothing_dearer):
+        return replace(plan, ratio=1 - cost.kept(plan.table), cost=cost)
     if point is not None:
         return _of_point(plan, point, kept, cost)
     if plan.scores is None:

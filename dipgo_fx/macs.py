@@ -32,9 +32,19 @@ ATTENTION = "scaled_dot_product_attention"
 # What a loop may call outside of modules and that multiplies; everything else counts as free.
 MULTIPLYING_FUNCTIONS = frozenset(
     {torch.einsum, torch.matmul, torch.bmm, torch.baddbmm, torch.addmm, operator.matmul}
-    | {torch.mm, torch.tensordot, F.linear, F.conv2d, F.scaled_dot_product_attention}
+    | {torch.mm, torch.tensordot, torch.inner, torch.dot, torch.mv, torch.addmv, torch.addbmm}
+    | {
+        torch.linalg.matmul,
+        F.linear,
+        F.bilinear,
+        F.scaled_dot_product_attention,
+        F.conv1d,
+        F.conv2d,
+        F.conv3d,
+    }
+    | {F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d}
 )
-MULTIPLYING_METHODS = frozenset({"bmm", "baddbmm", "addmm", "mm"})
+MULTIPLYING_METHODS = frozenset({"bmm", "baddbmm", "addmm", "mm", "inner", "dot", "mv", "addmv", "addbmm"})
 # fvcore's own handlers count normalisation and resampling as work; MACs here are matrix products,
 # convolutions and attention, as in the published tables.
 UNCOUNTED_OPERATORS = (
@@ -136,7 +146,7 @@ class NodeCounter:
             module = _Function(getattr(torch.Tensor, str(node.target)))
         else:
             return Cost()
-        if _is_glue(module):
+        if not isinstance(module, _Function) and _is_glue(module):
             return Cost()
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta.get("spec"))
         key = call_signature(module, args, kwargs)
@@ -217,8 +227,18 @@ def _einsum_macs(inputs: list[Any], outputs: list[Any]) -> Any:
     return einsum_flop_jit(inputs, outputs) if len(operands) > 1 else Counter({"einsum": 0})
 
 
+def _product_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Count `left @ right`, of vectors, matrices or batches of them: each number of the result is a sum."""
+    return Counter({"matmul": math.prod(get_shape(outputs[0])) * get_shape(inputs[0])[-1]})
+
+
+def _vector_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Count `addmv(added, left, right)`."""
+    return Counter({"addmv": math.prod(get_shape(inputs[1]))})
+
+
 def _batched_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Count `baddbmm(added, left, right)`."""
+    """Count `baddbmm(added, left, right)`, and `addbmm`, which adds the products up."""
     left, right = (get_shape(tensor) for tensor in inputs[1:3])
     return Counter({"baddbmm": math.prod(left) * right[-1]})
 
@@ -249,7 +269,9 @@ def _no_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
 HANDLES: dict[str, Callable[[list[Any], list[Any]], Any]] = {
     f"aten::{ATTENTION}": _attention_macs,
     "aten::einsum": _einsum_macs,
-    "aten::baddbmm": _batched_macs,
+    **dict.fromkeys(("aten::matmul", "aten::inner", "aten::dot", "aten::mv"), _product_macs),
+    "aten::addmv": _vector_macs,
+    **dict.fromkeys(("aten::baddbmm", "aten::addbmm"), _batched_macs),
     "aten::tensordot": _tensordot_macs,
     "aten::bilinear": _bilinear_macs,
     **dict.fromkeys(("aten::gru", "aten::lstm", "aten::rnn_tanh", "aten::rnn_relu"), _recurrent_macs),
@@ -257,12 +279,9 @@ HANDLES: dict[str, Callable[[list[Any], list[Any]], Any]] = {
 
 
 def _is_glue(module: nn.Module) -> bool:
-    """Tell whether a module cannot multiply: no weights and no children (guards, activations)."""
-    return (
-        not isinstance(module, _Function)
-        and next(module.parameters(), None) is None
-        and next(module.children(), None) is None
-    )
+    """Tell whether a module cannot multiply: no weights and no children, and no class of a model's own."""
+    has_parts = any(True for _ in module.parameters()) or any(True for _ in module.children())
+    return not has_parts and type(module).__module__.startswith(("torch.", "dipgo_fx."))
 
 
 def _one_sample(arguments: Any) -> Any:

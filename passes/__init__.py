@@ -13,8 +13,8 @@
 * Looking at it: `dump_graphs` writes what every pass was given and made.
 * What is known of a graph: `tags` on its nodes (read them first: they are the schema), `model_calls` and
   their `signature`, `liveness` under a `gate_table`, `steering`, `stored_weights` that hooks move or cast,
-  `known_values` that a model's Python asks for, the `call_state` that it is in. `graph_state` is a graph as
-  plain values, for pickling.
+  `known_values` that a model's Python asks for, the `call_state` that it is in, the `lazy_caches` that it
+  fills. `graph_state` is a graph as plain values, for pickling.
 * `errors` and `equality` serve all of them.
 """
 

@@ -43,13 +43,16 @@ class FoldConstants(GraphPass):
             for node, value in rows.items()
             if node.op == "call_module"
             and isinstance(value, torch.Tensor)
+            and _is_one_row(node, value)
             and any(user not in rows for user in node.users)
         ]
         names: dict[Hashable, str] = {}  # equal rows are stored once
         for node in ends:
-            row = rows[node][:1]
-            values = (row.dtype, row.shape, tuple(row.flatten().tolist()))
-            _store(gm, node, rows[node], names.setdefault(values, f"{PREFIX}_{len(names)}"))
+            value = rows[node][:1] if _has_rows(node) else rows[node]
+            key = (value.dtype, value.shape, tuple(value.flatten().tolist()))
+            name = names.setdefault(key, f"{PREFIX}_{len(names)}")
+            gm.register_buffer(name, value.detach().clone(), persistent=False)
+            _read(gm, node, name, len(rows[node]) if _has_rows(node) else 0)
         erase_dead_nodes(gm.graph)
         return bool(ends)
 
@@ -91,16 +94,27 @@ def _call(gm: fx.GraphModule, node: fx.Node, args: Any, kwargs: Any) -> Any:
         return node.target(*args, **kwargs)
 
 
-def _store(gm: fx.GraphModule, node: fx.Node, row: torch.Tensor, name: str) -> None:
-    # Under guidance there are two rows per sample, equal ones.
-    gm.register_buffer(name, row[:1].detach().clone(), persistent=False)
-    size = next(n for n in gm.graph.nodes if _is_batch_size(n))
+def _has_rows(node: fx.Node) -> bool:
+    """Tell whether a tensor has rows for each sample."""
+    return bool(node.meta["spec"].has_rows)
+
+
+def _is_one_row(node: fx.Node, value: torch.Tensor) -> bool:
+    """Tell whether a tensor is one row, several times: under guidance there are two per sample."""
+    return not _has_rows(node) or torch.equal(value, value[:1].expand_as(value))
+
+
+def _read(gm: fx.GraphModule, node: fx.Node, name: str, rows: int) -> None:
+    """Let what reads a node read a stored value instead: a row so many times a sample, all of it if 0."""
     with gm.graph.inserting_before(node):
-        count = size if len(row) == 1 else gm.graph.call_function(operator.mul, (size, len(row)))
-        stored = gm.graph.get_attr(name)
-        expanded = gm.graph.call_method("expand", (stored, count, *[-1] * (row.dim() - 1)))
-    if count is not size:
-        count.meta = {"custom": dict(node.meta["custom"])}
-    for new in (stored, expanded):
+        stored = read = gm.graph.get_attr(name)
+        if rows:
+            size = count = next(n for n in gm.graph.nodes if _is_batch_size(n))
+            if rows > 1:
+                count = gm.graph.call_function(operator.mul, (size, rows))
+                count.meta = {"custom": dict(node.meta["custom"])}
+            kept = [-1] * (len(node.meta["spec"].shape) - 1)
+            read = gm.graph.call_method("expand", (stored, count, *kept))
+    for new in (stored, read):
         new.meta = dict(node.meta)
-    node.replace_all_uses_with(expanded)
+    node.replace_all_uses_with(read)

@@ -302,7 +302,7 @@ class GraphWriter:
                 "before (model.to(device)), and offload or cast them afterwards"
             )
         small = tensor.numel() <= 16 and not tensor.is_meta
-        values = tuple(tensor.flatten().tolist()) if small else id(tensor)
+        values = tuple(tensor.flatten().tolist()) if small else (id(tensor), tensor._version)
         key = (tensor.dtype, tensor.device, tensor.shape, values)
         if key not in self._lifted:
             path = self._lifted[key] = f"_constant_{len(self._lifted)}"

@@ -27,6 +27,7 @@ from .call_state import Scales, plain_state, refuse_hooks, scaled, scales_of
 from .errors import TraceError
 from .forward_slot import parameters_of
 from .graph_writer import MODEL, storage
+from .lazy_caches import without_fakes
 from .recorder import Recorder
 from .signature import call_signature
 from .stored_weights import as_computed, refuse_hidden_weights
@@ -144,6 +145,7 @@ class LoopRecorder(Recorder):
         """
         with ExitStack() as stack:
             stack.enter_context(ONE_AT_A_TIME)
+            stack.enter_context(without_fakes(self.model))
             stack.enter_context(torch.no_grad())
             stack.enter_context(torch.random.fork_rng(devices=[]))  # a leaf's dropout draws
             stack.enter_context(enable_python_dispatcher())
@@ -178,6 +180,11 @@ class LoopRecorder(Recorder):
         read = {tag(node, "block") for node in left}
         self._called = [p for p in self._called if any(block_name(p, call) in read for call in self._calls)]
         for leaf, copy in self._edits:
+            if copy in left and tag(leaf, "block") is not None and {*copy.users} - {leaf}:
+                raise TraceError(
+                    f"{_path(leaf)} is a block that edits its input in place, and others read that: a plan "
+                    "that skips the block would leave the edit out, so let it edit a copy"
+                )
             if leaf not in left and copy in left:
                 raise TraceError(
                     f"{_path(leaf)} edits its input in place and nothing reads what it returns: "

@@ -37,8 +37,9 @@ REFLECTED_OPERATORS = {
     "__rpow__": operator.pow,
 }
 # Operators whose 0-dim tensor constants may be written as Python numbers beside a float32 or float64
-# tensor with dimensions: torch computes the same bits then, and the graph needs no buffer for each.
-NUMERIC_OPERATORS = frozenset({operator.add, operator.sub, operator.mul, operator.truediv, operator.pow})
+# tensor with dimensions: torch computes the same bits then, and the graph needs no buffer for each. Not for
+# powers, where a kernel may know a number.
+NUMERIC_OPERATORS = frozenset({operator.add, operator.sub, operator.mul, operator.truediv})
 # Elementwise arithmetic makes a new tensor whose shape and dtype follow from its arguments' alone: the
 # fake result is worked out once for equal arguments, not at every step.
 ELEMENTWISE = frozenset({*OPERATORS, *REFLECTED_OPERATORS, "clamp"} - {"__getitem__", "matmul"})
@@ -73,10 +74,12 @@ class Recorder(GraphWriter, TorchFunctionMode):
         """Run `func`, and record it if an argument is recorded, symbolic, or noise is drawn."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", str(func))
-        if self._paused or not (name in NOISE_FACTORIES or self._touches((args, kwargs))):
+        if self._paused:
             return func(*args, **kwargs)
         if name in OTHER_RANDOM:
             raise TraceError(f"torch.{name} in the loop: only randn and randn_like can be recorded")
+        if name not in NOISE_FACTORIES and not self._touches((args, kwargs)):
+            return func(*args, **kwargs)
         if name in NOISE_FACTORIES:
             return self._noise(name, args, kwargs)
         if name == "__setitem__":
@@ -211,7 +214,7 @@ class Recorder(GraphWriter, TorchFunctionMode):
         # diffusers' own helper draws it: that also takes a CPU generator for a sample elsewhere.
         like = args[0] if name == "randn_like" else None
         size = args[0] if len(args) == 1 and not isinstance(args[0], int) else args
-        shape = tuple(size if like is None else like.shape)
+        shape = tuple(kwargs.get("size", size) if like is None else like.shape)
         dtype = kwargs.get("dtype") or (torch.get_default_dtype() if like is None else like.dtype)
         device = kwargs.get("device") or (torch.device("cpu") if like is None else like.device)
         with self.fake_mode:
@@ -284,7 +287,7 @@ OWN_REFERENCES = _own_references()
 
 
 def _kind(value: Any) -> Any:
-    """Return what decides the shape and dtype of arithmetic on `value`; `None` where that is unknown."""
+    """Return what decides shape, strides and dtype of arithmetic on a value; `None` where unknown."""
     if isinstance(value, torch.Tensor):
-        return tuple(map(str, value.shape)), value.dtype, value.device
+        return tuple(map(str, (*value.shape, *value.stride()))), value.dtype, value.device
     return type(value) if isinstance(value, (bool, int, float)) else None

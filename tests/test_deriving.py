@@ -32,6 +32,18 @@ def test_a_late_start_stays_within_the_ratio_or_says_so(key: Key, start: int, ra
     assert not exceeds or late.cost.kept(late.table) >= 1 / (2 * (FRONTIER_STEPS - start))
 
 
+@plain_and_split
+def test_a_plan_is_itself_at_the_ratio_that_it_was_searched_for(key: Key) -> None:
+    """It removes a little more than was asked, and may be better than any point of its frontier."""
+    plan = at_ratio(with_frontier(key), 0.5, cost(*key))
+    assert at_ratio(plan, plan.ratio - 1e-4, cost(*key)).table == plan.table  # nothing dearer fits
+    dearest = at_ratio(with_frontier(key), 0.3, cost(*key))
+    asked = replace(plan, origin={"asked": 0.3})
+    assert at_ratio(plan, 0.3, cost(*key)).table == dearest.table != plan.table
+    assert at_ratio(asked, 0.3, cost(*key)).table == plan.table
+    assert at_ratio(asked, 0.3, cost(*key)).ratio == plan.ratio
+
+
 @pytest.mark.parametrize("start", [5, 10, 15])
 def test_what_keeps_exactly_what_was_asked_fits(start: int) -> None:
     """A share is 1 minus a ratio, which is off by a rounding error."""

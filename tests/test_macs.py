@@ -211,8 +211,19 @@ def test_torchs_own_attention_counts_in_eval_mode_too() -> None:
         (torch.baddbmm, ((2, 3, 5), (2, 3, 4), (2, 4, 5)), 2 * 3 * 4 * 5),
         (partial(torch.tensordot, dims=([1, 2], [0, 1])), ((3, 4, 2), (4, 2, 5)), 3 * 4 * 2 * 5),
         (F.bilinear, ((7, 3), (7, 4), (5, 3, 4)), 7 * 3 * 4 * 5),
+        (torch.matmul, ((6, 1, 3, 4), (2, 4, 5)), 6 * 2 * 3 * 4 * 5),
+        (torch.matmul, ((3, 4), (4,)), 3 * 4),
+        (torch.matmul, ((4,), (4,)), 4),
+        (torch.linalg.matmul, ((3, 4), (4, 5)), 3 * 4 * 5),
+        (torch.inner, ((2, 3, 5), (6, 5)), 2 * 3 * 5 * 6),
+        (torch.mv, ((4, 5), (5,)), 4 * 5),
+        (torch.addmv, ((4,), (4, 5), (5,)), 4 * 5),
+        (torch.addbmm, ((3, 6), (2, 3, 4), (2, 4, 6)), 2 * 3 * 4 * 6),
+        (F.conv1d, ((1, 8, 10), (4, 8, 3)), 8 * 4 * 3 * 8),
+        (F.conv3d, ((1, 8, 5, 5, 5), (4, 8, 3, 3, 3)), 8 * 4 * 27 * 27),
+        (F.conv_transpose2d, ((1, 8, 10, 10), (8, 4, 3, 3)), 8 * 4 * 9 * 100),
     ],
-    ids=["mm", "baddbmm", "tensordot", "bilinear"],
+    ids=lambda value: getattr(value, "__name__", None),
 )
 def test_functions_by_hand(function: Any, shapes: tuple[tuple[int, ...], ...], macs: int) -> None:
     """Under autocast as without it, whose casts trip up what counts."""
@@ -268,6 +279,37 @@ def test_products_outside_of_modules_count() -> None:
     # The product before the block dies with it unless the sum still reads it: it does.
     assert count_macs(subnet).total == whole.total - 9
     assert LoopCost.of(graph).of_table(skipped.table).total == whole.total - 9
+
+
+class Attending(nn.Module):
+    """Has no weights, and multiplies."""
+
+    def forward(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """Return the attention of rows of numbers to each other."""
+        return F.scaled_dot_product_attention(query[..., None], key[..., None], key[..., None])[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("multiply", "macs"),
+    [
+        (lambda model, x: model.attending(x, x), 2 * 3 * 3),
+        (lambda model, x: torch.inner(x, torch.ones(3, 3)), 3 * 3),
+        (lambda model, x: x.inner(torch.ones(3, 3)), 3 * 3),
+    ],
+    ids=["module without weights", "function", "method"],
+)
+def test_products_without_weights_count(multiply: Any, macs: int) -> None:
+    """Whatever Python writes them as."""
+
+    class Multiplying(toy.Stack):
+        def __init__(self) -> None:
+            super().__init__(nn.Linear(3, 3))
+            self.attending = Attending()
+
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            return super().forward(multiply(self, sample), timestep)
+
+    assert count_macs(toy.traced(Multiplying(), 2)).total == 2 * (9 + macs)
 
 
 def test_counting_works_without_storage() -> None:

@@ -567,6 +567,113 @@ def test_a_leaf_that_only_edits_is_refused() -> None:
         _trace_toy(Silent(nn.Linear(3, 3), nn.Linear(3, 3)))
 
 
+class Skipped(Rectified):
+    """Reads what a block made of its input, though the block is no part of the residual."""
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        made = self.layers[0](sample)
+        return self.layers[1](made) + made
+
+
+def test_a_block_that_edits_what_others_read_is_refused() -> None:
+    """A plan that skips it would leave the edit out."""
+    block = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 3))
+    with pytest.raises(TraceError, match=r"layers.1 is a block that edits its input in place"):
+        _trace_toy(Skipped(nn.Linear(3, 3), block))
+    _trace_toy(toy.model(nn.Linear(3, 3), nn.Linear(3, 3)))
+
+
+class Calculating(toy.Stack):
+    """Does something to a prediction with constants of its own."""
+
+    def __init__(self, rule: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__(nn.Linear(3, 3), nn.Linear(3, 3))
+        self.rule = rule
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        return self.rule(super().forward(sample, timestep))
+
+
+def _swapped_sums(x: torch.Tensor) -> torch.Tensor:
+    wide = x[:, :, None] + x[:, None]
+    other = (wide + wide).mT.contiguous().mT  # same shape, other strides
+    return (wide + wide).flatten(1)[:, :3] + (other + other).mT.view(-1, 9)[:, :3]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda x: x.abs() ** torch.tensor(3.0),
+        lambda x: x.abs() ** torch.tensor(0.5),
+        lambda x: torch.tensor(2.0) ** x,
+        lambda x: x.abs().pow(torch.tensor(1.5, dtype=torch.float64)),
+        _swapped_sums,
+    ],
+    ids=["cube", "root", "of a number", "wide", "strides"],
+)
+def test_arithmetic_is_recorded_bit_for_bit(rule: Any) -> None:
+    """A kernel may know a number that it does not look for in a tensor; strides are part of a result."""
+    model = Calculating(rule).eval()
+    graph = toy.traced(model, 2)
+    with torch.no_grad():
+        expected = denoise(model, prepared(toy.Step(), 2), toy.sample(), {})
+    assert torch.equal(run(graph, toy.sample(), {}), expected)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda x: x + torch.rand(3),
+        lambda x: x + torch.empty(3).normal_(),
+        lambda x: x + torch.randint(5, (3,)),
+        lambda x: x[:, torch.randperm(3)],
+    ],
+    ids=["rand", "normal_", "randint", "randperm"],
+)
+def test_randomness_that_a_graph_cannot_draw_is_refused(rule: Any) -> None:
+    """It would be the same numbers in every run."""
+    with pytest.raises(TraceError, match="only randn and randn_like can be recorded"):
+        toy.traced(Calculating(rule).eval(), 2)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda x: x + torch.randn(size=x.shape),
+        lambda x: x + torch.randn(x.shape),
+        lambda x: x + torch.randn(x.shape[0], 3),
+    ],
+    ids=["by name", "shape", "sizes"],
+)
+def test_noise_is_drawn_anew_in_every_run(rule: Any) -> None:
+    """With as many rows as there are samples."""
+    graph = toy.traced(Calculating(rule).eval(), 1)
+    first, second = (graph(toy.sample(4), generator=zoo.generator(seed)) for seed in (0, 1))
+    assert first.shape == second.shape == (4, 3)
+    assert not torch.equal(first, second)
+    noise = torch.randn(4, 3, generator=zoo.generator(0)) - torch.randn(4, 3, generator=zoo.generator(1))
+    assert torch.allclose(second - first, noise, atol=1e-5)
+
+
+def test_a_constant_that_is_edited_between_steps_is_read_as_it_is() -> None:
+    """Also one that is too large to be told by its values."""
+    momentum = torch.zeros(20)
+
+    def rule(prediction: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
+        momentum.add_(1)
+        return sample - prediction * momentum[:3] + momentum.sum()
+
+    expected = toy.sample()
+    model = toy.model()
+    with torch.no_grad():
+        for step in range(1, 4):
+            expected = expected - model(expected, None) * step + 20.0 * step
+    graph = trace(model, toy.Step(rule), 3, sample=toy.sample(), conditioning={}, granularity="stage")
+    assert torch.allclose(run(graph, toy.sample(), {}), expected)
+
+
 def test_tracing_leaves_nothing_patched_behind_an_error() -> None:
     """After a refusal modules are called as ever."""
     call = nn.Module.__call__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from ..applying import build
 from ..frozen import frozen
+from ..loop import Loop
 from ..passes.stored_weights import awake
 from ..pipelines.capturing import blank_prompts, capture, completed
 from ..pipelines.denoiser import only_denoiser
@@ -95,7 +97,7 @@ def _measured(
         loop = record_pipeline(
             pipe, model, blank, split_guidance=facts.guidance.split, granularity=facts.chosen
         )
-        report = build(loop, plan).report
+        report = build(loop, _guided_as(plan, loop)).report
         with awake(model):
             for number, prompt in enumerate(tqdm(prompts, desc="similarity", disable=not progress)):
                 noise = torch.Generator().manual_seed(seed + number)
@@ -103,6 +105,20 @@ def _measured(
                 inputs = inputs_of(loop, capture(pipe, model, arguments_for, 1))
                 maps.append(measure_similarity(loop, inputs.pop("sample"), inputs, generator=noise))
     return report, {block: torch.stack([each[block] for each in maps]).mean(0) for block in loop.blocks}
+
+
+def _guided_as(plan: Plan, loop: Loop) -> Plan:
+    """Return the plan as one of a loop whose scale of guidance may be another: what runs does not hang on it.
+
+    Raises `ValueError` where the loop has no guidance, and the plan a table for each condition.
+    """
+    guidance = loop.facts.guidance
+    if plan.facts.guidance.split and not guidance.split:
+        raise ValueError(
+            "--guidance must be a scale under which the pipeline guides: the plan has the two conditions of "
+            "guidance apart"
+        )
+    return replace(plan, facts=replace(plan.facts, guidance=guidance))
 
 
 def _always(prompt: str) -> Callable[[int], dict[str, Any]]:

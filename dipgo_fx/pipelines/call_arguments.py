@@ -75,12 +75,25 @@ class CallArguments:
         return self.tensors[0].shape[0]
 
     def halves(self) -> tuple[CallArguments, CallArguments]:
-        """Return the arguments of both conditions of guidance: the halves of all tensors with `rows` rows."""
+        """Return the arguments of both conditions of guidance: the halves of all tensors that have rows."""
         first, second = (
-            CallArguments(pytree.tree_map(lambda leaf, k=k: _half(leaf, self.rows, k), self.named))
+            CallArguments(
+                pytree.tree_map(
+                    lambda leaf, k=k: leaf.chunk(2)[k] if self._has_rows(leaf) else leaf, self.named
+                )
+            )
             for k in range(2)
         )
         return first, second
+
+    def _has_rows(self, leaf: Any) -> bool:
+        """Tell whether a value has a row for each of the sample, or for each of its frames."""
+        if not isinstance(leaf, torch.Tensor) or leaf.dim() == 0:
+            return False
+        sample = self.tensors[0]
+        # AnimateDiff repeats embeddings (rows, tokens, channels) by frame; tables of positions have no rows.
+        is_by_frame = sample.dim() == 5 and leaf.dim() > 2 and len(leaf) == self.rows * sample.shape[2]
+        return len(leaf) == self.rows or is_by_frame
 
 
 def joined(results: Sequence[Any]) -> Any:
@@ -99,12 +112,6 @@ def _copied(named: dict[str, Any]) -> dict[str, Any]:
     """Return nested arguments with lists and mappings of their own."""
     copied: dict[str, Any] = pytree.tree_map(lambda leaf: leaf, named)
     return copied
-
-
-def _half(leaf: Any, rows: int, index: int) -> Any:
-    if isinstance(leaf, torch.Tensor) and leaf.dim() > 0 and leaf.shape[0] == rows:
-        return leaf.chunk(2)[index]
-    return leaf
 
 
 def _kind(leaf: Any) -> Any:

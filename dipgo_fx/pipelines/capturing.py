@@ -20,6 +20,8 @@ from ..passes import TraceError
 from ..passes.forward_slot import ForwardSlot
 from ..passes.stored_weights import compute_device
 from .call_arguments import CallArguments
+from .denoiser import parts
+from .step_watcher import Stepped
 
 SOURCES = ("encode_", "prepare_", "_encode_", "_prepare_")
 """How the methods of a pipeline begin whose results are inputs of its loop."""
@@ -91,6 +93,8 @@ class PipelineInputs:
         results: of the methods that `SOURCES` names, in the order in which the pipeline called them.
         samples: for how many samples.
         rows: rows of the sample in the model's first call.
+        weights: how much of the prediction for each condition of guidance the scheduler is given at the first
+            step, by calls of the model, or by rows of the only call; empty without guidance.
         calls: how often the pipeline calls the model at the first step.
     """
 
@@ -98,6 +102,7 @@ class PipelineInputs:
     samples: int
     rows: int
     calls: int
+    weights: tuple[float, ...]
 
     @property
     def leaves(self) -> dict[str, torch.Tensor]:
@@ -183,10 +188,12 @@ def capture(
     Args:
         arguments_for: the arguments of the call.
         samples: for how many.
-        first_step: run the first step too, to see how it calls the model.
+        first_step: run the first step too, to see how it calls the model and guides it.
     """
     results: list[tuple[str, Any]] = []
     rows: list[int] = []
+    predictions: list[torch.Tensor] = []
+    weights: list[float] = []
 
     def note(name: str, method: Callable[[], Any]) -> Any:
         result = method()
@@ -198,9 +205,18 @@ def capture(
         rows.append(CallArguments.of(model, args, kwargs).rows)
         if not first_step:
             raise Enough
-        return type(model).forward(model, *args, **kwargs)
+        result = _noise_like(type(model).forward(model, *args, **kwargs), len(rows))
+        predictions.append(
+            next(leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor))
+        )
+        return result
 
+    own_step = pipe.scheduler.step
+
+    @functools.wraps(own_step)  # pipelines read its signature
     def step(*args: Any, **kwargs: Any) -> Any:
+        if len(rows) > 1 or rows[0] > samples:
+            weights.extend(Stepped.of(own_step, args, kwargs).weights(predictions))
         raise Enough
 
     with as_found(pipe) as state, ForwardSlot(model).replaced(forward), own_draws(compute_device(model)):
@@ -214,7 +230,17 @@ def capture(
             f"{type(pipe).__name__} has no {LATENTS[0]}, where its loop starts: search a plan with "
             "dipgo_fx.prune(model, scheduler, ...) instead"
         )
-    return PipelineInputs(tuple(results), samples, rows[0], len(rows))
+    return PipelineInputs(tuple(results), samples, rows[0], len(rows), tuple(weights))
+
+
+def _noise_like(result: Any, seed: int) -> Any:
+    """Return noise in place of what a model predicts: conditions differ then, whatever the prompts are."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.randn(tensor.shape, generator=generator).to(tensor)
+
+    return pytree.tree_map_only(torch.Tensor, noise, result)
 
 
 def watched(pipe: Any, handle: Callable[[str, Callable[[], Any]], Any]) -> dict[str, Callable[..., Any]]:
@@ -272,8 +298,13 @@ def rows_of(two: PipelineInputs, three: PipelineInputs) -> dict[str, Rows]:
 
 @contextmanager
 def as_found(pipe: Any) -> Iterator[dict[str, Any]]:
-    """Lend a pipeline's attributes, with a scheduler of their own; afterwards it is as it was."""
+    """Lend a pipeline's attributes, with a scheduler of their own; afterwards it is as it was.
+
+    So are the attention processors of its models, which a run replaces that perturbs attention.
+    """
     state = vars(pipe)
+    attending: list[Any] = [part for part in parts(pipe).values() if hasattr(part, "attn_processors")]
+    processors = [(part, part.attn_processors) for part in attending]
     before = dict(state)
     state["scheduler"] = copy.deepcopy(pipe.scheduler)
     state["_progress_bar_config"] = {**getattr(pipe, "_progress_bar_config", {}), "disable": True}
@@ -282,6 +313,9 @@ def as_found(pipe: Any) -> Iterator[dict[str, Any]]:
     finally:
         state.clear()
         state.update(before)
+        for part, own in processors:
+            if part.attn_processors != own:
+                part.set_attn_processor({**own})  # which takes the mapping apart
 
 
 @contextmanager

@@ -66,6 +66,11 @@ class Lane:
     def run(self, index: int, arguments: CallArguments) -> Any:
         """Return the result of the step `index`, counted from the first that ran."""
         step = self.steps[index]
+        if any(value not in self._held for value in step.reads):
+            raise RuntimeError(
+                "a step by this plan reads what an earlier one did not compute: guidance that pauses during "
+                "a run cannot follow a plan that has the conditions apart"
+            )
         values = [self._held[value] for value in step.reads]
         sample = arguments.tensors[0]
         result, saved = self.graphs.run(

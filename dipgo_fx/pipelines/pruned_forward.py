@@ -24,8 +24,8 @@ from .call_arguments import CallArguments
 from .denoiser import refuse_caches
 from .graphs import Graphs, Values, check_blocks
 from .lanes import Lane, Mixer, run_halves
-from .sample_rows import SampleRows
 from .step_clock import StepClock
+from .step_watcher import StepWatcher, conditional
 
 SAME_LEVEL = 0.01
 """Timesteps that differ by less than this share of the first one count as the same."""
@@ -40,24 +40,31 @@ class PipelineRun:
     clock: StepClock = field(default_factory=StepClock)
     forwards: list[PrunedForward] = field(default_factory=list)
     thread: int = 0
-    sample_rows: SampleRows = field(init=False)
+    watcher: StepWatcher = field(init=False)
 
     def __post_init__(self) -> None:
         """Watch the scheduler of the pipeline."""
-        self.sample_rows = SampleRows(self.pipe)
+        self.watcher = StepWatcher(self.pipe)
 
 
 @dataclass(frozen=True)
 class _FirstCall:
     """A call of the model at the first step: rows, what follows by each table of the plan, what it saved.
 
-    `prediction` is what the model predicted, where the plan steers its calls.
+    `prediction` is what the model predicted, where the plan steers its calls or has conditions apart.
     """
 
     rows: int
     steps: list[tuple[Step, ...]]
     values: Values
     prediction: torch.Tensor | None
+
+    def halves(self) -> list[_FirstCall]:
+        """Return the halves of its rows as calls of their own."""
+        assert self.prediction is not None
+        made, rows = self.prediction.chunk(2), self.rows // 2
+        values = [{output: value.chunk(2)[k] for output, value in self.values.items()} for k in range(2)]
+        return [_FirstCall(rows, self.steps, *each) for each in zip(values, made, strict=True)]
 
 
 class PrunedForward(StandIn):
@@ -95,7 +102,8 @@ class PrunedForward(StandIn):
         self._has_turn = False
         self._placed: dict[tuple[tuple[float, ...], int], Plan] = {}  # by timesteps, and where a run starts
         self._first_calls: list[_FirstCall] = []
-        self._lanes: list[Lane] = []
+        self._lanes: list[Lane] = []  # in the order in which calls of a step take them
+        self._halves: list[Lane] = []  # by rows, where one call holds both conditions
         # Pipelines may read the signature of `forward`.
         functools.update_wrapper(self, types.MethodType(type(model).forward, model))
 
@@ -114,10 +122,11 @@ class PrunedForward(StandIn):
                 self._run.thread = threading.get_ident()
             if self._run_number != clock.runs or not self._has_turn:
                 self._begin(clock)
-            self._call = self._call + 1 if self._step == clock.step else 0
+            is_first = self._step != clock.step
+            self._call = 0 if is_first else self._call + 1
             self._step = clock.step
-            if clock.step > self._start and self._run.sample_rows.is_watching:
-                self._run.sample_rows.leave()
+            if is_first and clock.step > self._start and self._run.watcher.is_watching:
+                self._run.watcher.leave()
                 raise RuntimeError(
                     "the model is called for a second step, but the scheduler of the enabled pipeline was "
                     "not stepped: another pipeline has the same model. Enable that one, or disable this one"
@@ -135,7 +144,7 @@ class PrunedForward(StandIn):
 
     def leave(self) -> None:
         """Leave the pipeline's scheduler as it was found, in the middle of a run too."""
-        self._run.sample_rows.leave()
+        self._run.watcher.leave()
 
     def bytes_held(self) -> list[int]:
         """Return for each step of the last run how many bytes of earlier steps were held after it."""
@@ -153,7 +162,7 @@ class PrunedForward(StandIn):
         """Forget the run before, and choose the plan of this one by its number of steps."""
         self._run_number, self._offset = clock.runs, clock.start
         self._start, self._step = clock.step, -1
-        self._lanes, self._first_calls = [], []
+        self._lanes, self._halves, self._first_calls = [], [], []
         if clock.step > clock.start:  # this denoiser takes the place of another
             for forward in self._run.forwards:
                 forward._end_turn(clock)
@@ -171,7 +180,7 @@ class PrunedForward(StandIn):
         if self.plan.facts.guidance.split:
             self._check_shares_no_step(clock)
         if self.plan.facts.guidance.split or not clock.set_anew:
-            self._run.sample_rows.watch()
+            self._run.watcher.watch()
 
     def _check_shares_no_step(self, clock: StepClock) -> None:
         """Raise `RuntimeError` if another denoiser began at this very step: whose condition is whose?"""
@@ -204,7 +213,10 @@ class PrunedForward(StandIn):
             return prediction
 
         result, values = self.graphs.run(arguments, StepKind((), tuple(saved)), (), (), noted)
-        prediction = None if self.plan.steering is None else seen[0]
+        is_split = self.plan.facts.guidance.split
+        if is_split and not self._first_calls and not self._run.watcher.is_watching:
+            self._run.watcher.watch()  # steps before this one made their predictions of the sample
+        prediction = seen[0] if is_split or self.plan.steering is not None else None
         self._first_calls.append(_FirstCall(arguments.rows, steps, values, prediction))
         return result
 
@@ -224,7 +236,7 @@ class PrunedForward(StandIn):
 
     def _run_step(self, arguments: CallArguments) -> Any:
         if not self._lanes:
-            self._lanes = self._opened()
+            self._open()
             # From here on lanes hold what is still read, and let it go.
             self._first_calls = [replace(first, values={}, prediction=None) for first in self._first_calls]
         if self._call >= len(self._lanes):
@@ -235,42 +247,52 @@ class PrunedForward(StandIn):
             )
         index, first = self._step - self._first_step, self._first_calls
         rows = first[min(self._call, len(first) - 1)].rows
-        if self._is_batched and arguments.rows == rows:
-            return run_halves(self._lanes, index, arguments)
-        if arguments.rows != rows and not self._is_batched:
+        if self._halves and arguments.rows == rows:
+            return run_halves(self._halves, index, arguments)
+        if arguments.rows != rows and not self._halves:
             raise RuntimeError(
                 f"the model got {rows} rows at the first step and {arguments.rows} at step "
                 f"{self._step}: guidance that is switched off during a run needs a plan with split_guidance"
             )
-        # Where guidance is two calls, stock pipelines make the conditional one first.
-        order = [*reversed(self._lanes)] if self._is_batched else self._lanes
-        return order[self._call].run(index, arguments)
+        return self._lanes[self._call].run(index, arguments)
 
-    @property
-    def _is_batched(self) -> bool:
-        """Whether one call of the pipeline holds both conditions and the plan has them apart."""
-        split = self.plan.facts.guidance.split
-        return (
-            split
-            and len(self._first_calls) == 1
-            and self._first_calls[0].rows == 2 * self._run.sample_rows.count
+    def _open(self) -> None:
+        """Make a lane for each condition of guidance that the plan has apart, else for each call."""
+        firsts = self._first_calls
+        if not self.plan.facts.guidance.split:
+            self._lanes = [self._lane(0, first) for first in firsts]
+            return
+        weights = self._weights_of_conditions()
+        is_batched = len(firsts) < len(weights)
+        # Of conditions that are the same: stock pipelines mostly have those rows last, but that call first.
+        chosen = conditional(weights, 1 if is_batched else 0)
+        apart = firsts[0].halves() if is_batched else firsts
+        self._lanes = [self._lane(int(number == chosen), first) for number, first in enumerate(apart)]
+        if is_batched:
+            self._halves = self._lanes
+            # Guidance that ends goes on with the conditional rows alone.
+            self._lanes = [self._halves[chosen], self._halves[1 - chosen]]
+
+    def _lane(self, table: int, first: _FirstCall) -> Lane:
+        """Return what goes on by one of the plan's tables from a call of the first step."""
+        return Lane(self.graphs, first.steps[table], first.values, self._mixer(table, first.prediction))
+
+    def _weights_of_conditions(self) -> list[float]:
+        """Return the weights of the conditions of guidance at the first step that ran.
+
+        Raises `RuntimeError` for one call with more than two.
+        """
+        stepped = self._run.watcher.stepped
+        assert stepped is not None  # or there was an error before
+        weights = stepped.weights(
+            [first.prediction for first in self._first_calls if first.prediction is not None]
         )
-
-    def _opened(self) -> list[Lane]:
-        """Return a lane for each call of the model a step, unconditional first if a batched call is split."""
-        if self._is_batched:
-            (first,) = self._first_calls
-            values = [{o: value.chunk(2)[k] for o, value in first.values.items()} for k in range(2)]
-            made = (None, None) if first.prediction is None else first.prediction.chunk(2)
-            mixers = [self._mixer(k, made[k]) for k in range(2)]
-            return [Lane(self.graphs, *each) for each in zip(first.steps, values, mixers, strict=True)]
-        # With two tables the conditional call is the first, and the only one without guidance.
-        lanes = []
-        for number, first in enumerate(self._first_calls):
-            call = max(0, len(first.steps) - 1 - number)
-            mixer = self._mixer(call, first.prediction)
-            lanes.append(Lane(self.graphs, first.steps[call], first.values, mixer))
-        return lanes
+        if len(self._first_calls) == 1 and len(weights) > 2:
+            raise RuntimeError(
+                f"this plan has the two conditions of guidance apart, and the pipeline calls its model for "
+                f"{len(weights)} at once: search it with split_guidance=False"
+            )
+        return weights
 
 
 # -- which plan a run follows

@@ -47,6 +47,7 @@ class StepClock:
     _timesteps: torch.Tensor | None = None
     _ways: list[list[float]] = field(default_factory=list)  # timesteps by each convention that fits so far
     _last: float = 0.0
+    _length: Any = None  # how many of the timesteps the pipeline says that it walks through
     _index: Any = None  # the scheduler's own count of its steps at the last call, where it has one
 
     def is_within_run(self, scheduler: Any) -> bool:
@@ -67,7 +68,7 @@ class StepClock:
         before, self._index = self._index, getattr(scheduler, "step_index", None)
         if scheduler.timesteps is not self._timesteps:
             levels = tuple(float(t) for t in scheduler.timesteps.tolist())
-            if levels == self.levels and self._goes_on(value, tolerance):
+            if levels == self.levels and not self._is_over and self._goes_on(value, tolerance):
                 lost = self._lost(
                     value, "with timesteps set anew (if the run before was cancelled, call again)"
                 )
@@ -100,7 +101,7 @@ class StepClock:
         raise self._lost(value, f"where {rest[0] if rest else 'the end of the run'} was expected")
 
     def _begin(self, scheduler: Any, value: float, tolerance: float, length: Any) -> None:
-        self.runs += 1
+        self.runs, self._length = self.runs + 1, length
         total = float(getattr(scheduler.config, "num_train_timesteps", 1000))
         ways = [[convention(level, total) for level in self.levels] for convention in CONVENTIONS]
         # Of equal timesteps, as Heun and PNDM have them, the one that the pipeline says that it begins at.
@@ -113,6 +114,12 @@ class StepClock:
         self._ways = [way for way, start in zip(ways, starts, strict=True) if start == self.start]
         self._ways = self._ways if found else []
         self.step, self.call, self.calls_at_start, self._last = self.start, 0, 1, value
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the run at hand has walked through all of its timesteps, or as many as it said."""
+        done = self.step + 1
+        return done == len(self.levels) or done - self.start == self._length
 
     def _count(self, value: float) -> bool:
         """Move on by what is told alone: another value is another step."""

@@ -45,6 +45,7 @@ from .capturing import (
 from .denoiser import only_denoiser
 from .graphs import RECORDED
 from .step_clock import stepped_sample
+from .step_watcher import conditional
 
 
 @torch.inference_mode(False)  # its tensors could not tell whether they were edited
@@ -298,14 +299,19 @@ def _stand_ins(
 
 
 def _calls(inputs: PipelineInputs, split: bool) -> tuple[str, ...]:
-    """Return the names of the model's calls in a step, in order."""
-    if inputs.calls == 2:  # stock pipelines make the conditional call first
-        return "", "unconditional"
+    """Return the names of the model's calls in a step, in order; calls apart of a batched one by rows."""
+    if inputs.calls == 2:
+        return _names(conditional(inputs.weights, 0))
     if inputs.calls != 1:
         raise TraceError(
             f"the pipeline calls its model {inputs.calls} times per step; one or two can be recorded"
         )
-    return ("unconditional", "") if split and inputs.rows == 2 * inputs.samples else ("",)
+    is_doubled = split and inputs.rows == 2 * inputs.samples
+    return _names(conditional(inputs.weights, 1)) if is_doubled else ("",)
+
+
+def _names(conditional: int) -> tuple[str, ...]:
+    return ("", "unconditional") if conditional == 0 else ("unconditional", "")
 
 
 def _guidance(pipe: Any, call: Mapping[str, Any], inputs: PipelineInputs, calls: tuple[str, ...]) -> Guidance:

@@ -164,11 +164,18 @@ def _repeated(guard: InputGuard, given: dict[str, Any], samples: int) -> dict[st
 def _invented(
     guard: InputGuard, model: nn.Module, samples: int, generator: torch.Generator
 ) -> dict[str, Any]:
-    """Make conditioning up: random classes are as good as real ones, random embeddings are not."""
+    """Make conditioning up: random classes are as good as real ones, random embeddings are not.
+
+    Masks leave nothing out. Raises `ValueError` for other whole numbers: nobody knows what they stand for.
+    """
 
     def made(name: str, example: Any) -> Any:
         if name not in guard.shapes:
             return example
+        if guard.kinds[name] == "booleans":
+            return torch.ones((guard.rows * samples, *guard.shapes[name]), dtype=torch.bool)
+        if guard.kinds[name] == "whole numbers" and name != "class_labels":
+            raise ValueError(f"{name} holds whole numbers, which cannot be made up: pass them as calibration")
         return torch.cat(list(_rows(name, guard.shapes[name], guard, model, samples, generator)))
 
     return map_named(made, guard.example)

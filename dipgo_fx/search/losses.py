@@ -17,7 +17,14 @@ def ssim(result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return the mean structural similarity of two image batches `(n, channels, h, w)`, at most 1.
 
     Images smaller than the window shrink it to the largest odd size that fits.
+
+    Raises `ValueError` for what has no such shape.
     """
+    if result.dim() != 4:
+        raise ValueError(
+            f"SSIM compares images (n, channels, h, w), got {tuple(result.shape)}: choose loss='l2', or give "
+            "a decode that returns images"
+        )
     if result.is_cuda:  # whose convolutions round float32 to 10 bits, and variances are small differences
         result, target = result.double(), target.double()
     size = min(WINDOW, *(side if side % 2 else side - 1 for side in result.shape[-2:]))

@@ -17,8 +17,10 @@ import torch
 from ..budget import kept_of, warn_of_miss
 from ..cost import LoopCost
 from ..frontier import Point
+from ..inputs import InputGuard
 from ..loop import Loop
 from ..plan import Plan
+from ..tracing import GUARD
 from .batch import Batch
 from .candidate import Candidate
 from .config import Config, PaperConfig, PruneConfig
@@ -50,9 +52,17 @@ def search(
         progress: show a progress bar.
         journal: a file to note in what is measured.
 
-    Raises `ValueError` for a ratio out of reach, before samples are made, or a journal of another search.
+    Raises `ValueError` for a ratio out of reach or a loss of images on other samples, before samples are
+    made, or a journal of another search.
     """
     kept = kept_of(ratio, LoopCost.of(loop))
+    guard: InputGuard = loop.get_submodule(GUARD)  # type: ignore[assignment]
+    shape = guard.sample_shape
+    if "ssim" in config.loss and config.decode is None and len(shape) != 3:
+        raise ValueError(
+            f"loss={config.loss!r} compares images (channels, h, w), and samples of this loop are {shape}: "
+            "choose loss='l2', or give a decode that returns images"
+        )
     with _opened(journal, loop, config, kept, generator) as notes:
         return _searched(loop, make_batch(notes), config, kept, generator, progress, notes)
 

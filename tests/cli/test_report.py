@@ -101,6 +101,26 @@ def test_prune_writes_a_page_too(
     assert len(rows(written)[0]) == 2
 
 
+def test_a_page_of_another_guidance(
+    folder: Path, plan_file: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The images are drawn under it; without any there is no table for the unconditional half."""
+    out, plan = tmp_path / "page.html", dipgo_fx.Plan.load(plan_file)
+    assert plan.facts.guidance.split
+    given = [str(folder), str(plan_file), "--prompts", str(prompts), "--seed", "5", "--out", str(out)]
+    assert main(["report", *given, "--guidance", "3"]) == 0
+    *_, pruned = rows(ElementTree.fromstring(out.read_text(encoding="utf-8")))
+    pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    with dipgo_fx.enabled(pipe, plan):
+        noise = torch.Generator().manual_seed(5)
+        image = pipe("a red bicycle", num_inference_steps=4, guidance_scale=3.0, generator=noise).images[0]
+    assert np.array_equal(pruned[0], np.asarray(image))
+    capsys.readouterr()
+    assert main(["report", *given, "--guidance", "1"]) == 2
+    assert "--guidance must be a scale under which the pipeline guides" in capsys.readouterr().err
+
+
 def test_prompts_by_default_are_those_that_few_searches_see(
     folder: Path, plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from expecttest import assert_expected_inline
+from torch import nn
 
+import toy
 import zoo
 from dipgo_fx.passes import FoldConstants
 from graphs import embedded, show
@@ -88,3 +90,25 @@ def test_folding_a_real_model_keeps_the_result(name: str, guidance_scale: float 
         x, c = inputs(name, batch, guidance_scale)
         torch.testing.assert_close(run(folded, x, c), run(graph, x, c), rtol=1e-4, atol=1e-4)
     assert FoldConstants()(folded).graph_module is folded
+
+
+class Unrowed(toy.Stack):
+    """Its embedding of the timestep has no row per sample."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(3, 3), nn.Linear(3, 3))
+        self.embed = nn.Linear(1, 3)
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        return super().forward(sample + self.embed(timestep[:1].float()), timestep)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_what_has_no_rows_is_stored_as_it_is(batch: int) -> None:
+    """Nothing is repeated for each sample."""
+    graph = toy.traced(Unrowed().eval(), 3)
+    folded = FoldConstants()(graph).graph_module
+    assert any(name.startswith("_folded") for name, _ in folded.named_buffers())
+    given = sample(batch)
+    assert torch.allclose(folded(given), graph(given), atol=1e-6)

@@ -50,7 +50,7 @@ def test_rows_are_where_tensors_grow(two: Any, three: Any, rows: Rows | None) ->
 def _inputs(samples: int, **tensors: torch.Tensor) -> PipelineInputs:
     latents = torch.randn(samples, 3)
     results = (*tensors.items(), ("prepare_latents", (latents, {"mask": torch.ones(2)})))
-    return PipelineInputs(results, samples, samples, 1)
+    return PipelineInputs(results, samples, samples, 1, ())
 
 
 def test_what_differs_by_sample_is_told_from_what_does_not() -> None:
@@ -104,6 +104,16 @@ def test_capturing_leaves_everything_as_it_was() -> None:
     assert dict(vars(pipe)) == before
     assert dict(vars(pipe.scheduler)) == scheduler
     assert "forward" not in vars(pipe.unet)
+
+
+def test_perturbed_attention_is_taken_back() -> None:
+    """A run that ends by itself does that in its last lines."""
+    subject = Subject.of("sd-pag")
+    pipe = subject.build()
+    before = pipe.unet.attn_processors
+    assert subject.arguments is not None
+    capture(pipe, only_denoiser(pipe), completed(subject.arguments, subject.fixed or {}), 2)
+    assert pipe.unet.attn_processors == before
 
 
 def test_a_run_that_is_cut_off_frees_what_was_loaded_for_it() -> None:

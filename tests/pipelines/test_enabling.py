@@ -16,6 +16,7 @@ import pytest
 import torch
 from diffusers.models.embeddings import ImageProjection
 from torch import nn
+from torch.utils import _pytree as pytree
 
 import dipgo_fx
 import zoo
@@ -688,6 +689,33 @@ def test_guidance_that_ends_early() -> None:
         assert (draw() - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
+def test_guidance_that_pauses_is_refused() -> None:
+    """What the unconditional half did not compute meanwhile is missing when it comes back."""
+    pipe = pipelines.PIPELINES["sd-text"].build()
+    loop, _ = whole_loop("sd-text", pipe, True, torch.float32)
+    keep = torch.ones(loop.num_steps, len(loop.blocks), dtype=torch.bool)
+    keep[3] = False  # reads what was computed at step 2
+    embeddings: list[torch.Tensor] = []
+
+    def pause(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if step == 1:
+            embeddings.append(kwargs["prompt_embeds"])
+            pipe._guidance_scale = 1.0
+            kwargs["prompt_embeds"] = embeddings[0].chunk(2)[-1]
+        if step == 2:
+            pipe._guidance_scale = 7.5
+            kwargs["prompt_embeds"] = embeddings[0]
+        return kwargs
+
+    with (
+        dipgo_fx.enabled(pipe, Plan.from_keep(loop, keep, "reuse")),
+        pytest.raises(RuntimeError, match="guidance that pauses during a run"),
+    ):
+        pipe(
+            PROMPTS, **SIZE, callback_on_step_end=pause, callback_on_step_end_tensor_inputs=["prompt_embeds"]
+        )
+
+
 def test_a_split_plan_without_guidance_follows_the_conditional_half(pipe: Any) -> None:
     """Rows are taken for halves only where the pipeline makes them so."""
     pipe.to(torch.float64)
@@ -721,6 +749,69 @@ def test_a_split_plan_where_the_pipeline_calls_twice() -> None:
     assert len(calls) == 2 * STEPS
     with _both(model, conditional, unconditional):
         assert torch.equal(run("wan", pipe), found)
+
+
+ORDERS = {
+    "sd": "uc",
+    "wan": "cu",  # two calls
+    "dit": "cu",  # its scheduler steps the rows of both
+    "animatediff": "uc",  # embeddings are repeated by frame
+    "lumina": "cu",
+    "sd3": "uc",
+    "text-to-video": "uc",  # frames are rows for its scheduler
+    "i2vgen-xl": "uc",
+    "ltx": "uc",
+}
+"""Pipelines, and in which order they have the unconditional and the conditional prediction of a step."""
+
+
+@pytest.mark.parametrize(
+    "key",
+    [pytest.param(key, marks=[] if n < 4 else pytest.mark.long) for n, key in enumerate(ORDERS)],
+)
+def test_each_condition_follows_its_own_table(key: str) -> None:
+    """Up to rounding: the last step, of which plans skip blocks for one condition, the other, or both."""
+    facts = facts_of(key)
+    whole = torch.ones(len(facts.timesteps), len(facts.blocks), dtype=torch.bool)
+    skipping = whole.clone()
+    skipping[-1] = torch.rand(len(facts.blocks), generator=torch.Generator().manual_seed(0)) < 0.3
+
+    def predicted(*keep: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the predictions of the last step for both conditions."""
+        names = [
+            name for call in ("@unconditional", "")[-len(keep) :] for name in (n + call for n in facts.blocks)
+        ]
+        guidance = Guidance(7.5, split=len(keep) == 2)
+        table = GateTable.of(torch.cat(keep, 1), "linear")
+        plan = Plan(replace(facts, blocks=tuple(names), guidance=guidance), table, 0.0)
+        pipe, seen = pipelines.PIPELINES[key].build(), list[torch.Tensor]()
+        pipe.to(torch.float64)
+        with dipgo_fx.enabled(pipe, plan):
+            only_denoiser(pipe).register_forward_hook(lambda m, a, result: seen.append(_tensors(result)[0]))
+            run(key, pipe)
+        return seen[-1].chunk(2) if len(seen) < 2 * len(facts.timesteps) else (seen[-2], seen[-1])
+
+    skipped, full = predicted(skipping), predicted(whole)
+    assert not any(torch.allclose(*pair) for pair in zip(skipped, full, strict=True))
+    order = ORDERS[key]
+    for tables, closed in (((skipping, whole), "u"), ((whole, skipping), "c")):
+        expected = [skipped[n] if order[n] == closed else full[n] for n in range(2)]
+        for found, wanted in zip(predicted(*tables), expected, strict=True):
+            assert torch.allclose(found, wanted, rtol=1e-6, atol=1e-9)
+
+
+def _tensors(result: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+
+def test_a_split_plan_is_refused_for_three_conditions() -> None:
+    """It has tables for two."""
+    key = "sd-instruct-pix2pix"
+    pipe, facts = pipelines.PIPELINES[key].build(), facts_of(key)
+    names = tuple(f"{name}@unconditional" for name in facts.blocks) + facts.blocks
+    split = random_plan(replace(facts, blocks=names, guidance=Guidance(7.0, True)), 0.6, 1)
+    with dipgo_fx.enabled(pipe, split), pytest.raises(RuntimeError, match="calls its model for 3 at once"):
+        run(key, pipe)
 
 
 def test_a_split_plan_is_refused_where_two_denoisers_share_a_step() -> None:

@@ -132,6 +132,19 @@ def test_timesteps_that_are_set_anew_at_every_step_are_refused(calls: int) -> No
     assert (clock.start, clock.step) == (0, 0)
 
 
+@given(end=st.integers(1, 5), start=st.integers(0, 4))
+def test_a_run_begins_anywhere_after_one_that_is_over(end: int, start: int) -> None:
+    """A strength begins where a larger one ended, the next part of a chain where the first was cut off."""
+    levels, clock = [900.0, 700.0, 500.0, 300.0, 100.0], StepClock()
+    first = scheduler(levels)
+    for level in levels[:end]:
+        clock.tick(first, torch.tensor(level), end)
+    second = scheduler(levels)
+    for step in range(start, 5):
+        assert clock.tick(second, torch.tensor(levels[step]), 5 - start) == (step == start)
+        assert (clock.start, clock.step) == (start, step)
+
+
 @pytest.mark.parametrize("name", ["HeunDiscreteScheduler", "PNDMScheduler"])
 @pytest.mark.parametrize(
     "strength", [0.9, *(pytest.param(share, marks=pytest.mark.long) for share in (0.3, 0.8, 0.95))]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import dipgo_fx
+import toy
 import zoo
 from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.calibration import calibrate
@@ -70,6 +71,25 @@ def test_calibration_may_be_an_iterable() -> None:
 
 
 # -- what is made up
+
+
+class Masked(toy.Stack):
+    """Takes a mask, or numbers of tokens."""
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, *, given: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        return super().forward(sample, timestep) * given
+
+
+def test_masks_leave_nothing_out_and_other_numbers_must_be_given() -> None:
+    """A float is neither."""
+    model = Masked(torch.nn.Linear(3, 3))
+    graph = toy.traced(model, 2, given=torch.ones(2, 3, dtype=torch.bool))
+    found = calibrate(graph, model, None, 4, 1.0, zoo.generator(5))
+    assert torch.equal(found.conditioning["given"], torch.ones(4, 3, dtype=torch.bool))
+    graph = toy.traced(model, 2, given=torch.ones(2, 3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="given holds whole numbers, which cannot be made up"):
+        calibrate(graph, model, None, 4, 1.0, zoo.generator(5))
 
 
 def test_classes_are_made_up_and_the_null_class_comes_first() -> None:

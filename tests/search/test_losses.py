@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+import dipgo_fx
+import toy
 import zoo
 from dipgo_fx.search.losses import consistency_loss, psnr, sparsity_loss, ssim
 
@@ -49,3 +51,23 @@ def test_sparsity_weighs_gates_by_what_they_save() -> None:
     """The mean over steps of the weights of the open gates."""
     gates = torch.tensor([[1.0, 1.0], [0.0, 1.0]])
     assert sparsity_loss(gates, torch.tensor([0.75, 0.25])).item() == pytest.approx((1.0 + 0.25) / 2)
+
+
+def test_what_is_no_image_is_refused() -> None:
+    """A loss of images on sequences would be a number that means nothing."""
+    with pytest.raises(ValueError, match=r"SSIM compares images \(n, channels, h, w\), got \(2, 8, 4\)"):
+        ssim(torch.zeros(2, 8, 4), torch.zeros(2, 8, 4))
+    model = toy.model()
+    with pytest.raises(ValueError, match=r"loss='ssim' compares images .* samples of this loop are \(3,\)"):
+        dipgo_fx.prune(
+            model,
+            toy.Step(),
+            0.5,
+            num_inference_steps=2,
+            sample=toy.sample(),
+            conditioning={},
+            granularity="stage",
+            config=dipgo_fx.PaperConfig(),
+            calibration={},
+            progress=False,
+        )
