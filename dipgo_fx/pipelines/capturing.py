@@ -215,7 +215,7 @@ def capture(
 
     @functools.wraps(own_step)  # pipelines read its signature
     def step(*args: Any, **kwargs: Any) -> Any:
-        if len(rows) > 1 or rows[0] > samples:
+        if len({*rows}) == 1 and (len(rows) > 1 or rows[0] > samples):
             weights.extend(Stepped.of(own_step, args, kwargs).weights(predictions))
         raise Enough
 

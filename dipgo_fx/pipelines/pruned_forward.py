@@ -280,17 +280,17 @@ class PrunedForward(StandIn):
     def _weights_of_conditions(self) -> list[float]:
         """Return the weights of the conditions of guidance at the first step that ran.
 
-        Raises `RuntimeError` for one call with more than two.
+        Raises `RuntimeError` for more than two, or for calls with different rows.
         """
-        stepped = self._run.watcher.stepped
+        stepped, rows = self._run.watcher.stepped, [first.rows for first in self._first_calls]
         assert stepped is not None  # or there was an error before
-        weights = stepped.weights(
-            [first.prediction for first in self._first_calls if first.prediction is not None]
-        )
-        if len(self._first_calls) == 1 and len(weights) > 2:
+        predictions = [first.prediction for first in self._first_calls if first.prediction is not None]
+        weights = stepped.weights(predictions) if len({*rows}) == 1 else []
+        if len(weights) not in (1, 2):
             raise RuntimeError(
-                f"this plan has the two conditions of guidance apart, and the pipeline calls its model for "
-                f"{len(weights)} at once: search it with split_guidance=False"
+                "this plan has the two conditions of guidance apart, and at each step the pipeline calls its "
+                f"model with {' and '.join(map(str, rows))} rows for {len(stepped.sample)} samples: search "
+                "it with split_guidance=False"
             )
         return weights
 

@@ -33,38 +33,36 @@ class Stepped:
 
         Args:
             predictions: of the calls of the model at this step; if there is one call, it may hold several
-                conditions, with as many rows each.
+                conditions, with as many rows each, else all have as many.
 
         Returns:
             a weight a condition, in the order of calls or of rows: under guidance with a scale s they are
-            1 - s for the unconditional prediction and s for the conditional one.
+            1 - s for the unconditional prediction and s for the conditional one. They are equal where the
+            conditions are, or where the scheduler is not given the guided prediction.
         """
         output = self._as_stepped(self.output)
         parts = [self._as_stepped(prediction) for prediction in predictions]
-        parts = parts if len(parts) > 1 else _apart(parts[0], output)
-        values, target = torch.stack([part.flatten() for part in parts]), output[: len(parts[0])].flatten()
-        if values.shape[1:] != target.shape:
+        if len(parts) == 1 and len(parts[0]) > len(output):
+            parts = [*parts[0].chunk(len(parts[0]) // len(output))]
+        elif len(parts) == 1 and _is_doubled(output) and not torch.equal(output, parts[0]):
+            parts, output = [*parts[0].chunk(2)], output.chunk(2)[0]  # DiTPipeline steps the rows of both
+        if any(part.shape != output.shape for part in parts):  # Cosmos steps both before it guides
             return [1 / len(parts)] * len(parts)
-        weights = torch.linalg.pinv(values @ values.T) @ (values @ target)  # equal for equal conditions
+        values = torch.stack([part.flatten() for part in parts])
+        weights = torch.linalg.pinv(values @ values.T) @ (values @ output.flatten())
         return [float(weight) for weight in weights]
 
     def _as_stepped(self, prediction: torch.Tensor) -> torch.Tensor:
         """Return a prediction as the scheduler takes it, without a learned variance, which nobody guides."""
-        if (
-            prediction.dim() == self.sample.dim() + 1
-        ):  # U-Nets of videos take frames in a dimension of their own
+        # U-Nets of videos have a dimension of frames, which their schedulers take as rows.
+        if prediction.dim() == self.sample.dim() + 1:
             prediction = prediction.transpose(1, 2).flatten(0, 1)
         return prediction[:, : self.sample.shape[1]].detach().to("cpu", torch.float64)
 
 
-def _apart(prediction: torch.Tensor, output: torch.Tensor) -> list[torch.Tensor]:
-    """Return the predictions for the conditions that one call holds."""
+def _is_doubled(output: torch.Tensor) -> bool:
     halves = output.chunk(2)
-    if len(prediction) > len(output):
-        return [*prediction.chunk(len(prediction) // len(output))]
-    # DiTPipeline steps both halves of its rows, which it makes the same.
-    is_doubled = len(halves) == 2 and torch.equal(*halves) and not torch.equal(prediction, output)
-    return [*prediction.chunk(2)] if is_doubled else [prediction]
+    return len(halves) == 2 and torch.equal(*halves)
 
 
 def conditional(weights: Sequence[float], otherwise: int) -> int:

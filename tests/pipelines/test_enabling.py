@@ -761,13 +761,14 @@ ORDERS = {
     "text-to-video": "uc",  # frames are rows for its scheduler
     "i2vgen-xl": "uc",
     "ltx": "uc",
+    "cosmos": "cu",  # guides after a step of its scheduler
 }
 """Pipelines, and in which order they have the unconditional and the conditional prediction of a step."""
 
 
 @pytest.mark.parametrize(
     "key",
-    [pytest.param(key, marks=[] if n < 4 else pytest.mark.long) for n, key in enumerate(ORDERS)],
+    [pytest.param(key, marks=[] if key in ("dit", "wan") else pytest.mark.long) for key in ORDERS],
 )
 def test_each_condition_follows_its_own_table(key: str) -> None:
     """Up to rounding: the last step, of which plans skip blocks for one condition, the other, or both."""
@@ -785,32 +786,34 @@ def test_each_condition_follows_its_own_table(key: str) -> None:
         table = GateTable.of(torch.cat(keep, 1), "linear")
         plan = Plan(replace(facts, blocks=tuple(names), guidance=guidance), table, 0.0)
         pipe, seen = pipelines.PIPELINES[key].build(), list[torch.Tensor]()
-        pipe.to(torch.float64)
         with dipgo_fx.enabled(pipe, plan):
             only_denoiser(pipe).register_forward_hook(lambda m, a, result: seen.append(_tensors(result)[0]))
             run(key, pipe)
         return seen[-1].chunk(2) if len(seen) < 2 * len(facts.timesteps) else (seen[-2], seen[-1])
 
     skipped, full = predicted(skipping), predicted(whole)
-    assert not any(torch.allclose(*pair) for pair in zip(skipped, full, strict=True))
+    assert not any(torch.allclose(*pair, rtol=1e-2) for pair in zip(skipped, full, strict=True))
     order = ORDERS[key]
     for tables, closed in (((skipping, whole), "u"), ((whole, skipping), "c")):
         expected = [skipped[n] if order[n] == closed else full[n] for n in range(2)]
         for found, wanted in zip(predicted(*tables), expected, strict=True):
-            assert torch.allclose(found, wanted, rtol=1e-6, atol=1e-9)
+            assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
 
 def _tensors(result: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
 
-def test_a_split_plan_is_refused_for_three_conditions() -> None:
+@pytest.mark.parametrize(
+    ("key", "rows"),
+    [("sd-instruct-pix2pix", "6"), pytest.param("ltx2", "4 and 2 and 2", marks=pytest.mark.long)],
+)
+def test_a_split_plan_is_refused_for_three_conditions(key: str, rows: str) -> None:
     """It has tables for two."""
-    key = "sd-instruct-pix2pix"
     pipe, facts = pipelines.PIPELINES[key].build(), facts_of(key)
     names = tuple(f"{name}@unconditional" for name in facts.blocks) + facts.blocks
     split = random_plan(replace(facts, blocks=names, guidance=Guidance(7.0, True)), 0.6, 1)
-    with dipgo_fx.enabled(pipe, split), pytest.raises(RuntimeError, match="calls its model for 3 at once"):
+    with dipgo_fx.enabled(pipe, split), pytest.raises(RuntimeError, match=f"with {rows} rows"):
         run(key, pipe)
 
 

@@ -93,5 +93,13 @@ def test_conditions_that_are_the_same_are_in_the_usual_order(otherwise: int) -> 
     assert conditional(weights, otherwise) == otherwise
 
 
+def test_where_guidance_comes_after_the_step_the_order_is_the_usual_one() -> None:
+    """Cosmos steps both predictions, the unconditional one first, though it makes the other one first."""
+    made, unconditional = torch.randn(2, 2, 3, 4, generator=_generator())
+    both = torch.cat([unconditional, made])
+    weights = Stepped(both, torch.cat([made, made])).weights([made, unconditional])
+    assert conditional(weights, 0) == 0
+
+
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)

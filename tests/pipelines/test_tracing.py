@@ -119,6 +119,17 @@ def test_a_loop_of_another_pipeline_is_found_out() -> None:
         check_first_step(pipe, model, loop, asked(9.0))
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("key", ["animatediff", "sd", "wan", "text-to-video"])
+def test_conditions_apart_are_what_the_pipeline_makes_of_both(key: str) -> None:
+    """Also where embeddings are repeated by frame, or frames are rows for the scheduler."""
+    pipe, inputs, fixed = _traced(key)
+    model = only_denoiser(pipe)
+    loop = record_pipeline(pipe, model, completed(inputs, fixed), split_guidance=True)
+    assert loop.facts.guidance.split
+    check_first_step(pipe, model, loop, lambda noise: completed(inputs, {**fixed, "generator": noise}))
+
+
 def test_what_makes_the_arguments_is_no_part_of_the_loop() -> None:
     """Somebody's function may draw random images: no noise of the loop comes of that."""
     pipe, inputs, fixed = _traced("flux")
