@@ -93,13 +93,15 @@ def open_in_order(
     """
     keep = keep.clone(memory_format=torch.contiguous_format)
     gates = keep[1:].view(-1)
-    spent = cost.kept_at_most(keep, history)
+    budget, spent = most_macs(kept, cost), cost.at_most(keep, history).total
+    enough = TOLERANCE / 4 * cost.full.total if kept < 1 else 0  # of a whole budget nothing is left over
     for gate in candidates:
-        if kept < 1 and kept - spent < TOLERANCE / 4:  # of a whole budget nothing is left over
+        if budget - spent < enough:
             break
         gates[gate] = True
-        if fits(cost, keep, kept, history):
-            spent = cost.kept_at_most(keep, history)
+        total = cost.at_most(keep, history).total
+        if total <= budget:
+            spent = total
         else:
             gates[gate] = False
     return keep

@@ -178,10 +178,10 @@ def _interpolated(
         known = weights[start:stop].clone()
         known[0] = at_runs
         levels = [-old[t] for t in range(start, stop)]
-        for t in range(new_start + 1, new_stop):
-            for entry in np.ndindex(*known.shape[1:]):
-                column = known[(slice(None), *entry)].numpy()
-                placed[(t, *entry)] = float(np.interp(-new[t], levels, column))
+        wanted = [-new[t] for t in range(new_start + 1, new_stop)]
+        read = [np.interp(wanted, levels, column) for column in known.flatten(1).T.numpy()]
+        rows = torch.from_numpy(np.stack(read, 1))
+        placed[new_start + 1 : new_stop] = rows.view(-1, *known.shape[1:])
     return placed
 
 

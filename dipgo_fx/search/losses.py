@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch.nn import functional as F
@@ -67,8 +67,8 @@ def consistency_loss(kind: Consistency) -> Callable[[torch.Tensor, torch.Tensor]
         "l2": F.mse_loss,
     }
     parts = kind.split("+")
-    if kind not in ("ssim", "l1", "l2", "l1+ssim", "l2+ssim"):
-        raise ValueError(f"loss must be 'ssim', 'l1', 'l2', 'l1+ssim' or 'l2+ssim', got {kind!r}")
+    if kind not in get_args(Consistency):
+        raise ValueError(f"loss must be one of {get_args(Consistency)}, got {kind!r}")
 
     def loss(result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return torch.stack([terms[part](result, target) for part in parts]).sum()

@@ -22,7 +22,7 @@ def test_losses_are_zero_for_equal_images() -> None:
 
 def test_an_unknown_loss_is_refused() -> None:
     """The error lists the losses there are."""
-    with pytest.raises(ValueError, match="'l2\\+ssim', got 'lpips'"):
+    with pytest.raises(ValueError, match=r"'l2\+ssim'\), got 'lpips'"):
         consistency_loss("lpips")  # type: ignore[arg-type]
 
 
