@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from ..cuda_graphs import outliving
@@ -19,7 +19,7 @@ from ..passes.call_state import scaled, scales_of
 from ..passes.forward_slot import ForwardSlot
 from ..passes.loop_recorder import TIMESTEP
 from ..passes.step_graphs import StepKind, step_graph
-from .call_arguments import CallArguments
+from .call_arguments import CallArguments, joined
 
 RECORDED = 0.02
 """How far a graph may be from its model, relative to the largest value: kernels may round otherwise."""
@@ -45,6 +45,7 @@ class Graphs:
         self.parts = frozenset(block.partition(".")[0] for block in map(path_of, facts.blocks))
         self._calls: dict[tuple[Any, ...], list[CallGraph]] = {}
         self._steps: dict[tuple[CallGraph, StepKind], Callable[..., Any]] = {}
+        self._row_dims: dict[CallGraph, list[int | None]] = {}  # of block outputs, where a call was halved
 
     def is_like(self, other: Graphs) -> bool:
         """Tell whether these graphs serve where others are asked for."""
@@ -95,6 +96,7 @@ class Graphs:
         for calls in self._calls.values():
             calls[:] = [call for call in calls if call is not gone]
         self._steps = {key: step for key, step in self._steps.items() if key[0] is not gone}
+        self._row_dims.pop(gone, None)
 
     def run(
         self,
@@ -124,6 +126,63 @@ class Graphs:
             made[0] = mixed(made[0])
         return call.wrapped(made), saved
 
+    def halved(self, arguments: CallArguments, values: Values) -> tuple[Values, Values]:
+        """Return the values that a call with both conditions of guidance saved, for each of the two.
+
+        Raises `RuntimeError` for a model whose rows cannot be told apart.
+        """
+        call = self.call(arguments)
+        if call not in self._row_dims:
+            self._row_dims[call] = self._found_row_dims(call, arguments)
+        dims = self._row_dims[call]
+
+        def half(index: int) -> Values:
+            return {
+                output: value if dims[output] is None else value.chunk(2, dims[output] or 0)[index]
+                for output, value in values.items()
+            }
+
+        return half(0), half(1)
+
+    def _found_row_dims(self, call: CallGraph, arguments: CallArguments) -> list[int | None]:
+        """Return where block outputs have their rows: in which dimension a call of half of them has half."""
+        halves = arguments.halves()
+        try:
+            ours = self.call(halves[0])
+            with ForwardSlot(self.model).bare(), scaled(scales_of(self.model)):
+                apart = joined([self.model(**half.fresh()) for half in halves])
+                together = self.model(**arguments.fresh())
+            dims = [_row_dim(*map(_shape, pair)) for pair in zip(call.outputs, ours.outputs, strict=True)]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise RuntimeError(f"{self._not_apart}: {type(error).__name__}: {error}") from error
+        if not _are_alike(_tensors(apart), _tensors(together)):
+            raise RuntimeError(f"{self._not_apart}: alone they give other values")
+        return dims
+
+    @property
+    def _not_apart(self) -> str:
+        return (
+            "this plan has the two conditions of guidance apart, and the rows of one call of "
+            f"{type(self.model).__name__} cannot be told apart (search it with split_guidance=False)"
+        )
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    return node.meta["spec"].shape  # type: ignore[no-any-return]
+
+
+def _row_dim(whole: tuple[int, ...], half: tuple[int, ...]) -> int | None:
+    """Return the one dimension of which a half has half, `None` if both are the same."""
+    differing = [dim for dim, sizes in enumerate(zip(whole, half, strict=True)) if len({*sizes}) > 1]
+    if not differing:
+        return None
+    (dim,) = differing
+    if whole[dim] != 2 * half[dim]:
+        raise ValueError(f"of {whole} a half is {half}")
+    return dim
+
 
 def check_blocks(call: CallGraph, facts: LoopFacts) -> None:
     """Raise `PlanError` naming both sides if a model has other blocks than a plan."""
@@ -139,13 +198,28 @@ def check_blocks(call: CallGraph, facts: LoopFacts) -> None:
 
 def _check_recording(call: CallGraph, arguments: CallArguments, expected: Any) -> None:
     """Raise `TraceError` if a graph does not compute what its model does: one call a graph, for certainty."""
-    wanted = [leaf for leaf in pytree.tree_leaves(expected) if isinstance(leaf, torch.Tensor)]
     with call.scaled():
         found = call.module(*arguments.tensors)
-    for ours, theirs in zip(found, wanted, strict=True):
-        margin = RECORDED * float(theirs.nan_to_num().abs().max())
-        if not torch.allclose(ours, theirs, rtol=RECORDED, atol=margin, equal_nan=True):
-            raise TraceError(
-                "the recorded graph of this model gives other values than the model: its Python edits "
-                "tensors in a way that was not seen, so it cannot follow a plan"
-            )
+    if not _are_alike(found, _tensors(expected)):
+        raise TraceError(
+            "the recorded graph of this model gives other values than the model: its Python edits "
+            "tensors in a way that was not seen, so it cannot follow a plan"
+        )
+
+
+def _are_alike(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> bool:
+    """Tell whether tensors are the same but for what kernels may round otherwise."""
+    return all(
+        torch.allclose(
+            ours,
+            theirs,
+            rtol=RECORDED,
+            atol=RECORDED * float(theirs.nan_to_num().abs().max()),
+            equal_nan=True,
+        )
+        for ours, theirs in zip(found, expected, strict=True)
+    )
+
+
+def _tensors(result: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]

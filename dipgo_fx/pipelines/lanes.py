@@ -114,6 +114,6 @@ def run_halves(lanes: Sequence[Lane], index: int, arguments: CallArguments) -> A
     result, values = lanes[0].graphs.run(
         arguments, StepKind((), tuple(saved)), (), (), None if lanes[0].mixer.rows is None else mixed
     )
-    for half, (lane, kind) in enumerate(zip(lanes, kinds, strict=True)):
-        lane.take(index, {output: values[output].chunk(2)[half] for output in kind.saved})
+    for lane, kind, own in zip(lanes, kinds, lanes[0].graphs.halved(arguments, values), strict=True):
+        lane.take(index, {output: own[output] for output in kind.saved})
     return result

@@ -51,20 +51,15 @@ class PipelineRun:
 class _FirstCall:
     """A call of the model at the first step: rows, what follows by each table of the plan, what it saved.
 
-    `prediction` is what the model predicted, where the plan steers its calls or has conditions apart.
+    `prediction` is what the model predicted, where the plan steers its calls or has conditions apart;
+    `arguments` are those of the call, in the latter case.
     """
 
     rows: int
     steps: list[tuple[Step, ...]]
     values: Values
     prediction: torch.Tensor | None
-
-    def halves(self) -> list[_FirstCall]:
-        """Return the halves of its rows as calls of their own."""
-        assert self.prediction is not None
-        made, rows = self.prediction.chunk(2), self.rows // 2
-        values = [{output: value.chunk(2)[k] for output, value in self.values.items()} for k in range(2)]
-        return [_FirstCall(rows, self.steps, *each) for each in zip(values, made, strict=True)]
+    arguments: CallArguments | None
 
 
 class PrunedForward(StandIn):
@@ -217,7 +212,8 @@ class PrunedForward(StandIn):
         if is_split and not self._first_calls and not self._run.watcher.is_watching:
             self._run.watcher.watch()  # steps before this one made their predictions of the sample
         prediction = seen[0] if is_split or self.plan.steering is not None else None
-        self._first_calls.append(_FirstCall(arguments.rows, steps, values, prediction))
+        own = arguments if is_split else None
+        self._first_calls.append(_FirstCall(arguments.rows, steps, values, prediction, own))
         return result
 
     def _sample_alone(self, arguments: CallArguments) -> Any:
@@ -238,7 +234,9 @@ class PrunedForward(StandIn):
         if not self._lanes:
             self._open()
             # From here on lanes hold what is still read, and let it go.
-            self._first_calls = [replace(first, values={}, prediction=None) for first in self._first_calls]
+            self._first_calls = [
+                replace(first, values={}, prediction=None, arguments=None) for first in self._first_calls
+            ]
         if self._call >= len(self._lanes):
             raise RuntimeError(
                 f"the model is called {self._call + 1} times at step {self._step}, "
@@ -266,12 +264,19 @@ class PrunedForward(StandIn):
         is_batched = len(firsts) < len(weights)
         # Of conditions that are the same: stock pipelines mostly have those rows last, but that call first.
         chosen = conditional(weights, 1 if is_batched else 0)
-        apart = firsts[0].halves() if is_batched else firsts
+        apart = self._halved(firsts[0]) if is_batched else firsts
         self._lanes = [self._lane(int(number == chosen), first) for number, first in enumerate(apart)]
         if is_batched:
             self._halves = self._lanes
             # Guidance that ends goes on with the conditional rows alone.
             self._lanes = [self._halves[chosen], self._halves[1 - chosen]]
+
+    def _halved(self, first: _FirstCall) -> list[_FirstCall]:
+        """Return a call that holds both conditions as one of each."""
+        assert first.prediction is not None
+        assert first.arguments is not None
+        parts = self.graphs.halved(first.arguments, first.values), first.prediction.chunk(2)
+        return [replace(first, values=values, prediction=made) for values, made in zip(*parts, strict=True)]
 
     def _lane(self, table: int, first: _FirstCall) -> Lane:
         """Return what goes on by one of the plan's tables from a call of the first step."""

@@ -762,6 +762,7 @@ ORDERS = {
     "i2vgen-xl": "uc",
     "ltx": "uc",
     "cosmos": "cu",  # guides after a step of its scheduler
+    "ernie-image": "uc",  # rows are the second dimension of what its blocks return
 }
 """Pipelines, and in which order they have the unconditional and the conditional prediction of a step."""
 
@@ -814,6 +815,23 @@ def test_a_split_plan_is_refused_for_three_conditions(key: str, rows: str) -> No
     names = tuple(f"{name}@unconditional" for name in facts.blocks) + facts.blocks
     split = random_plan(replace(facts, blocks=names, guidance=Guidance(7.0, True)), 0.6, 1)
     with dipgo_fx.enabled(pipe, split), pytest.raises(RuntimeError, match=f"with {rows} rows"):
+        run(key, pipe)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("z_image", "cannot be told apart .* RuntimeError"),  # a list with an entry a row
+        ("allegro", "cannot be told apart .* IndexError"),  # a table of as many positions as there are rows
+    ],
+)
+def test_a_split_plan_is_refused_where_rows_cannot_be_told_apart(key: str, said: str) -> None:
+    """What each condition gets of the arguments is tried once, and nothing is drawn wrongly."""
+    pipe, facts = pipelines.PIPELINES[key].build(), facts_of(key)
+    names = tuple(f"{name}@unconditional" for name in facts.blocks) + facts.blocks
+    split = random_plan(replace(facts, blocks=names, guidance=Guidance(7.0, True)), 0.6, 1)
+    with dipgo_fx.enabled(pipe, split), pytest.raises(RuntimeError, match=said):
         run(key, pipe)
 
 
