@@ -76,15 +76,15 @@ class CallArguments:
 
     def halves(self) -> tuple[CallArguments, CallArguments]:
         """Return the arguments of both conditions of guidance: the halves of all tensors that have rows."""
-        first, second = (
-            CallArguments(
+
+        def half(index: int) -> CallArguments:
+            return CallArguments(
                 pytree.tree_map(
-                    lambda leaf, k=k: leaf.chunk(2)[k] if self._has_rows(leaf) else leaf, self.named
+                    lambda leaf: leaf.chunk(2)[index] if self._has_rows(leaf) else leaf, self.named
                 )
             )
-            for k in range(2)
-        )
-        return first, second
+
+        return half(0), half(1)
 
     def _has_rows(self, leaf: Any) -> bool:
         """Tell whether a value has a row for each of the sample, or for each of its frames."""

@@ -44,7 +44,7 @@ class Stepped:
         parts = [self._as_stepped(prediction) for prediction in predictions]
         if len(parts) == 1 and len(parts[0]) > len(output):
             parts = [*parts[0].chunk(len(parts[0]) // len(output))]
-        elif len(parts) == 1 and _is_doubled(output) and not torch.equal(output, parts[0]):
+        elif len(parts) == 1 and _is_doubled(output) and not _is_doubled(parts[0]):
             parts, output = [*parts[0].chunk(2)], output.chunk(2)[0]  # DiTPipeline steps the rows of both
         if any(part.shape != output.shape for part in parts):  # Cosmos steps both before it guides
             return [1 / len(parts)] * len(parts)

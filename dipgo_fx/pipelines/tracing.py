@@ -300,11 +300,12 @@ def _stand_ins(
 
 def _calls(inputs: PipelineInputs, split: bool) -> tuple[str, ...]:
     """Return the names of the model's calls in a step, in order; calls apart of a batched one by rows."""
-    if inputs.calls == 2:
+    if inputs.calls == 2 and inputs.weights:
         return _names(conditional(inputs.weights, 0))
     if inputs.calls != 1:
         raise TraceError(
-            f"the pipeline calls its model {inputs.calls} times per step; one or two can be recorded"
+            f"the pipeline calls its model {inputs.calls} times per step; one or two with as many rows can "
+            "be recorded"
         )
     is_doubled = split and inputs.rows == 2 * inputs.samples
     return _names(conditional(inputs.weights, 1)) if is_doubled else ("",)
