@@ -151,8 +151,19 @@ class NodeCounter:
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta.get("spec"))
         key = call_signature(module, args, kwargs)
         if key not in self._known:
-            self._known[key] = fvcore_count(module, *_one_sample((args, kwargs)))
+            self._known[key] = self._counted(module, *_one_sample((args, kwargs)))
         return self._known[key]
+
+    @staticmethod
+    def _counted(module: nn.Module, args: Any, kwargs: Any) -> Cost:
+        """Return fvcore's count; nothing, with a warning, for what it cannot record and has no weights."""
+        try:
+            return fvcore_count(module, args, kwargs)
+        except TraceError as error:
+            if isinstance(module, _Function) or any(True for _ in module.parameters()):
+                raise
+            logger.warning("%s; it has no weights and is taken to multiply nothing", error)
+            return Cost()
 
 
 def amount(macs: float) -> str:

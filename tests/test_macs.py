@@ -312,6 +312,32 @@ def test_products_without_weights_count(multiply: Any, macs: int) -> None:
     assert count_macs(toy.traced(Multiplying(), 2)).total == 2 * (9 + macs)
 
 
+class Untraceable(nn.Module):
+    """Has no weights, and no tracer follows it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what went in."""
+        if torch.jit.is_tracing():
+            raise RuntimeError("not here")
+        return x + 0
+
+
+def test_what_has_no_weights_and_cannot_be_counted_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A table of positions, say: a search goes on."""
+
+    class Positioned(toy.Stack):
+        def __init__(self) -> None:
+            super().__init__(nn.Linear(3, 3))
+            self.positions = Untraceable()
+
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            return super().forward(self.positions(sample), timestep)
+
+    assert count_macs(toy.traced(Positioned(), 2)).total == 2 * 9
+    assert "MACs of Untraceable cannot be counted (not here)" in caplog.text
+    assert "it has no weights and is taken to multiply nothing" in caplog.text
+
+
 def test_counting_works_without_storage() -> None:
     """A model on the meta device, as for planning a large one, counts the same."""
     with torch.device("meta"):
