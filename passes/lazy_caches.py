@@ -13,7 +13,6 @@ from typing import Any
 
 from torch import nn
 from torch._subclasses import FakeTensor
-from torch.utils import _pytree as pytree
 
 
 @contextmanager
@@ -54,8 +53,12 @@ def _restore(state: dict[str, Any], before: Mapping[str, tuple[Any, Any]]) -> No
 
 
 def _is_fake(value: Any) -> bool:
-    values = value.values() if isinstance(value, dict) else (value,)
-    return any(isinstance(leaf, FakeTensor) for leaf in pytree.tree_leaves([*values]))
+    """Tell whether a value is a fake tensor or holds one."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return isinstance(value, FakeTensor)
+    return any(map(_is_fake, value))
 
 
 def _function_caches(kinds: Iterable[type]) -> Iterator[Any]:
