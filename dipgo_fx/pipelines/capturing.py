@@ -298,13 +298,8 @@ def rows_of(two: PipelineInputs, three: PipelineInputs) -> dict[str, Rows]:
 
 @contextmanager
 def as_found(pipe: Any) -> Iterator[dict[str, Any]]:
-    """Lend a pipeline's attributes, with a scheduler of their own; afterwards it is as it was.
-
-    So are the attention processors of its models, which a run replaces that perturbs attention.
-    """
+    """Lend a pipeline's attributes, with a scheduler of their own; afterwards it is as it was."""
     state = vars(pipe)
-    attending: list[Any] = [part for part in parts(pipe).values() if hasattr(part, "attn_processors")]
-    processors = [(part, part.attn_processors) for part in attending]
     before = dict(state)
     state["scheduler"] = copy.deepcopy(pipe.scheduler)
     state["_progress_bar_config"] = {**getattr(pipe, "_progress_bar_config", {}), "disable": True}
@@ -313,7 +308,21 @@ def as_found(pipe: Any) -> Iterator[dict[str, Any]]:
     finally:
         state.clear()
         state.update(before)
-        for part, own in processors:
+
+
+@contextmanager
+def attention_as_found(pipe: Any) -> Iterator[None]:
+    """Put the attention processors of a pipeline's models back at the end.
+
+    A run that perturbs attention replaces them, and one that is cut off leaves its own, by which the recorded
+    loop has to run meanwhile.
+    """
+    attending: list[Any] = [part for part in parts(pipe).values() if hasattr(part, "attn_processors")]
+    before = [(part, part.attn_processors) for part in attending]
+    try:
+        yield
+    finally:
+        for part, own in before:
             if part.attn_processors != own:
                 part.set_attn_processor({**own})  # which takes the mapping apart
 

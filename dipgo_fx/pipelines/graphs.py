@@ -134,15 +134,8 @@ class Graphs:
         call = self.call(arguments)
         if call not in self._row_dims:
             self._row_dims[call] = self._found_row_dims(call, arguments)
-        dims = self._row_dims[call]
-
-        def half(index: int) -> Values:
-            return {
-                output: value if dims[output] is None else value.chunk(2, dims[output] or 0)[index]
-                for output, value in values.items()
-            }
-
-        return half(0), half(1)
+        halves = {o: _halves(value, self._row_dims[call][o]) for o, value in values.items()}
+        return {o: first for o, (first, _) in halves.items()}, {o: last for o, (_, last) in halves.items()}
 
     def _found_row_dims(self, call: CallGraph, arguments: CallArguments) -> list[int | None]:
         """Return where block outputs have their rows: in which dimension a call of half of them has half."""
@@ -171,6 +164,10 @@ class Graphs:
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
     return node.meta["spec"].shape  # type: ignore[no-any-return]
+
+
+def _halves(value: torch.Tensor, dim: int | None) -> tuple[torch.Tensor, ...]:
+    return (value, value) if dim is None else value.chunk(2, dim)
 
 
 def _row_dim(whole: tuple[int, ...], half: tuple[int, ...]) -> int | None:

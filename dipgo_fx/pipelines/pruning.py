@@ -30,7 +30,16 @@ from ..search.chunks import Chunks
 from ..search.config import Config, PruneConfig, check_search_arguments
 from ..search.journal import Journal
 from ..search.recipe import search
-from .capturing import PLAIN, ArgumentsFor, blank_prompts, capture, check_call, check_inputs, completed
+from .capturing import (
+    PLAIN,
+    ArgumentsFor,
+    attention_as_found,
+    blank_prompts,
+    capture,
+    check_call,
+    check_inputs,
+    completed,
+)
 from .denoiser import only_denoiser
 from .tracing import check_first_step, inputs_of, record_pipeline
 
@@ -106,7 +115,7 @@ def prune_pipeline(
     check_call(pipe, call, inputs is not None)
     shown = given or shipped_prompts()
     full = inputs or (lambda samples: {"prompt": [*islice(cycle(shown), samples)]})
-    with frozen(model), torch.enable_grad():
+    with frozen(model), attention_as_found(pipe), torch.enable_grad():
         blank = completed(inputs or blank_prompts, call)
         loop = record_pipeline(pipe, model, blank, split_guidance=split_guidance, granularity=granularity)
         check_first_step(pipe, model, loop, lambda noise: completed(full, {**call, "generator": noise}))

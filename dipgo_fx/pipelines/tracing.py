@@ -33,6 +33,7 @@ from .capturing import (
     PipelineInputs,
     Rows,
     as_found,
+    attention_as_found,
     blank_prompts,
     capture,
     check_call,
@@ -86,7 +87,7 @@ def trace_pipeline(
     find_blocks(model, granularity)  # refuses an unknown one
     check_call(pipe, call, inputs is not None)
     arguments_for = completed(inputs or blank_prompts, call)
-    with frozen(model):
+    with frozen(model), attention_as_found(pipe):
         return record_pipeline(
             pipe, model, arguments_for, split_guidance=split_guidance, granularity=granularity
         )

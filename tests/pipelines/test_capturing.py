@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dipgo_fx
 from benchmarks.coverage.subject import Subject
 from dipgo_fx.passes import TraceError
-from dipgo_fx.pipelines.capturing import PipelineInputs, Rows, capture, completed, rows_of, watched
+from dipgo_fx.pipelines.capturing import OWN, PipelineInputs, Rows, capture, completed, rows_of, watched
 from dipgo_fx.pipelines.denoiser import only_denoiser
 
 
@@ -111,8 +112,8 @@ def test_perturbed_attention_is_taken_back() -> None:
     subject = Subject.of("sd-pag")
     pipe = subject.build()
     before = pipe.unet.attn_processors
-    assert subject.arguments is not None
-    capture(pipe, only_denoiser(pipe), completed(subject.arguments, subject.fixed or {}), 2)
+    call = {name: value for name, value in (subject.fixed or {}).items() if name not in OWN}
+    dipgo_fx.trace_pipeline(pipe, inputs=subject.arguments, **call)
     assert pipe.unet.attn_processors == before
 
 
