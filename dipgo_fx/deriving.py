@@ -41,9 +41,9 @@ def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
         return unpruned(plan, plan.facts, cost)
     point = best_within(plan.frontier, cost, kept)
     own = cost.of_table(plan.table).total
-    is_searched_for = round(ratio, 6) == plan.origin.get("asked")
-    has_nothing_dearer = point is not None and cost.of_table(point.table(cost)).total <= own
-    if own <= most_macs(kept, cost) and (is_searched_for or has_nothing_dearer):
+    is_asked = round(ratio, 6) == plan.origin.get("asked")
+    is_dearest = point is not None and cost.of_table(point.table(cost)).total <= own
+    if own <= most_macs(kept, cost) and (is_asked or is_dearest):
         return replace(plan, ratio=1 - cost.kept(plan.table), cost=cost)
     if point is not None:
         return _of_point(plan, point, kept, cost)

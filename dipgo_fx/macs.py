@@ -30,21 +30,14 @@ from .passes.uncompiled import uncompiled
 
 ATTENTION = "scaled_dot_product_attention"
 # What a loop may call outside of modules and that multiplies; everything else counts as free.
+PRODUCTS = frozenset({"bmm", "baddbmm", "addmm", "mm", "inner", "dot", "mv", "addmv", "addbmm"})
+CONVOLUTIONS = frozenset(f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3))
 MULTIPLYING_FUNCTIONS = frozenset(
-    {torch.einsum, torch.matmul, torch.bmm, torch.baddbmm, torch.addmm, operator.matmul}
-    | {torch.mm, torch.tensordot, torch.inner, torch.dot, torch.mv, torch.addmv, torch.addbmm}
-    | {
-        torch.linalg.matmul,
-        F.linear,
-        F.bilinear,
-        F.scaled_dot_product_attention,
-        F.conv1d,
-        F.conv2d,
-        F.conv3d,
-    }
-    | {F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d}
+    {torch.einsum, torch.matmul, torch.linalg.matmul, torch.tensordot, operator.matmul}
+    | {F.linear, F.bilinear, F.scaled_dot_product_attention}
+    | {getattr(torch, name) for name in PRODUCTS}
+    | {getattr(F, name) for name in CONVOLUTIONS}
 )
-MULTIPLYING_METHODS = frozenset({"bmm", "baddbmm", "addmm", "mm", "inner", "dot", "mv", "addmv", "addbmm"})
 # fvcore's own handlers count normalisation and resampling as work; MACs here are matrix products,
 # convolutions and attention, as in the published tables.
 UNCOUNTED_OPERATORS = (
@@ -142,11 +135,11 @@ class NodeCounter:
             module = self.loop.get_submodule(str(node.target))
         elif node.target in MULTIPLYING_FUNCTIONS:
             module = _Function(node.target)
-        elif node.op == "call_method" and node.target in MULTIPLYING_METHODS:
+        elif node.op == "call_method" and node.target in PRODUCTS:
             module = _Function(getattr(torch.Tensor, str(node.target)))
         else:
             return Cost()
-        if not isinstance(module, _Function) and _is_glue(module):
+        if node.op == "call_module" and _is_glue(module):
             return Cost()
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta.get("spec"))
         key = call_signature(module, args, kwargs)
@@ -162,7 +155,11 @@ class NodeCounter:
         except TraceError as error:
             if isinstance(module, _Function) or any(True for _ in module.parameters()):
                 raise
-            logger.warning("%s; it has no weights and is taken to multiply nothing", error)
+            logger.warning(
+                "the MACs of %s cannot be counted (%s): it has no weights and is taken to multiply nothing",
+                type(module).__name__,
+                error.__cause__,
+            )
             return Cost()
 
 
@@ -179,11 +176,12 @@ def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
 
     Raises `TraceError` for a module that fvcore cannot record.
     """
-    if any(p.is_meta for p in module.parameters()):
+    tables = [*module.parameters(), *module.buffers()]
+    if any(table.is_meta for table in tables):
         module = copy.deepcopy(module).to_empty(device="cpu")
     if any(p.is_floating_point() and p.dtype.itemsize == 1 for p in module.parameters()):
         module = copy.deepcopy(module).float()  # hooks cast them before they are multiplied with
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    device = next((t.device for t in (*module.parameters(), *module.buffers())), torch.device("cpu"))
     leaves, spec = pytree.tree_flatten((args, kwargs))
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
     leaves = [leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
@@ -198,7 +196,7 @@ def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
             counts, unknown = analysis.by_operator(), analysis.unsupported_ops()
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except Exception as error:  # a tracer stumbles over Python in many ways
         reason = str(error).partition("\n")[0]
         raise TraceError(
             f"the MACs of {type(module).__name__} cannot be counted ({reason[:200]}): if its weights are "

@@ -157,6 +157,11 @@ def _recorded(
     raise TraceError(f"{failed}; name in shared= those of {maybe} that have no row per sample") from failed
 
 
+def guard_of(loop: Loop) -> InputGuard:
+    """Return what checks the inputs of a loop, and knows their shapes."""
+    return loop.get_submodule(GUARD)  # type: ignore[return-value]
+
+
 def assemble(
     model: nn.Module,
     graph: fx.Graph,

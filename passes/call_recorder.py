@@ -15,7 +15,7 @@ from .blocks import Blocks, find_blocks
 from .call_state import Scales, plain_state, scaled, scales_of
 from .graph_writer import MODEL, attribute, parts_of
 from .known_values import KnownValues
-from .loop_recorder import LoopRecorder
+from .loop_recorder import LoopRecorder, tensors_in
 from .tags import is_block_output, tag
 
 
@@ -121,8 +121,7 @@ def record_call(
     recorder.known = KnownValues(known, lambda target: _stored(recorder, target))
     with recorder.recording():
         result = model(**given)
-    leaves = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-    recorder.output(tuple(leaves))
+    recorder.output(tuple(tensors_in(result)))
     module = fx.GraphModule(parts_of(recorder.graph, model, recorder.constants), recorder.graph)
     module.training = model.training
     called = tuple(recorder.called_blocks)

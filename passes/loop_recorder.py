@@ -242,7 +242,7 @@ class LoopRecorder(Recorder):
             if path not in self._blocks:
                 return call(module, *args, **kwargs)  # entered, its Python can be given values
             result = self._run_on_zeros(call, module, args, kwargs)
-        given = _tensors((args, kwargs))
+        given = tensors_in((args, kwargs))
         copies = [self._copied(given[place]) for place in edited]
         block = self._new_block(path) if path in self._blocks else None
         node = self._emit(
@@ -293,7 +293,7 @@ class LoopRecorder(Recorder):
         """
         key = call_signature(module, args, kwargs)
         if key not in self._results:
-            given = _tensors((args, kwargs))
+            given = tensors_in((args, kwargs))
             before = [tensor._version for tensor in given]
             with self.paused():
                 result = call(module, *args, **kwargs)
@@ -306,7 +306,7 @@ class LoopRecorder(Recorder):
             )
             self._results[key] = views, edited
         views, edited = self._results[key]
-        tensors = _tensors((args, kwargs))
+        tensors = tensors_in((args, kwargs))
         return pytree.tree_map_only(_Made, lambda made: self._made_anew(made, tensors), views), edited
 
     def _made_anew(self, made: _Made, given: list[torch.Tensor]) -> torch.Tensor:
@@ -335,7 +335,7 @@ class LoopRecorder(Recorder):
             )
 
     def _first_call(self, call: Callable[..., Any], model: nn.Module, args: Any, kwargs: Any) -> Any:
-        given = _tensors((args, kwargs))  # now: a model may take them out of a list, as T2I adapters' are
+        given = tensors_in((args, kwargs))  # now: a model may take them out of a list, as T2I adapters' are
         inputs = self._inputs(given)
         blocks, self.in_model = self._blocks, True
         result = call(model, *args, **kwargs)
@@ -351,7 +351,7 @@ class LoopRecorder(Recorder):
             node.meta["custom"]["call"] = self._calls[0]
         if self.gate_head:
             self._tag_head(model, body)
-        nodes = {id(t): self._tensor(t) for t in _tensors(result)}
+        nodes = {id(t): self._tensor(t) for t in tensors_in(result)}
         self._forget_handed_on(given, inputs)
         paths = {block_name(path, self._calls[0]): path for path in self._called}
         of_body = [paths.get(node.meta["custom"]["block"]) for node in body]
@@ -383,7 +383,7 @@ class LoopRecorder(Recorder):
             block = None if path is None else block_name(path, call)
             copied.meta["custom"] = {**node.meta["custom"], "step": self.step, "block": block, "call": call}
 
-        for tensor, before, after in zip(_tensors((args, kwargs)), first.inputs, first.after, strict=True):
+        for tensor, before, after in zip(tensors_in((args, kwargs)), first.inputs, first.after, strict=True):
             if after is not before:
                 self._remember(tensor, env[after])
 
@@ -404,7 +404,7 @@ class LoopRecorder(Recorder):
                 self._remember(tensor, edited)
 
     def _inputs(self, arguments: Any) -> list[fx.Node]:
-        return [self._tensor(tensor) for tensor in _tensors(arguments)]
+        return [self._tensor(tensor) for tensor in tensors_in(arguments)]
 
 
 @contextmanager
@@ -418,7 +418,7 @@ def _module_calls(handler: Callable[..., Any]) -> Iterator[None]:
         nn.Module.__call__ = original  # type: ignore[method-assign]
 
 
-def _tensors(arguments: Any) -> list[torch.Tensor]:
+def tensors_in(arguments: Any) -> list[torch.Tensor]:
     """Return the tensors in nested arguments, in order."""
     return [leaf for leaf in pytree.tree_leaves(arguments) if isinstance(leaf, torch.Tensor)]
 

@@ -567,8 +567,8 @@ def test_a_leaf_that_only_edits_is_refused() -> None:
         _trace_toy(Silent(nn.Linear(3, 3), nn.Linear(3, 3)))
 
 
-class Skipped(Rectified):
-    """Reads what a block made of its input, though the block is no part of the residual."""
+class Skipped(toy.Stack):
+    """Reads what its second block was given after that has run."""
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """Return the prediction."""
@@ -581,7 +581,21 @@ def test_a_block_that_edits_what_others_read_is_refused() -> None:
     block = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 3))
     with pytest.raises(TraceError, match=r"layers.1 is a block that edits its input in place"):
         _trace_toy(Skipped(nn.Linear(3, 3), block))
-    _trace_toy(toy.model(nn.Linear(3, 3), nn.Linear(3, 3)))
+
+
+def test_a_block_that_edits_what_nobody_else_reads_is_no_matter() -> None:
+    """A plan that skips it leaves nothing out."""
+
+    class Chained(toy.Stack):
+        def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            return self.layers[1](self.layers[0](sample))
+
+    block = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 3))
+    model = Chained(nn.Linear(3, 3), block)
+    graph = _trace_toy(model)
+    with torch.no_grad():
+        expected = denoise(model, prepared(toy.Step(), 2), toy.sample(), {})
+    assert torch.equal(run(graph, toy.sample(), {}), expected)
 
 
 class Calculating(toy.Stack):
@@ -659,17 +673,17 @@ def test_noise_is_drawn_anew_in_every_run(rule: Any) -> None:
 
 def test_a_constant_that_is_edited_between_steps_is_read_as_it_is() -> None:
     """Also one that is too large to be told by its values."""
-    momentum = torch.zeros(20)
+    momentum = torch.zeros(20, 1, 1)
 
     def rule(prediction: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
         momentum.add_(1)
-        return sample - prediction * momentum[:3] + momentum.sum()
+        return sample - (prediction * momentum).mean(0)
 
     expected = toy.sample()
     model = toy.model()
     with torch.no_grad():
         for step in range(1, 4):
-            expected = expected - model(expected, None) * step + 20.0 * step
+            expected = expected - model(expected, None) * step
     graph = trace(model, toy.Step(rule), 3, sample=toy.sample(), conditioning={}, granularity="stage")
     assert torch.allclose(run(graph, toy.sample(), {}), expected)
 

@@ -16,7 +16,7 @@ from ..applying import build
 from ..frozen import frozen
 from ..loop import Loop
 from ..passes.stored_weights import awake
-from ..pipelines.capturing import blank_prompts, capture, completed
+from ..pipelines.capturing import attention_as_found, blank_prompts, capture, completed
 from ..pipelines.denoiser import only_denoiser
 from ..pipelines.enabling import enabled
 from ..pipelines.pruning import shipped_prompts
@@ -93,7 +93,7 @@ def _measured(
     model, facts = only_denoiser(pipe), plan.facts
     blank = completed(blank_prompts, call)
     maps: list[Maps] = []
-    with frozen(model):
+    with frozen(model), attention_as_found(pipe):
         loop = record_pipeline(
             pipe, model, blank, split_guidance=facts.guidance.split, granularity=facts.chosen
         )

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from ..passes import TraceError
 from ..passes.forward_slot import parameters_of
-from ..passes.loop_recorder import TIMESTEP
+from ..passes.loop_recorder import TIMESTEP, tensors_in
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class CallArguments:
     @cached_property
     def tensors(self) -> list[torch.Tensor]:
         """The tensors among them."""
-        return [leaf for leaf in self.leaves if isinstance(leaf, torch.Tensor)]
+        return tensors_in(self.named)
 
     @cached_property
     def signature(self) -> tuple[Any, ...]:

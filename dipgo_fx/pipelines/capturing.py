@@ -18,6 +18,7 @@ from ..arguments import check, check_guidance_scale, check_steps
 from ..own_draws import own_draws
 from ..passes import TraceError
 from ..passes.forward_slot import ForwardSlot
+from ..passes.loop_recorder import tensors_in
 from ..passes.stored_weights import compute_device
 from .call_arguments import CallArguments
 from .denoiser import parts
@@ -109,8 +110,7 @@ class PipelineInputs:
         """All tensors among the results by name; the first one of `LATENTS` is the `sample`."""
         named: dict[str, torch.Tensor] = {}
         for index, (method, result) in enumerate(self.results):
-            tensors = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-            for number, tensor in enumerate(tensors):
+            for number, tensor in enumerate(tensors_in(result)):
                 is_sample = method in LATENTS and "sample" not in named
                 named["sample" if is_sample else f"{method}_{index}_{number}"] = tensor
         return named
@@ -196,25 +196,26 @@ def capture(
     weights: list[float] = []
 
     def note(name: str, method: Callable[[], Any]) -> Any:
+        """Keep what a method makes before the model is called."""
         result = method()
         if not rows:
             results.append((name, result))
         return result
 
     def forward(*args: Any, **kwargs: Any) -> Any:
+        """Stand in for the model: it ends the run, unless the first step is wanted."""
         rows.append(CallArguments.of(model, args, kwargs).rows)
         if not first_step:
             raise Enough
         result = _noise_like(type(model).forward(model, *args, **kwargs), len(rows))
-        predictions.append(
-            next(leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor))
-        )
+        predictions.append(tensors_in(result)[0])
         return result
 
     own_step = pipe.scheduler.step
 
     @functools.wraps(own_step)  # pipelines read its signature
     def step(*args: Any, **kwargs: Any) -> Any:
+        """End the run, and see what guidance made of the predictions, if there is any."""
         if len({*rows}) == 1 and (len(rows) > 1 or rows[0] > samples):
             weights.extend(Stepped.of(own_step, args, kwargs).weights(predictions))
         raise Enough

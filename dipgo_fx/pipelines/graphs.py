@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from ..cuda_graphs import outliving
 from ..errors import PlanError
@@ -17,7 +16,7 @@ from ..passes.blocks import path_of
 from ..passes.call_recorder import CallGraph, record_call
 from ..passes.call_state import scaled, scales_of
 from ..passes.forward_slot import ForwardSlot
-from ..passes.loop_recorder import TIMESTEP
+from ..passes.loop_recorder import TIMESTEP, tensors_in
 from ..passes.step_graphs import StepKind, step_graph
 from .call_arguments import CallArguments, joined
 
@@ -150,7 +149,7 @@ class Graphs:
             raise
         except Exception as error:
             raise RuntimeError(f"{self._not_apart}: {type(error).__name__}: {error}") from error
-        if not _are_alike(_tensors(apart), _tensors(together)):
+        if not _are_alike(tensors_in(apart), tensors_in(together)):
             raise RuntimeError(f"{self._not_apart}: alone they give other values")
         return dims
 
@@ -197,7 +196,7 @@ def _check_recording(call: CallGraph, arguments: CallArguments, expected: Any) -
     """Raise `TraceError` if a graph does not compute what its model does: one call a graph, for certainty."""
     with call.scaled():
         found = call.module(*arguments.tensors)
-    if not _are_alike(found, _tensors(expected)):
+    if not _are_alike(found, tensors_in(expected)):
         raise TraceError(
             "the recorded graph of this model gives other values than the model: its Python edits "
             "tensors in a way that was not seen, so it cannot follow a plan"
@@ -216,7 +215,3 @@ def _are_alike(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) 
         )
         for ours, theirs in zip(found, expected, strict=True)
     )
-
-
-def _tensors(result: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]

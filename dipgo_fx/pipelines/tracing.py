@@ -63,7 +63,8 @@ def trace_pipeline(
     It is what `prune_pipeline` searches on. Prompts do not matter, as nothing is computed.
 
     Args:
-        pipe: a diffusers pipeline that has `prepare_latents`; left as found.
+        pipe: a diffusers pipeline that has `prepare_latents`; left as found. If it perturbs attention, the
+            loop serves for plans only: run by itself it has the attention that is left on the model.
         inputs: for pipelines that take more than prompts, as for `prune_pipeline`.
         split_guidance: have the two conditions of guidance as calls of their own, with blocks of their own.
         granularity: which modules are blocks, as for `trace`.
@@ -312,8 +313,8 @@ def _calls(inputs: PipelineInputs, split: bool) -> tuple[str, ...]:
     return _names(conditional(inputs.weights, 1)) if is_doubled else ("",)
 
 
-def _names(conditional: int) -> tuple[str, ...]:
-    return ("", "unconditional") if conditional == 0 else ("unconditional", "")
+def _names(of_condition: int) -> tuple[str, ...]:
+    return ("", "unconditional") if of_condition == 0 else ("unconditional", "")
 
 
 def _guidance(pipe: Any, call: Mapping[str, Any], inputs: PipelineInputs, calls: tuple[str, ...]) -> Guidance:

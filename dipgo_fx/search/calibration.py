@@ -15,7 +15,7 @@ from ..inputs import InputGuard, num_classes
 from ..loop import Loop
 from ..passes import split_steps
 from ..passes.stored_weights import compute_device, compute_dtype
-from ..tracing import GUARD
+from ..tracing import guard_of
 from .batch import Batch
 from .chunks import Chunks
 from .journal import NO_JOURNAL, Journal, fingerprint
@@ -51,7 +51,7 @@ def calibrate(
     Raises:
         ValueError: wrong names, shapes or too few rows, naming the argument.
     """
-    guard: InputGuard = loop.get_submodule(GUARD)  # type: ignore[assignment]
+    guard = guard_of(loop)
     device, dtype = compute_device(model), compute_dtype(model)
     shape = (samples, *guard.sample_shape)
     noise = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)

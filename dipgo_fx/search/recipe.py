@@ -17,10 +17,9 @@ import torch
 from ..budget import kept_of, warn_of_miss
 from ..cost import LoopCost
 from ..frontier import Point
-from ..inputs import InputGuard
 from ..loop import Loop
 from ..plan import Plan
-from ..tracing import GUARD
+from ..tracing import guard_of
 from .batch import Batch
 from .candidate import Candidate
 from .config import Config, PaperConfig, PruneConfig
@@ -56,8 +55,7 @@ def search(
     made, or a journal of another search.
     """
     kept = kept_of(ratio, LoopCost.of(loop))
-    guard: InputGuard = loop.get_submodule(GUARD)  # type: ignore[assignment]
-    shape = guard.sample_shape
+    shape = guard_of(loop).sample_shape
     if "ssim" in config.loss and config.decode is None and len(shape) != 3:
         raise ValueError(
             f"loss={config.loss!r} compares images (channels, h, w), and samples of this loop are {shape}: "

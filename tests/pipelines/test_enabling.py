@@ -16,7 +16,6 @@ import pytest
 import torch
 from diffusers.models.embeddings import ImageProjection
 from torch import nn
-from torch.utils import _pytree as pytree
 
 import dipgo_fx
 import zoo
@@ -30,6 +29,7 @@ from dipgo_fx.frontier import Point, whole_steps_table
 from dipgo_fx.guidance import Guidance
 from dipgo_fx.passes import GateTable, Steering, granularity_of
 from dipgo_fx.passes.call_recorder import record_call
+from dipgo_fx.passes.loop_recorder import tensors_in
 from dipgo_fx.pipelines.capturing import ArgumentsFor, capture, completed
 from dipgo_fx.pipelines.denoiser import only_denoiser
 from dipgo_fx.pipelines.tracing import inputs_of, record_pipeline
@@ -788,7 +788,7 @@ def test_each_condition_follows_its_own_table(key: str) -> None:
         plan = Plan(replace(facts, blocks=tuple(names), guidance=guidance), table, 0.0)
         pipe, seen = pipelines.PIPELINES[key].build(), list[torch.Tensor]()
         with dipgo_fx.enabled(pipe, plan):
-            only_denoiser(pipe).register_forward_hook(lambda m, a, result: seen.append(_tensors(result)[0]))
+            only_denoiser(pipe).register_forward_hook(lambda m, a, result: seen.append(tensors_in(result)[0]))
             run(key, pipe)
         return seen[-1].chunk(2) if len(seen) < 2 * len(facts.timesteps) else (seen[-2], seen[-1])
 
@@ -799,10 +799,6 @@ def test_each_condition_follows_its_own_table(key: str) -> None:
         expected = [skipped[n] if order[n] == closed else full[n] for n in range(2)]
         for found, wanted in zip(predicted(*tables), expected, strict=True):
             assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
-
-
-def _tensors(result: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
 
 @pytest.mark.parametrize(
