@@ -109,14 +109,14 @@ def test_what_a_plan_costs_counts_and_not_what_it_says() -> None:
 
 def test_ratio_zero_is_the_traced_loop() -> None:
     """Bit for bit, also of a plan that has the conditions of guidance apart: the stock loop has not."""
-    key = ("unet-text", "ddim", "block", 2.0)
-    x, c = inputs("unet-text", 2, 2.0)
+    key = ("dit", "ddim", "block", 2.0)
+    x, c = inputs("dit", 2, 2.0)
     for split in (False, True):
         graph = loop(*key, STEPS, split)
         keep = torch.ones(graph.num_steps, len(graph.blocks), dtype=torch.bool)
         keep[1:, ::2] = False
         plan = Plan.from_keep(graph, keep)
-        off = dipgo_fx.apply(zoo.model("unet-text"), zoo.SCHEDULERS["ddim"](), plan, ratio=0)
+        off = dipgo_fx.apply(zoo.model("dit"), zoo.SCHEDULERS["ddim"](), plan, ratio=0)
         assert torch.equal(run(off, x, c), run(loop(*key, STEPS), x, c))
         assert (off.plan.ratio, off.plan.origin["name"]) == (0, "unpruned")
 
