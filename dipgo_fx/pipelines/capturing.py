@@ -211,21 +211,19 @@ def capture(
         predictions.append(tensors_in(result)[0])
         return result
 
-    own_step = pipe.scheduler.step
-
-    @functools.wraps(own_step)  # pipelines read its signature
-    def step(*args: Any, **kwargs: Any) -> Any:
+    def step(own_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """End the run, and see what guidance made of the predictions, if there is any."""
         if len({*rows}) == 1 and (len(rows) > 1 or rows[0] > samples):
             weights.extend(Stepped.of(own_step, args, kwargs).weights(predictions))
         raise Enough
 
-    with as_found(pipe) as state, ForwardSlot(model).replaced(forward), own_draws(compute_device(model)):
+    with (
+        cut_short(pipe, step) as state,
+        ForwardSlot(model).replaced(forward),
+        own_draws(compute_device(model)),
+    ):
         state |= watched(pipe, note)
-        state["scheduler"].step = step
-        with until_enough():
-            pipe(**arguments_for(samples))
-    pipe.maybe_free_model_hooks()  # the end of a run, which was cut off
+        pipe(**arguments_for(samples))
     if not any(name in LATENTS for name, _ in results):
         raise TraceError(
             f"{type(pipe).__name__} has no {LATENTS[0]}, where its loop starts: search a plan with "
@@ -312,6 +310,20 @@ def as_found(pipe: Any) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
+def cut_short(pipe: Any, step: Callable[..., Any]) -> Iterator[dict[str, Any]]:
+    """Lend a pipeline as `as_found` does, for a run without gradients that ends where `Enough` is raised.
+
+    Its scheduler steps by `step(own_step, *args, **kwargs)`.
+    """
+    with suppress(Enough), torch.no_grad(), as_found(pipe) as state:
+        own_step = state["scheduler"].step
+        # Pipelines read its signature.
+        state["scheduler"].step = functools.wraps(own_step)(functools.partial(step, own_step))
+        yield state
+    pipe.maybe_free_model_hooks()  # as the end of the run does, which was cut off
+
+
+@contextmanager
 def attention_as_found(pipe: Any) -> Iterator[None]:
     """Put the attention processors of a pipeline's models back at the end.
 
@@ -326,10 +338,3 @@ def attention_as_found(pipe: Any) -> Iterator[None]:
         for part, own in before:
             if part.attn_processors != own:
                 part.set_attn_processor({**own})  # which takes the mapping apart
-
-
-@contextmanager
-def until_enough() -> Iterator[None]:
-    """Run a pipeline without gradients until `Enough` is raised."""
-    with torch.no_grad(), suppress(Enough):
-        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,15 +31,14 @@ from .capturing import (
     Enough,
     PipelineInputs,
     Rows,
-    as_found,
     attention_as_found,
     blank_prompts,
     capture,
     check_call,
     check_inputs,
     completed,
+    cut_short,
     rows_of,
-    until_enough,
     watched,
 )
 from .denoiser import only_denoiser
@@ -148,19 +146,14 @@ def check_first_step(
     # The noise of a step comes after that of the latents.
     with awake(model):
         found = _first_step(loop)(**inputs, generator=generators[0])
-    with as_found(pipe) as state, ForwardSlot(model).unpruned(), own_draws(compute_device(model)):
-        samples: list[torch.Tensor] = []
-        own_step = state["scheduler"].step
+    samples: list[torch.Tensor] = []
 
-        @functools.wraps(own_step)  # pipelines read its signature
-        def step(*args: Any, **kwargs: Any) -> Any:
-            samples.append(own_step(*args, **kwargs)[0])
-            raise Enough
+    def step(own_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        samples.append(own_step(*args, **kwargs)[0])
+        raise Enough
 
-        state["scheduler"].step = step
-        with until_enough():
-            pipe(**arguments_with(generators[1])(2))
-    pipe.maybe_free_model_hooks()  # the end of a run, which was cut off
+    with cut_short(pipe, step), ForwardSlot(model).unpruned(), own_draws(compute_device(model)):
+        pipe(**arguments_with(generators[1])(2))
     (expected,) = samples
     margin = RECORDED * float(expected.abs().max())
     if not torch.allclose(found, expected, rtol=RECORDED, atol=margin):
@@ -226,27 +219,25 @@ def _record(
     # Before recording starts, so that the caller's Python is not recorded; nor is decoding, should a run that
     # leaves out the first steps reach it.
     arguments = {**_without_decoding(pipe), **arguments_for(samples)}
-    with as_found(pipe) as state:
+    index = 0
+
+    def step(own_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Tell the recorder where a step ends, and end the pipeline after the last."""
+        nonlocal index
+        if index == 0:
+            recorder.mark_sample(0, stepped_sample(own_step, args, kwargs))
+        result = own_step(*args, **kwargs)
+        index += 1
+        if index == len(scheduler.timesteps):
+            final.append(result[0])
+            raise Enough
+        recorder.start_step(index, result[0])
+        return result
+
+    with cut_short(pipe, step) as state, awake(model), ForwardSlot(model).bare():
         scheduler = state["scheduler"]
-        own_step, index = scheduler.step, 0
-
-        @functools.wraps(own_step)  # pipelines read its signature
-        def step(*args: Any, **kwargs: Any) -> Any:
-            """Tell the recorder where a step ends, and end the pipeline after the last."""
-            nonlocal index
-            if index == 0:
-                recorder.mark_sample(0, stepped_sample(own_step, args, kwargs))
-            result = own_step(*args, **kwargs)
-            index += 1
-            if index == len(scheduler.timesteps):
-                final.append(result[0])
-                raise Enough
-            recorder.start_step(index, result[0])
-            return result
-
-        scheduler.step = step
         state |= watched(pipe, _stand_ins(inputs, {**conditioning, "sample": sample}, rows))
-        with awake(model), ForwardSlot(model).bare(), until_enough(), recorder.recording():
+        with recorder.recording():
             pipe(**arguments)
     recorder.refuse_scales()
     if not final:
