@@ -19,8 +19,9 @@ LONGEST = 170
 
 
 @pytest.mark.long
-def test_readme_code_for_a_pipeline_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_code_for_a_pipeline_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """On a tiny pipeline with text encoder and VAE."""
+    monkeypatch.chdir(tmp_path)
     pipe = pipelines.PIPELINES["sd-text"].build()
     monkeypatch.setattr(diffusers.StableDiffusionPipeline, "from_pretrained", lambda name: pipe)
     real = dipgo_fx.prune_pipeline
@@ -28,7 +29,8 @@ def test_readme_code_for_a_pipeline_runs(monkeypatch: pytest.MonkeyPatch) -> Non
     def prune_pipeline(*args: object, **options: object) -> dipgo_fx.Plan:
         """Search quickly: fewer samples and runs, fewer steps."""
         quick = dipgo_fx.PruneConfig(samples=2, full_runs=3)
-        return real(*args, num_inference_steps=6, config=quick, progress=False, **options)  # type: ignore[arg-type]
+        options |= {"num_inference_steps": 6, "config": quick, "progress": False}
+        return real(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(dipgo_fx, "prune_pipeline", prune_pipeline)
     names: dict[str, object] = {}

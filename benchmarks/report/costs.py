@@ -69,7 +69,7 @@ def step_counts() -> str:
 
 def by_runs() -> str:
     """What a search gains or loses with other samples and budgets than it has as it comes."""
-    images, changes = _searches()
+    images, changes = searches()
     told = [
         f"{signed(mean(changes[each]))} dB with {each[0]} samples and {each[1]:.0f} runs "
         f"({images[each]:.0f} images; at worst {signed(min(changes[each]))})"
@@ -85,7 +85,7 @@ def by_runs() -> str:
 
 def quick_search() -> str:
     """How many images a search makes, and what a quick one saves and loses."""
-    images, changes = _searches()
+    images, changes = searches()
     own = changes[QUICK]
     return wrapped(
         f"A search costs as much as about {images[USUAL]:.0f} unpruned images. With "
@@ -96,7 +96,7 @@ def quick_search() -> str:
     )
 
 
-def _searches() -> tuple[dict[Search, float], dict[Search, list[float]]]:
+def searches() -> tuple[dict[Search, float], dict[Search, list[float]]]:
     """Return how many images each search made on average, and dB beside the usual one, a number a cell."""
     images: dict[Search, list[float]] = {}
     changes: dict[Search, list[float]] = {}

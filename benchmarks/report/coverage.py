@@ -17,8 +17,8 @@ def classes() -> str:
     return (
         f"diffusers {rows[0]['diffusers']} has {every}; in tiny pipelines with random weights {built} could "
         f"be tried. By a plan, bit for bit as if blocks were skipped by hand, run {run}; every step is one "
-        f"graph for `torch.compile(fullgraph=True)` with {compiled}; `prune_pipeline` can search on "
-        f"{pipelines['searchable']} pipelines."
+        f"graph for `torch.compile(fullgraph=True)` with {compiled}; the loops of "
+        f"{pipelines['searchable']} pipelines can be recorded for `prune_pipeline`."
     )
 
 
@@ -29,7 +29,7 @@ def counted() -> str:
     return wrapped(
         f"Of the {row['classes']} pipelines of diffusers {row['diffusers']}, {row['built']} could be tried, "
         f"tiny and with random weights: {row['enabled']} run by a plan, bit for bit as if blocks were "
-        f"skipped by hand, and `prune_pipeline` can search on {row['searchable']}."
+        f"skipped by hand, and of {row['searchable']} the loop can be recorded for `prune_pipeline`."
     )
 
 

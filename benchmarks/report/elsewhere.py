@@ -5,8 +5,8 @@ from __future__ import annotations
 from benchmarks.quality.comparing import Cell
 from benchmarks.tables import grid
 
-from .few_steps import FEW, SCORE, best_other, counted, judged, ours_in
-from .results import FEWER, LABELS, NAMES, every_cell, is_of_the_tables
+from .few_steps import FEW, SCORE, best_other, caches_among, counted, judged, ours_in
+from .results import FEWER, LABELS, NAMES, every_cell, guidance_of, is_of_the_tables, strength
 from .standing import kept_by
 from .words import percent, remarked, wrapped
 
@@ -36,7 +36,7 @@ def line(cell: Cell) -> list[str]:
     name, pair = other
     ours = ours_in(cell) or ""
     fewer = cell.between(ours, FEWER, SCORE)
-    guidance = "own" if about.guidance is None else f"{about.guidance:g}"
+    guidance = strength(guidance_of(about))
     return [
         *(NAMES[about.model], about.scheduler, str(about.steps), guidance, percent(1 - about.ratio_asked)),
         str(len(cell.seeds_of_both(ours, name))),
@@ -54,7 +54,7 @@ def summary() -> str:
         return ""
     loops = "; ".join(dict.fromkeys(map(loop_of, cells)))
     found = counted(map(best_other, cells), "the best other method")
-    return wrapped(f"In other loops ({loops}): {found}.")
+    return wrapped(f"In other loops ({loops}), {caches_among(cells)}: {found}.")
 
 
 def loop_of(cell: Cell) -> str:

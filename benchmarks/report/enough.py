@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks import trainings
 from benchmarks.quality.comparing import Cell
-from benchmarks.reference.models import WEIGHTS
 from benchmarks.tables import RESULTS, grid, grouped
 
 from .few_steps import FEW
-from .results import NAMES, cells_in, every_cell
-from .words import listed, percent, span, wrapped
+from .results import NAMES, cells_in, every_cell, guidance_of, strength
+from .words import listed, percent, remarked, span, wrapped
 
 CLOSE = 30.0  # dB, of the lowest 5% of single images
 ABOUT = (
@@ -20,21 +18,12 @@ ABOUT = (
     "and seed is from one search at ratio 0.8 or, where there is none, from a search for each share."
 )
 Loop = tuple[str, str, int, float]  # model, sampler, steps, guidance
-NO_GUIDANCE = 0.0
 
 
 def loops() -> dict[Loop, list[Cell]]:
     """Return the cells in which our search was measured, by loop."""
-    known = trainings.read(WEIGHTS)
-
-    def loop_of(cell: Cell) -> Loop:
-        about = cell.about
-        own = known.get(about.model, {}).get("guidance", NO_GUIDANCE)
-        guidance = own if about.guidance is None else about.guidance
-        return about.model, about.scheduler, about.steps, guidance
-
-    cells = [*every_cell(), *cells_in(RESULTS / "frozen")]
-    return grouped((cell for cell in cells if cell.ours), loop_of)
+    cells = [cell for cell in (*every_cell(), *cells_in(RESULTS / "frozen")) if cell.ours]
+    return grouped(cells, lambda c: (c.about.model, c.about.scheduler, c.about.steps, guidance_of(c.about)))
 
 
 def least(cells: Sequence[Cell]) -> float | None:
@@ -66,33 +55,34 @@ def table() -> str:
         seeds = {len(cell.rows[cell.ours or ""]) for cell in cells}
         enough = least(cells)
         told = "none measured" if enough is None else percent(enough)
-        about = [NAMES[model], scheduler, str(steps), words(guidance), span(seeds, 0)]
+        about = [NAMES[model], scheduler, str(steps), strength(guidance), span(seeds, 0)]
         lines.append([*about, ", ".join(shares), told])
     header = ("model", "sampler", "steps", "guidance", "seeds", "measured at", "close from")
     return f"{wrapped(ABOUT)}\n\n{grid(header, lines)}"
 
 
 def sentence() -> str:
-    """Say it of loops of more than a few steps, by guidance."""
-    many = {loop: cells for loop, cells in loops().items() if loop[2] > FEW}
-    groups = grouped(many, lambda loop: loop[3])
-    told = [told_of([many[loop] for loop in groups[guidance]], guidance) for guidance in sorted(groups)]
+    """Say it of all loops, by guidance and steps."""
+    found = {loop: least(cells) for loop, cells in loops().items()}
+    few = [loop for loop in found if loop[2] <= FEW]
+    told = []
+    for guidance, own in sorted(grouped((set(found) - set(few)), lambda loop: loop[3]).items()):
+        by_steps = sorted(grouped(own, lambda loop: loop[2]).items())
+        shares = (f"{reached([found[loop] for loop in some])} at {steps}" for steps, some in by_steps)
+        told.append(f"{f'guidance {guidance:g}' if guidance else 'no guidance'} {listed(shares)} steps")
+    if few:
+        steps = listed(sorted({loop[2] for loop in few}))
+        told.append(f"at {steps} steps {reached([found[loop] for loop in few])}")
     return (
         f"**How far to go**: 19 of 20 images have a PSNR of {CLOSE:.0f} dB or more to the unpruned ones, at "
         f"every seed, from these shares of the MACs on, the least of those measured: {'; '.join(told)}."
     )
 
 
-def told_of(group: Sequence[Sequence[Cell]], guidance: float) -> str:
-    """Return the shares of loops of one guidance."""
-    shares = [100 * share for cells in group if (share := least(cells)) is not None]
-    steps = listed(sorted({cells[0].about.steps for cells in group}))
-    enough = f"{span(shares, 0)}%" if len(shares) == len(group) else "not everywhere"
-    models = listed(dict.fromkeys(NAMES[cells[0].about.model] for cells in group))
-    scale = f", guidance {guidance:g}" if guidance else " without guidance"
-    return f"{enough} at {steps} steps{scale} ({models})"
-
-
-def words(guidance: float) -> str:
-    """Return a scale of guidance as text."""
-    return f"{guidance:g}" if guidance else "none"
+def reached(shares: Sequence[float | None]) -> str:
+    """Return the shares of some loops, and in how many there is none."""
+    there = [100 * share for share in shares if share is not None]
+    if not there:
+        return "no share"
+    count = len(shares) - len(there)
+    return remarked(f"{span(there, 0)}%", f"none in {count} of {len(shares)} loops" if count else "")

@@ -6,7 +6,7 @@ from benchmarks.quality.comparing import Cell
 from benchmarks.tables import RESULTS, grid
 
 from . import elsewhere
-from .few_steps import best_other, counted
+from .few_steps import best_other, caches_among, counted
 from .quality import verdicts
 from .results import LABELS, cells_in
 from .standing import told
@@ -62,5 +62,5 @@ def summary() -> str:
     seeds = span({len(cell.seeds_of_both(cell.ours, DEAREST)) for cell in cells}, 0)
     return wrapped(
         f"On a model and images that no choice was made on (the frozen test), at {steps} steps, "
-        f"{seeds} seeds each: {found}."
+        f"{seeds} seeds each, {caches_among(cells)}: {found}."
     )

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 
-from benchmarks.quality.comparing import Cell
 from benchmarks.statistics import COMPARED
 from benchmarks.tables import grid, grouped
 
 from . import costs, elsewhere, enough, few_steps, frozen, real_size
-from .quality import COLUMNS
-from .results import ASKED, FEWER, LEARNED, NAMES, OURS, Score, chosen, numbers, read, scores
+from .quality import CACHES, COLUMNS
+from .results import ASKED, FEWER, LEARNED, NAMES, OURS, Row, Score, chosen, numbers, read, scores
 from .standing import own_cells
-from .words import bullets, listed, out_of, percent, remarked, span
+from .words import bullets, listed, out_of, percent, remarked, span, wrapped
 
-SCORE = "psnr_db"
+SCORE, CONVERGED = "psnr_db", "converged_psnr_db"
 SOLVERS = COLUMNS["stock solver"]
 
 
@@ -31,11 +30,13 @@ def search() -> str:
     seconds = {s.model: s.values["search_seconds"] for s in timed}
     (apart,) = numbers(chosen(read("search_cost-runs-digits-dit"), steps="20"), "seconds")
     seconds["digits-dit"] = apart
-    told = [f"{each:.0f} seconds ({NAMES[model]})" for model, each in sorted(seconds.items())]
+    told = [f"{each:.0f} seconds for the {NAMES[model]}" for model, each in sorted(seconds.items())]
+    count, _ = costs.searches()
+    usual, quick = (f"{round(count[each], -1):,.0f}" for each in (costs.USUAL, costs.QUICK))
     return (
-        f"**Search**, once: {span(s.values['search_full_runs'] for s in ours)} unpruned runs of its "
-        f"{span(numbers(read('quality-sets'), 'search'), 0)} samples, where it was timed {listed(told)} on "
-        "one CPU thread. It serves every ratio."
+        f"**Search**, once, costs as much as {usual} images ({listed(told)} on one CPU thread), a [quick one]"
+        f"(dipgo_fx/GUIDE.md#prune-your-pipeline) {quick}. Plans for other ratios come with it, fitted with "
+        "less care."
     )
 
 
@@ -45,14 +46,14 @@ def images() -> str:
     return (
         "**Images** change. PSNR in dB to the unpruned ones of the same noise, all together and not clamped; "
         f"{len(models(first))} small models, 20 steps of DDIM, the first seed. *Higher on* counts the models "
-        "on which a column is above `dipgo_fx`:"
+        "on which a column is above `dipgo_fx`; learned samplers are code of the benchmarks only:"
     )
 
 
 def images_table() -> str:
-    """Table of how far pruned images are from unpruned ones, beside fewer steps and learned samplers."""
+    """Table of how far pruned images are from unpruned ones, beside what a user would do instead."""
     first = [score for score in scores() if score.seed == 0 and SCORE in score.values]
-    header = ["MACs left", "`dipgo_fx`", "fewer steps", "stock solvers", "our own learned samplers"]
+    header = ["MACs left", "`dipgo_fx`", "fewer steps", "stock solvers", "caches", "our own learned samplers"]
     return grid(header, ([percent(asked), *at_share(first, asked)] for asked in ASKED))
 
 
@@ -64,7 +65,7 @@ def models(found: Iterable[Score]) -> set[str]:
 def at_share(found: Iterable[Score], asked: float) -> list[str]:
     """Return the spans over models at a share of the MACs, and on how many a group is ahead of ours."""
     own = [score for score in found if score.asked == asked]
-    ours, *others = (highest(own, names) for names in ((OURS,), (FEWER,), SOLVERS, LEARNED))
+    ours, *others = (highest(own, names) for names in ((OURS,), (FEWER,), SOLVERS, CACHES, LEARNED))
     higher = [sum(value > ours.get(model, math.inf) for model, value in each.items()) for each in others]
     told = [
         remarked(span(each.values()), f"higher on {count}" if count else "")
@@ -82,15 +83,30 @@ def highest(found: Iterable[Score], methods: Collection[str]) -> dict[str, float
 def speed() -> str:
     """How much faster loops are."""
     rows = [row for name in ("dit", "unet") for row in read(f"speed-wall-{name}")]
-    return (
-        "**Time** follows MACs on one CPU thread: at ratio 0.8 plans of whole steps run "
-        f"{costs.faster(rows, 'whole steps', '0.8')} times as fast on two small models."
+    large = [row for row in real_size.timed(read("speed")) if row["device"] != "cpu"]
+    alone, two, one = (
+        chosen(large, method=f"{calls}whole steps", ratio_asked="0.8")
+        for calls in ("", "guidance, two calls, ", "guidance, one call, ")
     )
+    where = listed(dict.fromkeys(real_size.place(row).partition(",")[0] for row in alone))
+    small = [row for row in rows if row["loop"].startswith("whole steps") and row["loop"].endswith("0.8")]
+    return (
+        "**Time** follows MACs where a step is one call of the model: at ratio 0.8 plans of whole steps run "
+        f"{span(numbers(small, 'speed-up'))} times as fast on one CPU thread (two small models), "
+        f"{span(numbers(alone, 'speedup'))} on {where} ({names(alone)}, batch 1). Guidance in two calls, as "
+        f"`prune` has it unless `split_guidance=False`, gives {span(numbers(two, 'speedup'))} there instead "
+        f"of {span(numbers(one, 'speedup'))}."
+    )
+
+
+def names(rows: Iterable[Row]) -> str:
+    """Return the models of rows, without their sizes."""
+    return listed(row["model"].partition(",")[0] for row in rows)
 
 
 def beyond() -> str:
     """Where no choice was made, and in other loops than the tables'."""
-    return "\n\n".join(filter(None, (frozen.summary(), elsewhere.summary())))
+    return wrapped(" ".join(filter(None, (frozen.summary(), elsewhere.summary()))))
 
 
 def behind() -> str:
@@ -100,21 +116,19 @@ def behind() -> str:
 
 
 def lost() -> str:
-    """Name the cells that are lost, by measure."""
+    """Name the cells that are lost, and by how many measures."""
+    measures = [name for name in COMPARED if name != CONVERGED]
     told = []
-    for name, measure in COMPARED.items():
-        lost_in = [cell for cell in own_cells() if cell.verdict(name) == "lost"]
-        if lost_in:
-            told.append(f"{measure.title} ({places(lost_in)})")
-    return f"Lost in the table above: {listed(told)}." if told else "No cell of the table above is lost."
-
-
-def places(cells: Iterable[Cell]) -> str:
-    """Return models and shares of cells, for a sentence."""
-    shares = grouped(cells, lambda cell: NAMES[cell.about.model])
-    return ", ".join(
-        f"{model} at {listed(percent(1 - cell.about.ratio_asked) for cell in own)}"
-        for model, own in shares.items()
+    for cell in own_cells():
+        count = sum(cell.verdict(name) == "lost" for name in measures)
+        if count:
+            where = f"{NAMES[cell.about.model]} at {percent(1 - cell.about.ratio_asked)}"
+            told.append(f"{where} by {count}")
+    far = [verdict for cell in own_cells() if (verdict := cell.verdict(CONVERGED))]
+    return (
+        f"Lost in the table above, by so many of the {len(measures)} measures beside the unpruned images: "
+        f"{listed(told) if told else 'none'}; {out_of(far.count('lost'), len(far))} cells by the one beside "
+        "the converged images."
     )
 
 
@@ -123,10 +137,10 @@ def slow() -> str:
     rows = [row for row in real_size.timed(read("speed")) if real_size.asked_of(row)]
     short = sorted(real_size.shortfalls(rows), key=lambda item: item[1] / item[2])
     text = (
-        f"At full width, with random weights, {out_of(len(short), len(rows))} loops reach less of the "
-        "speed-up that MACs promise than was asked"
+        f"At full width, with random weights, {out_of(len(short), len(rows))} loops miss our goal for the "
+        "share of the speed-up by MACs that they reach"
     )
     if not short:
         return f"{text}."
     name, value, asked = short[0]
-    return f"{text}, at worst {value:.2f} instead of {asked:g} ({name})."
+    return f"{text}, at worst {value:.2f} of it instead of {asked:g}: {name}."

@@ -37,8 +37,8 @@ def frechet() -> str:
     rows = read("quality-frechet")
     if not rows:
         return wrapped(
-            f"Fréchet distances to real images are not told: sets of fewer than {ENOUGH:,} images carry no "
-            "evidence, and larger ones were not drawn."
+            f"Fréchet distances to real images are not reported: sets of fewer than {ENOUGH:,} images carry "
+            "no evidence, and larger ones were not drawn."
         )
     header = ("model", "method", "MACs asked", "seed", "images", "distance", "minus the unpruned model's")
     return grid([*header, "recognised", "unpruned, recognised"], map(frechet_line, rows))

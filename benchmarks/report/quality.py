@@ -39,6 +39,8 @@ CACHES = (
     plans.ANNEALED_REUSE.name,
     plans.ANNEALED_LINEAR.name,
 )
+BESIDE_ONE = {"won": "ahead", "open": "open", "lost": "behind"}
+"""What an interval says of one other method: a cell is won beside all of them."""
 COLUMNS = {
     "fewer steps": ("fewer steps",),
     "stock solver": ("DPM-Solver++", "UniPC", "DEIS", "iPNDM"),
@@ -97,7 +99,7 @@ def difference(tops: Sequence[Score | None]) -> str:
         return ""
     cell = cell_at(highest.model, highest.asked)
     pair = None if cell is None else cell.versus(highest.method, "psnr_db")
-    return told("psnr_db", pair) if pair is None else f"{told('psnr_db', pair)}, {pair.verdict}"
+    return told("psnr_db", pair) if pair is None else f"{told('psnr_db', pair)}, {BESIDE_ONE[pair.verdict]}"
 
 
 def verdict() -> str:
@@ -107,12 +109,17 @@ def verdict() -> str:
     if not judged:
         return wrapped("No cell can be judged: errors of single images were not kept.")
     seeds = {len(cell.seeds(name)) for cell in judged for name in cell.others if cell.seeds(name)}
+    unkept = dict.fromkeys(NAMES[c.about.model] for c in judged if not all(c.seeds(o) for o in c.others))
     text = (
         f"{out_of(len(judged), len(cells)).capitalize()} cells (a model and a share of MACs) can be judged, "
         f"over {span(seeds, 0)} seeds: won where the 95% interval of the paired difference is in favour of "
-        "`dipgo_fx` beside every other method, lost where it is against it beside any, else open, as where "
-        "errors of single images of one method were not kept."
+        "`dipgo_fx` beside every other method, lost where it is against it beside any, else open. "
     )
+    if unkept:
+        text += (
+            f"Errors of single images of some methods were not kept on {listed(unkept)}: none is won there. "
+        )
+    text += "Feature distance is not of digits."
     return f"{wrapped(text)}\n\n{verdicts(judged)}"
 
 
@@ -173,22 +180,32 @@ def value_line(name: str, duel: Duel) -> list[str]:
 def held() -> str:
     """Rows of other methods beside the row of ours that is at most as dear."""
     found = scores()
-    held_against = at_most_as_dear(found)
-    higher = behind(held_against)
-    shares = sorted({score.asked for score in found if score.method == OURS})
+    # A setting may be the best for several shares.
+    held_against = {
+        (duel.other.method, duel.other.model, duel.other.seed, duel.other.kept): duel
+        for duel in at_most_as_dear(found)
+    }
+    higher = behind(held_against.values())
+    shares = {
+        model: listed(percent(share) for share in sorted({score.kept for score in own}))
+        for model, own in grouped((s for s in found if s.method == OURS), lambda s: NAMES[s.model]).items()
+    }
+    measured_at = "; ".join(
+        f"{told} ({listed(own)})" for told, own in grouped(shares, shares.__getitem__).items()
+    )
     text = (
         f"Values, without intervals. Packages may keep {percent(OFF, 2)} of the MACs more than asked, and "
-        f"some keep less; `dipgo_fx` was measured at {listed(map(percent, shares))}. Of "
-        f"{len(held_against)} rows of other methods {len(higher)} have a higher PSNR than its "
-        "nearest row that keeps no more MACs than they do"
+        f"some keep less; `dipgo_fx` keeps {measured_at}. Of {len(held_against)} rows of other methods "
+        f"{len(higher)} have a higher PSNR than its nearest row that keeps no more MACs than they do."
     )
-    return wrapped(f"{text}: {listed(map(held_text, higher))}." if higher else f"{text}.")
+    header = ["model", "seed", "other", "MACs", "dB", "`dipgo_fx`, MACs", "dB"]
+    return f"{wrapped(text)}\n\n{grid(header, map(held_line, higher))}" if higher else wrapped(text)
 
 
-def held_text(duel: Duel) -> str:
+def held_line(duel: Duel) -> list[str]:
     """Return two rows with the MACs that they keep."""
-    ours, other = (f"{each.text('psnr_db')} dB at {percent(each.kept)}" for each in (duel.ours, duel.other))
-    return f"{duel.other.label} on the {NAMES[duel.other.model]} ({other}, `dipgo_fx` {ours})"
+    values = [text for each in (duel.other, duel.ours) for text in (percent(each.kept), each.text("psnr_db"))]
+    return [NAMES[duel.other.model], str(duel.other.seed), duel.other.label, *values]
 
 
 def likeness() -> str:

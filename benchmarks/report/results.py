@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from benchmarks import peers, plans
+from benchmarks import peers, plans, trainings
 from benchmarks.quality import comparing
 from benchmarks.quality.comparing import Cell
 from benchmarks.quality.image_store import ImageStore
 from benchmarks.quality.rows import Row as QualityRow
-from benchmarks.reference.models import FROZEN
+from benchmarks.reference.models import FROZEN, WEIGHTS
 from benchmarks.results_store import ResultStore
 from benchmarks.tables import RESULTS
 
@@ -31,6 +31,7 @@ NAMES = {
 }
 LABELS = {
     OURS: "`dipgo_fx`",
+    "dipgo_fx default": "`dipgo_fx` (a search a share)",
     "uniform, linear": "uniform linear plans",
     "uniform, reuse": "uniform repeating plans",
 }
@@ -145,6 +146,17 @@ def cells_in(folder: Path) -> list[Cell]:
     """Return the cells of the quality.csv in a folder, with what was kept of their images."""
     rows = ResultStore(folder / "quality.csv", QualityRow).rows()
     return comparing.cells([row for row in rows if row.model in NAMES], ImageStore(folder))
+
+
+def guidance_of(about: QualityRow) -> float:
+    """Return the scale of guidance of a measurement, 0 without; the model's own unless another was told."""
+    own = trainings.read(WEIGHTS).get(about.model, {}).get("guidance", 0.0)
+    return float(own if about.guidance is None else about.guidance)
+
+
+def strength(guidance: float) -> str:
+    """Return a scale of guidance as text."""
+    return f"{guidance:g}" if guidance else "none"
 
 
 def is_of_the_tables(about: QualityRow) -> bool:

@@ -158,7 +158,11 @@ def test_a_table_shows_values_and_what_was_kept(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     ("factor", "ours", "cache", "verdict"),
-    [(0.1, "**30.0**", "31.0", "won"), (1.0, "30.0", "31.0", "open"), (10.0, "30.0", "**31.0**", "lost")],
+    [
+        (0.1, "**30.0**", "31.0", "ahead"),
+        (1.0, "30.0", "31.0", "open"),
+        (10.0, "30.0", "**31.0**", "behind"),
+    ],
 )
 def test_bold_is_what_an_interval_says(
     monkeypatch: pytest.MonkeyPatch, factor: float, ours: str, cache: str, verdict: str

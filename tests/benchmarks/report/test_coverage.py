@@ -20,8 +20,8 @@ def test_counts_stand_beside_what_there_is(monkeypatch: pytest.MonkeyPatch) -> N
         "diffusers 0.42.1 has 9 pipelines and 4 denoisers; in tiny pipelines with random weights 8 "
         "pipelines and 4 denoisers could be tried. By a plan, bit for bit as if blocks were skipped by "
         "hand, run 7 pipelines and 3 denoisers; every step is one graph for "
-        "`torch.compile(fullgraph=True)` with 6 pipelines and 2 denoisers; `prune_pipeline` can search "
-        "on 5 pipelines."
+        "`torch.compile(fullgraph=True)` with 6 pipelines and 2 denoisers; the loops of 5 "
+        "pipelines can be recorded for `prune_pipeline`."
     )
 
 
@@ -31,7 +31,7 @@ def test_pipelines_alone_are_counted_in_a_sentence(monkeypatch: pytest.MonkeyPat
     said = coverage.counted().replace("\n", " ")
     assert said.startswith("Of the 9 pipelines of diffusers 0.42.1, 8 could be tried")
     assert "7 run by a plan" in said
-    assert said.endswith("can search on 5.")
+    assert said.endswith("of 5 the loop can be recorded for `prune_pipeline`.")
 
 
 def test_the_price_is_a_ratio_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

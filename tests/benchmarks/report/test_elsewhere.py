@@ -33,7 +33,7 @@ def test_a_line_has_fewer_steps_and_the_best_other(monkeypatch: pytest.MonkeyPat
     given(monkeypatch, fashion(guidance=7.5), fashion("DPM-Solver++"), fashion(steps=50))
     lines = elsewhere.table().splitlines()[-3:]
     assert lines[0].startswith("| Fashion-MNIST DiT | DDIM | 20 | 7.5 | 70% | 1 | ")
-    assert lines[1].startswith("| Fashion-MNIST DiT | DPM-Solver++ | 20 | own | 70% | 1 | ")
+    assert lines[1].startswith("| Fashion-MNIST DiT | DPM-Solver++ | 20 | 2 | 70% | 1 | ")
     assert lines[2].startswith("| Fashion-MNIST DiT | DDIM | 50 | ")
     assert all(" (UniPC" in line and line.endswith(", won |") for line in lines)
     told = " ".join(elsewhere.summary().split())

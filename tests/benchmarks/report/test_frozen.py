@@ -32,7 +32,7 @@ def test_lost_cells_are_told_as_won_ones_are(monkeypatch: pytest.MonkeyPatch) ->
     given(monkeypatch, won, lost)
     psnr, likeness = frozen.table().split("\n\n")
     first, second = psnr.splitlines()[-2:]
-    assert first.startswith("| MNIST Sana | flow-match Euler | 8 | own | 70% | 1 | ")
+    assert first.startswith("| MNIST Sana | flow-match Euler | 8 | 3 | 70% | 1 | ")
     assert first.endswith(", won |")
     assert second.endswith(", lost |")
     assert [line.split(", ")[-1] for line in likeness.splitlines()[-2:]] == ["won |", "lost |"]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.report import glance
+from benchmarks.report import costs, glance
 from benchmarks.report.results import OURS, Score
 
 LEARNED = "learned sampler"
@@ -45,23 +45,48 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("scores")
 def test_a_share_has_the_span_over_models() -> None:
-    """Of ours, of fewer steps and of the better learned sampler where there is one; caches do not count."""
+    """Of ours, of fewer steps, and of the better solver, cache and learned sampler where there is one."""
     assert glance.at_share(glance.scores(), 0.5) == [
         "48.0 to 50.0",
         "34.0 to 38.0",
         "40.0",
+        "60.0 (higher on 1)",
         "51.0 (higher on 1)",
     ]
     assert glance.models(glance.scores()) == set(VALUES)
 
 
 @pytest.mark.usefixtures("scores")
-def test_a_search_is_told_in_runs_and_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of all seeds, of our own rows only."""
+def test_a_search_is_told_in_images_and_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds of the first seed, of our own rows only; a quick search beside it."""
+    images = {costs.USUAL: 1094.4, costs.QUICK: 120.3}
+    monkeypatch.setattr(costs, "searches", lambda: (images, {}))
     monkeypatch.setattr(glance, "read", lambda name: FILES[name])
     said = glance.search()
-    assert "20.0 to 21.0 unpruned runs of its 48 samples" in said
-    assert "where it was timed 29 seconds (digits DiT) and 20 seconds (emoji U-Net) on" in said
+    assert "as 1,090 images (29 seconds for the digits DiT and 20 seconds for the emoji U-Net on" in said
+    assert "#prune-your-pipeline) 120." in said
+
+
+def test_times_on_a_gpu_stand_beside_those_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whole steps at ratio 0.8, and of guidance in two calls and in one."""
+    wall = [{"loop": f"whole steps, ratio {ratio}", "speed-up": f"{5 + ratio:.1f}"} for ratio in (0.7, 0.8)]
+    card = {"model": "M, 64 x 64", "device": "cuda", "dtype": "bfloat16", "torch": "2.11.0"}
+    card |= {
+        "machine": "a CPU with 16 cores and a card",
+        "ratio_asked": "0.8",
+        "efficiency": "1",
+        "compile_seconds": "",
+    }
+    methods = {"whole steps": "5.5", "guidance, two calls, whole steps": "2.6"}
+    methods |= {"guidance, one call, whole steps": "5.4"}
+    large = [{**card, "method": method, "speedup": each} for method, each in methods.items()]
+    large.append({**large[0], "device": "cpu", "speedup": "9"})
+    monkeypatch.setattr(glance, "read", lambda name: large if name == "speed" else wall)
+    said = glance.speed()
+    assert (
+        "run 5.8 times as fast on one CPU thread (two small models), 5.5 on one a card (M, batch 1)" in said
+    )
+    assert said.endswith("gives 2.6 there instead of 5.4.")
 
 
 def cell(model: str, **verdicts: str) -> SimpleNamespace:
@@ -73,22 +98,23 @@ def cell(model: str, **verdicts: str) -> SimpleNamespace:
     )
 
 
-def test_lost_cells_are_named_by_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_cells_are_named_with_the_measures_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """And those that are open are not."""
     cells = [cell("digits-unet", UniPC="open", iPNDM="lost"), cell("digits-dit", UniPC="open")]
     monkeypatch.setattr(glance, "own_cells", lambda: cells)
-    assert "table above: PSNR, all images together (digits U-Net at 30%), PSNR, mean" in glance.lost()
+    said = glance.lost()
+    assert "of the 5 measures beside the unpruned images: digits U-Net at 30% by 5; 1 of 2 cells by" in said
     monkeypatch.setattr(glance, "own_cells", lambda: cells[1:])
-    assert glance.lost() == "No cell of the table above is lost."
+    assert "beside the unpruned images: none; 0 of 1 cells by" in glance.lost()
 
 
 @pytest.mark.parametrize(
     ("efficiencies", "said"),
     [
-        ((1.0, 1.0), "0 of 2 loops reach less of the speed-up that MACs promise than was asked."),
+        ((1.0, 1.0), "0 of 2 loops miss our goal for the share of the speed-up by MACs that they reach."),
         (
             (1.0, 0.9, 0.5),
-            "2 of 3 loops reach less of the speed-up that MACs promise than was asked, at worst ",
+            "2 of 3 loops miss our goal for the share of the speed-up by MACs that they reach, at worst ",
         ),
     ],
 )
@@ -103,4 +129,4 @@ def test_slow_loops_are_counted_and_the_slowest_is_named(
     text = glance.slow()
     assert said in text
     if min(efficiencies) < 0.9:
-        assert text.endswith("at worst 0.50 instead of 0.97 (M, whole steps (at 0.8, 5 steps)).")
+        assert text.endswith("at worst 0.50 of it instead of 0.97: M, whole steps (at 0.8, 5 steps).")
