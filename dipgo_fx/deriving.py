@@ -29,8 +29,8 @@ def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
     """Return the plan at another ratio: the dearest of its frontier that fits, no new search; all kept at 0.
 
     At its own ratio a plan is itself, as it is at that of its search and wherever its frontier has nothing
-    dearer that fits. One without a frontier (the paper's recipe, stages) is its scores thresholded anew, with
-    backups of the same kind.
+    dearer that fits, with a warning if it removes far more than was asked. One without a frontier (the
+    paper's recipe, stages) is its scores thresholded anew, with backups of the same kind.
 
     Raises `PlanError` for another ratio of a plan written by hand, which has neither.
     """
@@ -44,7 +44,9 @@ def at_ratio(plan: Plan, ratio: float, cost: LoopCost) -> Plan:
     is_asked = round(ratio, 6) == plan.origin.get("asked")
     is_dearest = point is not None and cost.of_table(point.table(cost)).total <= own
     if own <= most_macs(kept, cost) and (is_asked or is_dearest):
-        return replace(plan, ratio=1 - cost.kept(plan.table), cost=cost)
+        left = cost.kept(plan.table)
+        warn_of_miss(left, kept)
+        return replace(plan, ratio=1 - left, cost=cost)
     if point is not None:
         return _of_point(plan, point, kept, cost)
     if plan.scores is None:

@@ -190,9 +190,10 @@ def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
     analysis = FlopCountAnalysis(_Positional(module, leaves, spec), tensors)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle(**HANDLES, **dict.fromkeys(UNCOUNTED_OPERATORS, _no_macs))
-    # fvcore runs the module: dropout of a model in training mode must not move the global generator.
+    # fvcore runs the module, which must leave no trace: neither in the global generator (layers that draw)
+    # nor in the statistics of norms in training mode.
     try:
-        with torch.no_grad(), own_draws(device), uncompiled(module), _plainly(device):
+        with torch.no_grad(), own_draws(device), _evaluating(module), uncompiled(module), _plainly(device):
             counts, unknown = analysis.by_operator(), analysis.unsupported_ops()
     except torch.OutOfMemoryError:
         raise
@@ -205,6 +206,19 @@ def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
     if missed := sorted(name for name in unknown if any(part in name for part in MULTIPLIES)):
         logger.warning("MACs of %s in %s are not counted", ", ".join(missed), type(module).__name__)
     return Cost(int(sum(counts.values())), int(counts.get(ATTENTION, 0)))
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode, and back as it was: unlike `frozen` silently, call by call."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        for part in modes:
+            part.training = False
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 @contextmanager

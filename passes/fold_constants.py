@@ -12,7 +12,7 @@ from torch import fx
 
 from .base import GraphPass
 from .drop_dead_blocks import erase_dead_nodes
-from .stored_weights import compute_device
+from .stored_weights import compute_device, without_autocast
 from .tags import tag
 
 PREFIX = "_folded"
@@ -35,15 +35,19 @@ class FoldConstants(GraphPass):
 
     name: ClassVar[str] = "fold-constants"
 
+    @torch.inference_mode(False)  # what is stored may be edited, cast and copied like any buffer
+    @torch.no_grad()
     def rewrite(self, gm: fx.GraphModule) -> bool:
         """Evaluate constant nodes at batch 1 and store the ones that other nodes read."""
-        rows = _constant_rows(gm)
+        with without_autocast(compute_device(gm)):
+            rows, of_two = (_constant_rows(gm, batch) for batch in (1, 2))
         ends = [
             node
             for node, value in rows.items()
             if node.op == "call_module"
             and isinstance(value, torch.Tensor)
             and _is_one_row(node, value)
+            and _is_one_row(node, of_two[node])  # or it depends on the number of the row
             and any(user not in rows for user in node.users)
         ]
         names: dict[Hashable, str] = {}  # equal rows are stored once
@@ -57,13 +61,13 @@ class FoldConstants(GraphPass):
         return bool(ends)
 
 
-def _constant_rows(gm: fx.GraphModule) -> dict[fx.Node, Any]:
-    """Evaluate, for a batch of one, the nodes that depend on nothing but timesteps and sizes."""
+def _constant_rows(gm: fx.GraphModule, batch: int) -> dict[fx.Node, Any]:
+    """Evaluate, for a batch, the nodes that depend on nothing but timesteps and sizes."""
     device = compute_device(gm)
     rows: dict[fx.Node, Any] = {}
     for node in gm.graph.nodes:
         if _is_batch_size(node):
-            rows[node] = 1
+            rows[node] = batch
         elif node.target is getattr and node.args[1] == "device":
             rows[node] = device
         elif node.target is getattr and node.args[1] == "dtype":
@@ -85,13 +89,12 @@ def _is_pure(node: fx.Node) -> bool:
 
 
 def _call(gm: fx.GraphModule, node: fx.Node, args: Any, kwargs: Any) -> Any:
-    with torch.no_grad():
-        if node.op == "call_module":
-            return gm.get_submodule(str(node.target))(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        assert callable(node.target)
-        return node.target(*args, **kwargs)
+    if node.op == "call_module":
+        return gm.get_submodule(str(node.target))(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
 
 
 def _has_rows(node: fx.Node) -> bool:

@@ -114,7 +114,8 @@ class GraphWriter:
             if isinstance(example, Mapping):
                 return {k: fake(self._item(node, k), v, f"{name}.{k}") for k, v in example.items()}
             if isinstance(example, (list, tuple)):
-                return [fake(self._item(node, i), v, f"{name}.{i}") for i, v in enumerate(example)]
+                parts = [fake(self._item(node, i), v, f"{name}.{i}") for i, v in enumerate(example)]
+                return tuple(parts) if isinstance(example, tuple) else parts
             return example
 
         for name, node in named.items():
@@ -302,7 +303,7 @@ class GraphWriter:
                 "before (model.to(device)), and offload or cast them afterwards"
             )
         small = tensor.numel() <= 16 and not tensor.is_meta
-        values = tuple(tensor.flatten().tolist()) if small else (id(tensor), tensor._version)
+        values = tuple(tensor.flatten().tolist()) if small else (id(tensor), edits_of(tensor))
         key = (tensor.dtype, tensor.device, tensor.shape, values)
         if key not in self._lifted:
             path = self._lifted[key] = f"_constant_{len(self._lifted)}"
@@ -353,3 +354,8 @@ def _tensor_paths(root: nn.Module) -> dict[int, str]:
 def storage(tensor: torch.Tensor) -> int:
     """Return the same number for tensors that share memory."""
     return int(tensor.untyped_storage()._cdata)
+
+
+def edits_of(tensor: torch.Tensor) -> int:
+    """Return how often a tensor was edited; those made in inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FunctionType
 from typing import Any
 
+import torch
 from torch import nn
 from torch._subclasses import FakeTensor
 
@@ -19,45 +18,49 @@ from torch._subclasses import FakeTensor
 def without_fakes(model: nn.Module) -> Iterator[None]:
     """Let a model run on fake tensors; afterwards no module keeps one of them, nor does a function cache.
 
-    What modules keep otherwise stays: it is what a real call would have left.
+    A module that kept some is as it was before: a length beside a table says what the table is of. What
+    others keep stays: it is what a real call would have left.
     """
     before = {
-        module: {name: _kept(value) for name, value in vars(module).items()} for module in model.modules()
+        module: {name: (value, _copied(value)) for name, value in vars(module).items()}
+        for module in model.modules()
     }
     try:
         yield
     finally:
         for module, attributes in before.items():
-            _restore(vars(module), attributes)
+            if _is_fake(vars(module)):
+                _restore(vars(module), attributes)
         for cache in _function_caches({type(module) for module in before}):
             cache.cache_clear()
 
 
-def _kept(value: Any) -> tuple[Any, Any]:
-    """Return a value, and a copy of what it holds if it may come to hold more."""
-    return value, copy.copy(value) if isinstance(value, (dict, list)) else None
+def _copied(value: Any) -> Any:
+    """Return a value with copies of the lists and mappings in it, which may come to hold more."""
+    if isinstance(value, dict):
+        return {name: _copied(held) for name, held in value.items()}
+    return [*map(_copied, value)] if isinstance(value, list) else value
 
 
 def _restore(state: dict[str, Any], before: Mapping[str, tuple[Any, Any]]) -> None:
-    """Put the attributes of a module back of which fake tensors are a part."""
-    for name in [name for name, value in state.items() if _is_fake(value)]:
-        if name not in before:
-            del state[name]
-            continue
-        state[name], held = before[name]
-        if isinstance(held, dict):
-            state[name].clear()
-            state[name].update(held)
-        elif isinstance(held, list):
-            state[name][:] = held
+    """Put the attributes of a module back, lists and mappings with what they held."""
+    for name in [name for name in state if name not in before]:
+        del state[name]
+    for name, (value, held) in before.items():
+        if isinstance(value, dict):
+            value.clear()
+            value.update(held)
+        elif isinstance(value, list):
+            value[:] = held
+        state[name] = value
 
 
 def _is_fake(value: Any) -> bool:
-    """Tell whether a value is a fake tensor or holds one."""
+    """Tell whether a value is a fake tensor or a size of one, or holds one."""
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, (list, tuple)):
-        return isinstance(value, FakeTensor)
+        return isinstance(value, (FakeTensor, torch.SymInt))
     return any(map(_is_fake, value))
 
 
@@ -68,7 +71,12 @@ def _function_caches(kinds: Iterable[type]) -> Iterator[Any]:
     for place in (*owners, *files):
         for value in [*vars(place).values()]:
             # diffusers has such a function inside another, which goes past it when a model is compiled.
-            inner = (
-                inspect.getclosurevars(value).nonlocals.values() if isinstance(value, FunctionType) else ()
-            )
+            inner = _enclosed(value) if isinstance(value, FunctionType) else ()
             yield from (found for found in (value, *inner) if isinstance(found, functools._lru_cache_wrapper))
+
+
+def _enclosed(function: FunctionType) -> Iterator[Any]:
+    """Yield what a function holds of the one that it was written in."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # nothing is in it yet
+            yield cell.cell_contents

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from .errors import TraceError
-from .graph_writer import GraphWriter, storage
+from .graph_writer import GraphWriter, edits_of, storage
 from .known_values import READERS, KnownValues, indexed, is_discrete, leaves, map_tensors, written
 
 # Tensor methods that stand for an operator are recorded as the operator: the graph reads like the
@@ -48,8 +48,9 @@ CASTS = frozenset({"to", "type"})
 # Noise that a loop may draw, and randomness that cannot be given the caller's generator.
 NOISE_FACTORIES = frozenset({"randn", "randn_like"})
 OTHER_RANDOM = frozenset(
-    {"rand", "rand_like", "randint", "randint_like", "randperm", "bernoulli", "multinomial"}
-    | {"normal", "normal_", "uniform_", "exponential_", "poisson"}
+    {"rand", "rand_like", "randint", "randint_like", "randperm", "random_", "bernoulli", "bernoulli_"}
+    | {"multinomial", "normal", "normal_", "uniform_", "exponential_", "poisson", "cauchy_", "log_normal_"}
+    | {"geometric_"}
 )
 
 
@@ -87,7 +88,9 @@ class Recorder(GraphWriter, TorchFunctionMode):
         if name in READERS and self.known is not None:
             return func(self.known.of(self._tensor(args[0])), *args[1:], **kwargs)
         given = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        versions = [tensor._version for tensor in given]
+        versions = list(map(edits_of, given))
+        if _is_in_place(name) and id(args[0]) in self._owned:
+            raise TraceError(f"{name} edits a weight or buffer: what a model keeps cannot be recorded")
         try:
             result = self._evaluate(func, name, args, kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException):
@@ -103,7 +106,7 @@ class Recorder(GraphWriter, TorchFunctionMode):
             with self.paused():  # a fake tensor does not show that it is what went in
                 result = args[0].view(args[0].shape)
         in_place = _is_in_place(name)
-        is_edited = in_place or versions != [tensor._version for tensor in given]
+        is_edited = in_place or versions != list(map(edits_of, given))
         if is_edited and not in_place:
             kwargs = self._out_of_place(name, args, kwargs)
         node = self._function(func, name, args, kwargs)
@@ -169,7 +172,13 @@ class Recorder(GraphWriter, TorchFunctionMode):
         self._bind(tensor, self._emit("call_function", written, arguments))
 
     def _touches(self, arguments: Any) -> bool:
-        return any(isinstance(leaf, torch.SymInt) or id(leaf) in self._recorded for leaf in leaves(arguments))
+        """Tell whether a value changes with the loop's inputs, or with later edits of the model's weights."""
+        return any(
+            isinstance(leaf, torch.SymInt)
+            or id(leaf) in self._recorded
+            or (isinstance(leaf, nn.Parameter) and id(leaf) in self._owned)
+            for leaf in leaves(arguments)
+        )
 
     def _function(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
         if name == "__get__":

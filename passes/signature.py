@@ -90,5 +90,5 @@ def _value(leaf: Any) -> Hashable:
     if isinstance(leaf, TensorSpec):
         return leaf
     if isinstance(leaf, torch.Tensor):
-        return tuple(str(size) for size in leaf.shape), leaf.dtype, leaf.device
+        return tuple(map(str, (*leaf.shape, *leaf.stride()))), leaf.dtype, leaf.device
     return leaf if _is_option(leaf) else id(leaf)

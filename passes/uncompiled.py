@@ -36,6 +36,10 @@ def refuse_wrapped_parts(model: nn.Module) -> None:
             )
 
 
+HOOKED = frozenset({"_hf_hook", "_diffusers_hook"})
+"""Attributes of a module that accelerate or diffusers put a hook on."""
+
+
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
     """Let modules that were compiled in place or got hooks run as they were written; afterwards as found.
@@ -66,6 +70,8 @@ def is_hook(forward: Any) -> bool:
 
 def _plain(module: nn.Module, forward: Any) -> Any:
     """Return the Python behind a `forward`, `None` if it is that already."""
-    if is_hook(forward):
-        return types.MethodType(type(module).forward, module)
+    if is_hook(forward) and not HOOKED.isdisjoint(vars(module)):  # a partial may also be the user's own
+        found = vars(module).get("_old_forward")
+        is_hidden = found is None or "_diffusers_hook" in vars(module)
+        return types.MethodType(type(module).forward, module) if is_hidden else found
     return getattr(forward, "_torchdynamo_orig_callable", None)

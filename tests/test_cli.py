@@ -115,7 +115,9 @@ def test_the_module_prints_nothing_but_json(tmp_path: Path) -> None:
     assert len(json.loads(result.stdout)["by_step"]) == 4
 
 
-@pytest.mark.parametrize("given", [[], ["nonsense"], ["show"], ["prune", "x", "--ratio", "much"]])
+@pytest.mark.parametrize(
+    "given", [[], ["nonsense"], ["show"], ["show", "x", "--deb"], ["prune", "x", "--ratio", "much"]]
+)
 def test_usage_errors_are_one_line(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """With status 2 and where to find help."""
     assert main(given) == 2

@@ -44,6 +44,20 @@ def test_a_plan_is_itself_at_the_ratio_that_it_was_searched_for(key: Key) -> Non
     assert at_ratio(asked, 0.3, cost(*key)).ratio == plan.ratio
 
 
+def test_a_plan_that_removes_far_more_than_was_asked_says_so() -> None:
+    """Where its frontier has nothing dearer it is the plan itself, which misses the ratio."""
+    own = cost(*PLAIN)
+    plan = at_ratio(with_frontier(PLAIN), 0.5, own)
+    only = replace(plan, frontier=plan.frontier[:1])
+    with log_messages() as messages:
+        assert at_ratio(only, plan.ratio - 1e-4, own).table == plan.table
+        assert not messages
+        assert at_ratio(only, 0.1, own).table == plan.table
+    assert [f"removes {plan.ratio:.4f} of the loop's MACs where 0.1000 was asked" in m for m in messages] == [
+        True
+    ]
+
+
 @pytest.mark.parametrize("start", [5, 10, 15])
 def test_what_keeps_exactly_what_was_asked_fits(start: int) -> None:
     """A share is 1 minus a ratio, which is off by a rounding error."""

@@ -194,6 +194,18 @@ def test_modules_by_hand(module: nn.Module, shape: tuple[int, ...], macs: int) -
     assert fvcore_count(module, (torch.zeros(shape),), {}) == Cost(macs, 0)
 
 
+def test_counting_leaves_a_model_in_training_mode_as_it_was() -> None:
+    """Norms keep their statistics, and every part its mode."""
+    model = toy.model(nn.Sequential(nn.Linear(toy.WIDTH, toy.WIDTH), nn.BatchNorm1d(toy.WIDTH))).train()
+    model.layers[0][0].eval()
+    graph = toy.traced(model)
+    before, modes = copy.deepcopy(model.state_dict()), [part.training for part in model.modules()]
+    assert count_macs(graph).total == 2 * toy.WIDTH**2
+    assert LoopCost.of(graph).full.total == 2 * toy.WIDTH**2
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert [part.training for part in model.modules()] == modes
+
+
 def test_torchs_own_attention_counts_in_eval_mode_too() -> None:
     """There it takes a fused path, which would count as nothing."""
     attention = nn.MultiheadAttention(8, 2, batch_first=True)

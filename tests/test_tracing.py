@@ -216,6 +216,104 @@ def test_a_loop_follows_later_edits_of_the_weights() -> None:
     assert not torch.equal(before, expected)
 
 
+class Shifted(toy.Stack):
+    """Its own Python computes with a weight before it meets the sample."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(3, 3), nn.Linear(3, 3))
+        self.shift = nn.Parameter(torch.ones(2, 3))
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        first, _ = self.shift[None].chunk(2, dim=1)
+        return super().forward(sample + first[:, 0], timestep)
+
+
+def test_a_loop_follows_later_edits_of_what_is_made_of_weights_alone() -> None:
+    """It is computed in the graph: edits, casts and gradients reach it."""
+    model = Shifted().eval()
+    graph = toy.traced(model, 1)
+
+    def expected(x: torch.Tensor) -> torch.Tensor:
+        return x - model(x, torch.zeros(len(x)))
+
+    assert torch.equal(run(graph, toy.sample(), {}), expected(toy.sample()).detach())
+    with torch.no_grad():
+        model.shift.mul_(3)
+    assert torch.equal(run(graph, toy.sample(), {}), expected(toy.sample()).detach())
+    graph.to(torch.float64)
+    assert torch.equal(run(graph, toy.sample().double(), {}), expected(toy.sample().double()).detach())
+
+
+def test_a_model_made_in_inference_mode_is_traced() -> None:
+    """Its weights do not count their edits."""
+    with torch.inference_mode():
+        model = Shifted().eval()
+    x = toy.sample()
+    with torch.inference_mode():
+        assert torch.equal(run(toy.traced(model, 1), x, {}), x - model(x, torch.zeros(2)))
+
+
+class Counting(toy.Stack):
+    """Counts its calls in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(3, 3), nn.Linear(3, 3))
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        return super().forward(sample + self.calls.add_(sample.shape[0]), timestep)
+
+
+def test_an_edit_of_a_buffer_is_refused() -> None:
+    """The graph would make it at no run."""
+    with pytest.raises(TraceError, match="add_ edits a weight or buffer: what a model keeps"):
+        toy.traced(Counting().eval(), 2)
+
+
+class Choosing(toy.Stack):
+    """Looks at what kind of sequence it is given."""
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, parts: Any) -> torch.Tensor:  # type: ignore[override]
+        """Return the prediction."""
+        sign = 1 if isinstance(parts, tuple) else -1
+        return super().forward(sample + sign * parts[0], timestep)
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_a_sequence_stays_of_its_kind(kind: type[Any]) -> None:
+    """A tuple is no list to a model."""
+    model = Choosing(nn.Linear(3, 3), nn.Linear(3, 3)).eval()
+    x, parts = toy.sample(), kind([torch.ones(2, 3)])
+    with torch.no_grad():
+        expected = x - model(x, torch.zeros(2), parts)
+    assert torch.equal(toy.traced(model, 1, parts=parts)(x, parts=parts), expected)
+
+
+class Transposing(toy.Stack):
+    """Calls one leaf with values of one shape that lie otherwise in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(3, 3), nn.Linear(3, 3))
+        self.act = nn.ReLU()
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        square = sample[:, :, None] * sample[:, None]
+        turned = self.act(square.transpose(1, 2))
+        plain = self.act(square).view(-1, 9)
+        return super().forward(sample + turned[:, 0] + plain[:, :3], timestep)
+
+
+def test_strides_are_part_of_a_call() -> None:
+    """What one leaf returned does not stand for what lies otherwise in memory."""
+    model = Transposing().eval()
+    with torch.no_grad():
+        expected = toy.sample() - model(toy.sample(), torch.zeros(2))
+    assert torch.equal(run(toy.traced(model, 1), toy.sample(), {}), expected)
+
+
 # -- the graph's shape
 
 
@@ -643,8 +741,10 @@ def test_arithmetic_is_recorded_bit_for_bit(rule: Any) -> None:
         lambda x: x + torch.empty(3).normal_(),
         lambda x: x + torch.randint(5, (3,)),
         lambda x: x[:, torch.randperm(3)],
+        lambda x: x + torch.empty(3).bernoulli_(),
+        lambda x: x + torch.empty(3).random_(5),
     ],
-    ids=["rand", "normal_", "randint", "randperm"],
+    ids=["rand", "normal_", "randint", "randperm", "bernoulli_", "random_"],
 )
 def test_randomness_that_a_graph_cannot_draw_is_refused(rule: Any) -> None:
     """It would be the same numbers in every run."""

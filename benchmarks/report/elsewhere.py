@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.quality.comparing import Cell
-from benchmarks.tables import grid
+from benchmarks.tables import grid, grouped
 
 from .few_steps import FEW, SCORE, best_other, caches_among, counted, judged, ours_in
 from .results import FEWER, LABELS, NAMES, every_cell, guidance_of, is_of_the_tables, strength
@@ -52,15 +52,21 @@ def summary() -> str:
     cells = other_cells()
     if not cells:
         return ""
-    loops = "; ".join(dict.fromkeys(map(loop_of, cells)))
+    groups = {count: dict.fromkeys(map(loop_of, own)) for count, own in grouped(cells, searches).items()}
+    loops = "; ".join(f"{count}: {'; '.join(own)}" for count, own in groups.items())
     found = counted(map(best_other, cells), "the best other method")
-    return wrapped(f"In other loops ({loops}), {caches_among(cells)}: {found}.")
+    return wrapped(f"In other loops ({loops}), {caches_among(cells, loop_of)}: {found}.")
 
 
 def loop_of(cell: Cell) -> str:
-    """Return the loop of a cell in words."""
+    """Return the loop of a cell in words, DDIM if no sampler is told."""
     about = cell.about
+    sampler = "" if about.scheduler == "DDIM" else f"{about.scheduler}, "
     guidance = "" if about.guidance is None else f", guidance {about.guidance:g}"
+    return f"{NAMES[about.model]}, {sampler}{about.steps} steps{guidance}"
+
+
+def searches(cell: Cell) -> str:
+    """Return of how many searches ours is."""
     seeds = len(cell.rows[ours_in(cell) or ""])
-    told = f"{seeds} searches" if seeds > 1 else "one search"
-    return f"{NAMES[about.model]}, {about.scheduler}, {about.steps} steps{guidance}: {told}"
+    return f"{seeds} searches" if seeds > 1 else "one search"

@@ -67,9 +67,11 @@ def sentence() -> str:
     few = [loop for loop in found if loop[2] <= FEW]
     told = []
     for guidance, own in sorted(grouped((set(found) - set(few)), lambda loop: loop[3]).items()):
-        by_steps = sorted(grouped(own, lambda loop: loop[2]).items())
-        shares = (f"{reached([found[loop] for loop in some])} at {steps}" for steps, some in by_steps)
-        told.append(f"{f'guidance {guidance:g}' if guidance else 'no guidance'} {listed(shares)} steps")
+        by_steps = grouped(own, lambda loop: loop[2])
+        shares = {steps: reached([found[loop] for loop in by_steps[steps]]) for steps in sorted(by_steps)}
+        alike = grouped(shares, shares.__getitem__)
+        shown = listed(f"{share} at {listed(steps)}" for share, steps in alike.items())
+        told.append(f"{f'guidance {guidance:g}' if guidance else 'no guidance'} {shown} steps")
     if few:
         steps = listed(sorted({loop[2] for loop in few}))
         told.append(f"at {steps} steps {reached([found[loop] for loop in few])}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from benchmarks.plans import DEFAULT, PLACED_WHOLE_STEPS, WHOLE_STEPS
 from benchmarks.quality.comparing import Cell
 from benchmarks.statistics import Comparison
-from benchmarks.tables import grid
+from benchmarks.tables import grid, grouped
 
 from .quality import CACHES
 from .results import LABELS, NAMES, every_cell
@@ -18,6 +18,11 @@ from .words import listed, out_of, percent, remarked, wrapped
 FEW = 10  # steps
 SCORE = "psnr_db"
 WHOLE = (WHOLE_STEPS.name, PLACED_WHOLE_STEPS.name)  # of the frontier, and placed for the share
+
+
+def model_of(cell: Cell) -> str:
+    """Return the name of a cell's model."""
+    return NAMES[cell.about.model]
 
 
 def few_cells() -> list[Cell]:
@@ -110,13 +115,15 @@ def sentence() -> str:
     return f"{text}{'; '.join(filter(None, told_of))}."
 
 
-def caches_among(cells: Iterable[Cell]) -> str:
-    """Say on which models caches are among the others."""
-    having = {cell.about.model: not set(CACHES).isdisjoint(cell.others) for cell in cells}
-    models = [NAMES[model] for model, has in having.items() if has]
-    if not models:
+def caches_among(cells: Iterable[Cell], name: Callable[[Cell], str] = model_of) -> str:
+    """Say on which models, or what else cells are named by, caches are among the others."""
+    groups = grouped(cells, name)
+    having = [
+        which for which, own in groups.items() if any(not set(CACHES).isdisjoint(cell.others) for cell in own)
+    ]
+    if not having:
         return "without caches among the others"
-    where = " among the others" if len(models) == len(having) else f" only on the {listed(models)}"
+    where = " among the others" if len(having) == len(groups) else f" only on the {listed(having)}"
     return f"with caches{where}"
 
 

@@ -23,11 +23,12 @@ from ..pipelines.enabling import disable, enable
 from ..pipelines.pruned_forward import PrunedForward
 from ..pipelines.pruning import shipped_prompts
 from ..plan import Plan
+from ..plan_schema import shown
 from ..search.losses import psnr
 from .answer import Answer, lines_of
-from .inputs import check_file_to_write, load_plan, read_prompts
+from .inputs import check_distinct, check_file_to_write, load_plan, plan_file_of, read_prompts
 from .pictures import draw_side_by_side
-from .pipeline import Call, check_takes_prompts, load_pipeline, shows_progress
+from .pipeline import Call, check_takes_prompts, lines_about, load_pipeline, shows_progress
 
 OWN_PROMPTS = 4
 """How many of the package's own prompts are drawn if none are given: the last, which few searches see."""
@@ -57,18 +58,19 @@ class Subject:
 
 def run(options: argparse.Namespace) -> Answer:
     """Draw every prompt by every plan and without one, in turn, and return a row each."""
+    for path in options.plans:  # one by one: a plan may be named twice
+        check_distinct({"a plan": plan_file_of(path), "--prompts": options.prompts, "--out": options.out})
     prompts = shipped_prompts()[-OWN_PROMPTS:] if options.prompts is None else read_prompts(options.prompts)
     check_file_to_write(options.out)
     plans = {str(path): load_plan(path) for path in options.plans}
-    calls = {Call.of(options, plan) for plan in plans.values()}
-    if len(calls) > 1:
-        raise ValueError(
-            "plans of other steps or guidance can be compared under --steps and --guidance only, and plans "
-            "that were searched for other sizes not at all"
-        )
-    (call,) = calls
+    calls = {name: Call.of(options, plan) for name, plan in plans.items()}
     pipe = load_pipeline(options)
     check_takes_prompts(pipe)
+    _check_alike({name: call.arguments(pipe) for name, call in calls.items()})
+    call = next(iter(calls.values()))
+    from_plan: dict[str, Any] = {}
+    for each in calls.values():
+        from_plan |= each.from_plan(pipe)
     try:
         subjects = [Subject("full"), *_enabled(pipe, plans, options.compile)]
         _draw(pipe, subjects, call, prompts, shows_progress(options))
@@ -79,8 +81,31 @@ def run(options: argparse.Namespace) -> Answer:
         (f"{Path(subject.name).name}, {subject.kept:.1%} kept", subject.images) for subject in subjects
     ]
     draw_side_by_side(columns, prompts, options.out)
-    values = {"steps": call.steps, "prompts": prompts, "picture": str(options.out), "rows": rows}
-    return Answer("\n".join([*lines_of(_table(rows)), f"Wrote {options.out}"]), values)
+    values = {
+        "steps": call.steps,
+        "from_plan": from_plan,
+        "prompts": prompts,
+        "picture": str(options.out),
+        "rows": rows,
+    }
+    lines = [*lines_of(_table(rows)), *lines_about(from_plan), f"Wrote {options.out}"]
+    return Answer("\n".join(lines), values)
+
+
+def _check_alike(calls: dict[str, dict[str, Any]]) -> None:
+    """Raise `ValueError` unless the pipeline is called alike by all plans: it runs without one just once."""
+    (first, wanted), *others = calls.items()
+    for name, call in others:
+        differing = sorted(word for word in {*wanted, *call} if wanted.get(word) != call.get(word))
+        if differing:
+            one, other = (
+                ", ".join(f"{word}={shown(given.get(word))}" for word in differing)
+                for given in (wanted, call)
+            )
+            raise ValueError(
+                f"plans must be for one call of the pipeline, got {one} by {first} and {other} by {name}: "
+                "give --steps or --guidance for all of them, or compare plans that were searched alike"
+            )
 
 
 def _enabled(pipe: Any, plans: dict[str, Plan], compile: bool) -> Iterator[Subject]:

@@ -24,8 +24,11 @@ def run(options: argparse.Namespace) -> Answer:
     if source.is_dir() and (source / INDEX).is_file():
         options.folder = source
         return _of_pipeline(load_pipeline(options), call)
-    if call:
-        raise ValueError("--steps, --guidance, --height and --width are for a pipeline: a plan has its own")
+    if call or options.device is not None or options.dtype is not None:
+        raise ValueError(
+            "--steps, --guidance, --height, --width, --device and --dtype are for a pipeline, and "
+            f"{source} is none: leave them out for a plan, whose MACs hang on none of them"
+        )
     return _of_plan(load_plan(source))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .completion import SHELLS, PrintCompletion
 
@@ -19,15 +19,45 @@ class UsageError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that raises `UsageError` instead of printing and leaving."""
+    """A parser that raises `UsageError` instead of printing and leaving.
+
+    Attributes:
+        gathers: the positional that takes words wherever they stand; argparse gives one run of them to it,
+            which may be none or end at an option, and would refuse those after the option.
+    """
+
+    gathers: argparse.Action | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse as argparse does, and give what it leaves over to what gathers words."""
+        found, left = super().parse_known_args(args, namespace)
+        words = _words_of(left)
+        if self.gathers is None or not words:
+            return found, left
+        kind: Any = self.gathers.type or str
+        setattr(found, self.gathers.dest, [*getattr(found, self.gathers.dest), *map(kind, words)])
+        return found, []
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message} (see {self.prog} --help)")
 
 
+def _words_of(left: list[str]) -> list[str]:
+    """Return words that were left over but for a `--`, or none if an option is among them."""
+    end = left.index("--") if "--" in left else len(left)
+    if any(word.startswith("-") and word != "-" for word in left[:end]):
+        return []
+    return left[:end] + left[end + 1 :]
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; `command` in what it parses says which command is asked for."""
-    top = _Parser(prog="dipgo-fx", description="Prune diffusion sampling loops.", epilog=STATUSES)
+    top = _Parser(
+        prog="dipgo-fx",
+        description="Prune diffusion sampling loops.",
+        epilog=STATUSES,
+        allow_abbrev=False,  # also below: what is short today may mean two options tomorrow
+    )
     top.add_argument(
         "--print-completion",
         choices=SHELLS,
@@ -53,6 +83,7 @@ def _add(commands: argparse._SubParsersAction[_Parser], name: str, does: str, ex
         description=f"{does[0].upper()}{does[1:]}.",
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     command.add_argument("--quiet", action="store_true", help="show no progress bars")
     command.add_argument("--debug", action="store_true", help="show where an error came from")
@@ -132,7 +163,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run = _add(commands, "run", "draw images with a pipeline that runs by a plan", example)
     run.add_argument("folder", type=Path, help=FOLDER)
     run.add_argument("plan", type=Path, help=PLAN)
-    run.add_argument("prompt", nargs="*", help="what to draw")
+    run.gathers = run.add_argument("prompt", nargs="*", help="what to draw")
     run.add_argument("--prompts", type=Path, metavar="FILE", help=f"{PROMPTS}, drawn too")
     _add_call(run)
     run.add_argument("--ratio", type=float, help="another share of MACs to remove, from the plan's frontier")
@@ -147,7 +178,7 @@ def _add_compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     does = "compare plans with the full pipeline: MACs, seconds an image, PSNR, and a picture"
     compare = _add(commands, "compare", does, example)
     compare.add_argument("folder", type=Path, help=FOLDER)
-    compare.add_argument("plans", type=Path, nargs="+", metavar="plan", help=PLAN)
+    compare.gathers = compare.add_argument("plans", type=Path, nargs="+", metavar="plan", help=PLAN)
     compare.add_argument(
         "--prompts", type=Path, metavar="FILE", help=f"{PROMPTS} (default: the last 4 of dipgo_fx's own)"
     )

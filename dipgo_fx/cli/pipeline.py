@@ -19,12 +19,15 @@ from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 from ..arguments import check_guidance_scale, check_steps
-from ..pipelines.capturing import PLAIN
+from ..pipelines.capturing import OWN, PLAIN
 from ..plan import Plan
+from ..plan_schema import shown
 
 INDEX = "model_index.json"
 SCALES = ("true_cfg_scale", "guidance_scale")
 """Arguments that guide: where a model has a guidance of its own, the pipeline's is the "true" one."""
+NOT_A_PLANS = {*OWN, "generator", "return_dict", "num_inference_steps"}
+"""Arguments of a pipeline's call that commands give themselves, whatever a plan says of its search."""
 LIBRARIES: tuple[Any, ...] = (diffusers_logging, transformers_logging)
 
 
@@ -79,7 +82,8 @@ class Call:
         guidance: the argument `guidance_scale`; `None` leaves it to the plan, or to the pipeline.
         seed: of the first image; image `n` has `seed + n`, whatever is drawn before it.
         searched: what else the search of the plan called its pipeline with, by name.
-        scale: the plan's scale of guidance, whichever argument that is; `None` if another one is asked for.
+        scale: the plan's scale of guidance, whichever argument that is, for where the search named none;
+            `None` if another one is asked for.
     """
 
     steps: int
@@ -97,12 +101,13 @@ class Call:
         scale = plan.facts.guidance.scale if options.guidance is None else None
         call = plan.search_origin.get("call")
         found = {k: v for k, v in call.items() if isinstance(v, PLAIN)} if isinstance(call, dict) else {}
-        found.pop("num_inference_steps", None)
-        for name in SCALES:
-            if options.guidance is not None or found.get(name) == scale:
-                found.pop(name, None)
-        searched = tuple(sorted(found.items()))
+        asked = set() if options.guidance is None else {"guidance_scale"}
+        searched = tuple(sorted((k, v) for k, v in found.items() if k not in NOT_A_PLANS | asked))
         return cls(steps, options.guidance, options.seed, searched, scale)
+
+    def from_plan(self, pipe: Any) -> dict[str, Any]:
+        """Return the arguments of a pipeline's call that it is given because the plan's search was."""
+        return {name: value for name, value in self.searched if name in _parameters(pipe)}
 
     def arguments(self, pipe: Any) -> dict[str, Any]:
         """Return the arguments of a pipeline's call but for prompt and noise."""
@@ -110,7 +115,7 @@ class Call:
         if self.scale is not None:
             is_true = SCALES[0] in _parameters(pipe)
             given[SCALES[0] if is_true else SCALES[1]] = self.scale
-        given |= {name: value for name, value in self.searched if name in _parameters(pipe)}
+        given |= self.from_plan(pipe)
         if self.guidance is not None:
             given["guidance_scale"] = self.guidance
         return {**given, "num_inference_steps": self.steps}
@@ -118,6 +123,12 @@ class Call:
     def image(self, pipe: Any, prompt: str, number: int) -> Image.Image:
         """Return the image of one prompt, the `number`-th. Raises `ValueError` if none comes out."""
         return image_of(pipe, prompt, self.seed + number, self.arguments(pipe))
+
+
+def lines_about(from_plan: Mapping[str, Any]) -> list[str]:
+    """Return a line about arguments that came from a plan, if any did: its file decides what is drawn."""
+    named = ", ".join(f"{name}={shown(value)}" for name, value in from_plan.items())
+    return [f"Called as the plan's search: {named}"] if named else []
 
 
 def image_of(pipe: Any, prompt: str, seed: int, arguments: Mapping[str, Any]) -> Image.Image:

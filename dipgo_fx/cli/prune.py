@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> Answer:
     prompts = None if options.prompts is None else read_prompts(options.prompts)
     names = ("out", "report", "journal", "prompts")
     check_distinct({f"--{name}": getattr(options, name) for name in names})
-    check_file_to_write(options.out)
+    check_file_to_write(options.out, drafted=True)
     if options.report is not None:
         check_file_to_write(options.report, "--report")
     pipe = load_pipeline(options)

@@ -25,8 +25,8 @@ from ..plan import Plan
 from ..report import Report
 from ..similarity import measure_similarity
 from .answer import Answer
-from .inputs import check_file_to_write, facts_of, load_plan, read_prompts
-from .pipeline import Call, check_takes_prompts, image_of, load_pipeline, shows_progress
+from .inputs import check_distinct, check_file_to_write, facts_of, load_plan, plan_file_of, read_prompts
+from .pipeline import Call, check_takes_prompts, image_of, lines_about, load_pipeline, shows_progress
 
 COLUMNS = 4
 """How many prompts are drawn, the last ones: of the package's own those that few searches see."""
@@ -39,6 +39,9 @@ Maps = dict[str, torch.Tensor]
 
 def run(options: argparse.Namespace) -> Answer:
     """Write the page of a plan at hand."""
+    check_distinct(
+        {"the plan": plan_file_of(options.plan), "--prompts": options.prompts, "--out": options.out}
+    )
     prompts = None if options.prompts is None else read_prompts(options.prompts)
     check_file_to_write(options.out)
     plan = load_plan(options.plan)
@@ -48,8 +51,9 @@ def run(options: argparse.Namespace) -> Answer:
     ratios = write_page(
         pipe, plan, call.arguments(pipe), prompts, options.seed, options.out, shows_progress(options)
     )
-    values = {**facts_of(plan), "report": str(options.out), "ratios": ratios}
-    return Answer(f"Wrote {options.out}", values)
+    from_plan = call.from_plan(pipe)
+    values = {**facts_of(plan), "from_plan": from_plan, "report": str(options.out), "ratios": ratios}
+    return Answer("\n".join([*lines_about(from_plan), f"Wrote {options.out}"]), values)
 
 
 def check_makes_images(pipe: Any, call: Mapping[str, Any]) -> None:
@@ -135,6 +139,9 @@ def _drawn(
     with tqdm(total=len(asked) * len(prompts), desc="images", disable=not progress) as bar:
         for ratio in asked:
             with enabled(pipe, plan, ratio=ratio) as forward:
+                if forward.plan.ratio in images:  # two ratios that were asked for may mean one plan
+                    bar.update(len(prompts))
+                    continue
                 row = images.setdefault(forward.plan.ratio, [])
                 for number, prompt in enumerate(prompts):
                     row.append(image_of(pipe, prompt, seed + number, call))

@@ -12,7 +12,7 @@ from ..arguments import check_ratio
 from ..pipelines.enabling import enabled
 from .answer import Answer
 from .inputs import facts_of, load_plan, read_prompts
-from .pipeline import Call, check_takes_prompts, load_pipeline, shows_progress
+from .pipeline import Call, check_takes_prompts, lines_about, load_pipeline, shows_progress
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> Answer:
                 {"file": str(file), "prompt": prompt, "seed": call.seed + number, "seconds": seconds}
             )
         ran = forward.plan
-    values = {**facts_of(ran), "images": images}
-    lines = [f"{image['file']}  {image['prompt']}" for image in images]
+    from_plan = call.from_plan(pipe)
+    values = {**facts_of(ran), "from_plan": from_plan, "images": images}
+    lines = [f"{image['file']}  {image['prompt']}" for image in images] + lines_about(from_plan)
     lines.append(f"{call.steps} steps, {ran.ratio:.1%} of the MACs removed")
     return Answer("\n".join(lines), values)

@@ -28,7 +28,7 @@ class PruneConfig:
         samples: calibration samples, at least 2.
         chunk: samples that are in the model at once, at most; at least 1. Halved where memory runs out.
         full_runs: what the search may spend, in unpruned runs of the calibration samples, above 0. A
-            plan and a frontier with the least care take 4 to 10 anyway.
+            plan and a frontier with the least care take some 4 to 15 anyway.
         loss: distance of a pruned result to the unpruned one.
         decode: maps final samples to what the loss compares (a VAE's decoder); `None` compares samples.
 

@@ -53,7 +53,7 @@ class Evaluator:
         config: says which loss compares what.
         chunks: how many samples are in the model at once.
         budget: compute so far. A gradient step costs three runs of its own batch, four with recomputation.
-        curve: `(full runs spent, loss)` of every evaluation on the whole batch.
+        curve: `(full runs spent, loss)` of every evaluation on the whole batch whose loss is finite.
         journal: notes whatever the model has to run for.
     """
 
@@ -187,7 +187,7 @@ class Evaluator:
     def charged(self, candidate: Candidate, batch: Batch) -> Candidate:
         """Charge for the run of a batch that gave a candidate its loss, and return the candidate."""
         self.charge(self.cost.kept(candidate.table), batch)
-        if batch is self.batch:
+        if batch is self.batch and math.isfinite(candidate.loss):
             self.curve.append((self.budget.spent, candidate.loss))
         return candidate
 
@@ -197,8 +197,9 @@ class Evaluator:
         loss = self._distance(result, target).item()
         if not math.isfinite(loss):
             return replace(candidate, loss=math.inf, unlikeness=1.0)
-        images = target.dim() == 4
-        return replace(candidate, loss=loss, unlikeness=1 - ssim(result, target).item() if images else 1.0)
+        unlikeness = 1 - ssim(result, target).item() if target.dim() == 4 else 1.0
+        # Of large samples SSIM overflows long before a loss does, and nothing can be ranked by NaN.
+        return replace(candidate, loss=loss, unlikeness=unlikeness if math.isfinite(unlikeness) else 1.0)
 
     def loss(self, result: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the consistency loss of final samples, differentiable."""

@@ -121,8 +121,7 @@ class Journal:
             return
         value = make().detach().cpu()
         noted = self.once(what, lambda: {"value": value})["value"]
-        margin = CLOSE * float(noted.abs().max())
-        if noted.shape != value.shape or not bool(((value - noted).abs() <= margin).all()):
+        if noted.shape != value.shape or not _is_close(value, noted):
             raise ValueError(
                 f"{self.file} is the journal of another search: {what} is not what it was. Prompts, "
                 "calibration, model, adapters or a function of the config have changed: name another file"
@@ -179,6 +178,13 @@ def fingerprint(values: Iterable[torch.Tensor]) -> str:
         if not value.is_meta:
             made.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return made.hexdigest()[:32]
+
+
+def _is_close(value: torch.Tensor, noted: torch.Tensor) -> bool:
+    """Tell whether a value is as it was noted, NaN and infinities too: of those somebody else complains."""
+    margin = CLOSE * float(noted.nan_to_num(0, 0, 0).abs().max())
+    alike = (value == noted) | (value.isnan() & noted.isnan())
+    return bool((alike | ((value - noted).abs() <= margin)).all())
 
 
 def _next(stream: BinaryIO) -> tuple[str, Tensors] | None:

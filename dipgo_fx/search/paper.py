@@ -51,9 +51,13 @@ def train_pruner(
     at its minimum. Then it is the gates of blocks that nobody reads: once a step's output is skipped, nothing
     but sparsity and weight decay moves the other gates of the step.
 
+    A loop of one step has no gate to learn, as its first step always runs: no gradient step is made.
+
     Raises `FloatingPointError` if the loss becomes infinite or NaN.
     """
     cost, batch = evaluator.cost, evaluator.batch
+    if cost.num_steps == 1:
+        return _trained(cost.all_kept.double(), [], config)
     device = batch.sample.device
     pruner = Pruner(cost.num_steps, cost.num_blocks, config.width, config.encoder, generator).to(device)
     optimizer = torch.optim.SGD(
@@ -94,6 +98,11 @@ def train_pruner(
         bar.set_postfix(loss=f"{loss:.2e}", kept=f"{kept:.3f}", refresh=False)
     with torch.no_grad():
         scores: torch.Tensor = pruner().softmax(-1)[..., KEEP].double().cpu()
+    return _trained(scores, open_gates, config)
+
+
+def _trained(scores: torch.Tensor, open_gates: list[list[float]], config: PaperConfig) -> Trained:
+    """Return scores with the notes on them, see `train_pruner`."""
     notes = {
         "kept_by_argmax": float((scores > 0.5).double().mean()),
         "gates": open_gates,

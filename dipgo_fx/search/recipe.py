@@ -52,7 +52,7 @@ def search(
         journal: a file to note in what is measured.
 
     Raises `ValueError` for a ratio out of reach or a loss of images on other samples, before samples are
-    made, or a journal of another search.
+    made, or a journal of another search, and `FloatingPointError` if no plan with finite samples is found.
     """
     kept = kept_of(ratio, LoopCost.of(loop))
     shape = guard_of(loop).sample_shape
@@ -89,6 +89,7 @@ def _searched(
         refined = refine(evaluator, kept, generator.initial_seed(), progress)
         best, frontier, notes = refined.best, refined.frontier, refined.notes
         scores = scores_of(best)
+    _check_finite(best)
     left = evaluator.cost.kept(best.table)
     warn_of_miss(left, kept)
     origin = {
@@ -101,6 +102,15 @@ def _searched(
     facts, steering = evaluator.loop.facts, best.steering
     steering = None if steering is None or steering.is_neutral else steering
     return Plan(facts, best.table, 1 - left, scores, frontier, evaluator.cost, origin, steering)
+
+
+def _check_finite(found: Candidate) -> None:
+    """Raise `FloatingPointError` for a plan whose samples overflow: of all that were tried it is the best."""
+    if not math.isfinite(found.loss):
+        raise FloatingPointError(
+            f"the samples of the best plan that the search found ({found.name}) are infinite or NaN: ask "
+            "for a lower ratio, or run the model in float32 or bfloat16"
+        )
 
 
 def _opened(

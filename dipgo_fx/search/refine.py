@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -62,7 +63,8 @@ def refine(evaluator: Evaluator, kept: float, seed: int, progress: bool) -> Refi
        `damp_tail`, and spend on blocks what is left, if that helps.
 
     Moves go by a sixth of the samples, starts by a third, the last by all. Every candidate fits the budget.
-    What is returned is the best on all calibration samples, the plans of the frontier among them.
+    What is returned is the best on all calibration samples, the plans of the frontier among them. Where
+    nothing is to be removed there is nothing to choose: it is the loop as it is.
     """
     budget = evaluator.budget
     with tqdm(total=round(budget.limit), desc="search", unit="run", disable=hidden(progress)) as bar:
@@ -70,12 +72,24 @@ def refine(evaluator: Evaluator, kept: float, seed: int, progress: bool) -> Refi
         sensitivity = sensitivities(evaluator, SENSITIVITY_SHARE * budget.limit)
         with budget.reserve(max(LAST_SHARE * budget.limit, LAST_RUNS * kept)):
             frontier = fit_frontier(evaluator, sensitivity, kept)
-        given = _affordable(frontier, evaluator.cost, kept)
-        starts = given or _evaluated_starts(evaluator, kept, sensitivity)
-        best = _improved(evaluator, given, starts, kept, seed)
-    notes = {"start": starts[0].name, "start_loss": starts[0].loss}
+        if kept == 1:
+            start = best = _unpruned(evaluator)
+        else:
+            given = _affordable(frontier, evaluator.cost, kept)
+            starts = given or _evaluated_starts(evaluator, kept, sensitivity)
+            start, best = starts[0], _improved(evaluator, given, starts, kept, seed)
+    notes = {"start": start.name, "start_loss": start.loss if math.isfinite(start.loss) else None}
     found = [best] if frontier and skips_whole_steps(best, evaluator.cost) else []
-    return Refined(best, points_of([*frontier, *found], evaluator.cost), notes)
+    sound = [each for each in (*frontier, *found) if math.isfinite(each.loss)]
+    return Refined(best, points_of(sound, evaluator.cost), notes)
+
+
+def _unpruned(evaluator: Evaluator) -> Candidate:
+    """Return the evaluated candidate that keeps all; anything fitted or steered would round otherwise."""
+    cost = evaluator.cost
+    placement = whole_steps(tuple(range(cost.num_steps)), cost)
+    table = GateTable.of(cost.all_kept)
+    return evaluator.evaluate(Candidate(table, table.history, placement, "unpruned"))
 
 
 def _affordable(frontier: Sequence[Candidate], cost: LoopCost, kept: float) -> list[Candidate]:
@@ -144,7 +158,7 @@ def _improved(
         evaluator: runs them.
         given: the frontier's plan, if there is one, fitted and damped already.
         starts: that, or those of `_evaluated_starts`.
-        kept: share of MACs.
+        kept: share of MACs, below 1.
         seed: of the moves.
     """
     budget, batch = evaluator.budget, evaluator.batch
@@ -162,8 +176,7 @@ def _improved(
     found.append(damp_tail(evaluator, min(found, key=_rank), most=plain.loss))
     best = min(found, key=_rank)
     spent = _with_rest_spent(evaluator, best, kept)
-    # A budget of 1 means that nothing is pruned: all gates open, also if no runs are left.
-    if given and spent is not best and (budget.left >= kept or kept == 1):
+    if given and spent is not best and budget.left >= kept:
         found.append(_fitted(evaluator, spent, batch))
     return min(found, key=_rank)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.coverage import pipelines
+from dipgo_fx import Plan
 from dipgo_fx.cli import main
 
 STEPS = 4
@@ -44,3 +46,15 @@ def plan_file(folder: Path, prune: Prune) -> Path:
     file = folder.parent / "plan.json"
     assert prune("--out", file, "--seed", 3) == 0
     return file
+
+
+@pytest.fixture
+def searched_as(plan_file: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Write the plan as one whose search called its pipeline with other arguments, and return its file."""
+
+    def write(name: str, **call: object) -> Path:
+        plan, file = Plan.load(plan_file), tmp_path / name
+        replace(plan, origin={**plan.origin, "call": call}).save(file)
+        return file
+
+    return write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 import dipgo_fx
+from dipgo_fx.cli import compare as command
 from dipgo_fx.cli import main
 from dipgo_fx.passes import GateTable
 from dipgo_fx.pipelines.pruning import shipped_prompts
@@ -111,3 +113,58 @@ def test_bad_input_is_refused(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("dipgo-fx compare: ")
     assert says in line
+
+
+def test_what_plans_decide_is_said(
+    folder: Path,
+    searched_as: Callable[..., Path],
+    prompts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are compared if the pipeline is called alike by all, whether a search named a scale or not."""
+    monkeypatch.setattr(command, "_enabled", lambda *_: [])  # to draw the full pipeline's images only
+    named = searched_as("named.json", guidance_scale=7.5, height=64)
+    given = ["compare", str(folder), str(named), "--prompts", str(prompts), "--out", str(tmp_path / "x.png")]
+    capsys.readouterr()
+    assert main([*given, str(searched_as("unnamed.json", height=64)), "--json"]) == 0
+    decided = {"guidance_scale": 7.5, "height": 64}
+    assert json.loads(capsys.readouterr().out)["from_plan"] == decided
+    assert main(given) == 0
+    assert "\nCalled as the plan's search: guidance_scale=7.5, height=64\n" in capsys.readouterr().out
+
+
+def test_plans_of_two_calls_are_not_compared(
+    folder: Path,
+    searched_as: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It says which, before anything is drawn."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "_draw", lambda *_: pytest.fail("it drew"))
+    plans = [str(searched_as(f"{height}.json", height=height)) for height in (32, 64)]
+    capsys.readouterr()
+    assert main(["compare", str(folder), *plans]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"got height=32 by {plans[0]} and height=64 by {plans[1]}: " in line
+
+
+@pytest.mark.parametrize("spoilt", ["plan.json", "other.json", "prompts.txt"])
+def test_the_picture_is_no_file_that_is_read(
+    spoilt: str, plan_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither a plan's, its folder's, nor that of prompts; the same plan twice is legal."""
+    for name in ("plan.json", "other.json"):
+        (tmp_path / name).write_bytes(plan_file.read_bytes())
+    (tmp_path / "prompts.txt").write_text("a fox", encoding="utf-8")
+    before = (tmp_path / spoilt).read_bytes()
+    given = ["nowhere", str(tmp_path), str(tmp_path / "other.json"), str(tmp_path / "other.json")]
+    given += ["--prompts", str(tmp_path / "prompts.txt")]
+    assert main(["compare", *given, "--out", str(tmp_path / spoilt)]) == 2
+    assert "and --out are one file" in capsys.readouterr().err
+    assert (tmp_path / spoilt).read_bytes() == before
+    assert main(["compare", *given, "--out", str(tmp_path / "x.png")]) == 2
+    assert "nowhere is no folder of a diffusers pipeline" in capsys.readouterr().err

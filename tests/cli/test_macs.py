@@ -45,6 +45,8 @@ def test_bad_input_is_refused(plan_file: Path, tmp_path: Path, capsys: pytest.Ca
     for given, says in (
         ([str(OLD_PLAN)], "does not know"),
         ([str(plan_file), "--steps", "4"], "are for a pipeline"),
+        ([str(plan_file), "--device", "cpu"], "are for a pipeline"),
+        ([str(plan_file), "--dtype", "float16"], "are for a pipeline"),
         ([str(tmp_path)], "plan.json"),
     ):
         assert main(["macs", *given]) == 2

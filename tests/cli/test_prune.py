@@ -53,6 +53,18 @@ def test_two_options_name_two_files(
     assert file.read_text(encoding="utf-8") == "a fox"
 
 
+def test_a_plan_in_a_folder_that_cannot_be_written_is_told_before_the_search(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the file is there: a plan is written beside it and takes its place."""
+    out = tmp_path / "plan.json"
+    out.touch()
+    monkeypatch.setattr(command, "prune_pipeline", None)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path.resolve())
+    assert main(["prune", str(folder), "--out", str(out)]) == 2
+    assert "--out must be a file that can be written" in capsys.readouterr().err
+
+
 def test_options_reach_the_search(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are given; the others are left to the pipeline and to the search."""
     calls: list[tuple[float, dict[str, Any]]] = []

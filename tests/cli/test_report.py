@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,6 +21,7 @@ from PIL import Image
 
 import dipgo_fx
 from dipgo_fx.cli import main
+from dipgo_fx.cli import report as command
 from dipgo_fx.cli.report import ratios_of
 from dipgo_fx.pipelines.pruning import shipped_prompts
 from searches import PLAIN, with_frontier
@@ -203,3 +206,50 @@ def test_a_page_that_would_stay_empty_is_refused_before_the_search(
     )
     assert prune("--out", tmp_path / "plan.json", "--report", tmp_path / "page.html") == 2
     assert "makes no images" in capsys.readouterr().err
+
+
+def test_a_plan_that_two_ratios_ask_for_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row has one image a prompt."""
+
+    @contextmanager
+    def enabled(pipe: Any, plan: Any, ratio: float | None) -> Iterator[Any]:
+        yield SimpleNamespace(plan=SimpleNamespace(ratio=0.5 if ratio is None else round(ratio, 1)))
+
+    monkeypatch.setattr(command, "enabled", enabled)
+    monkeypatch.setattr(command, "ratios_of", lambda plan: [0.0, 0.3, 0.32, 0.5, None])
+    monkeypatch.setattr(command, "image_of", lambda pipe, prompt, seed, call: (prompt, seed))
+    images: Any = command._drawn(None, PLAIN, {}, ["a", "b"], 3, False)
+    assert images == {ratio: [("a", 3), ("b", 4)] for ratio in (0.0, 0.3, 0.5)}
+
+
+def test_what_a_plan_decides_is_said(
+    folder: Path,
+    searched_as: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a line and as a value."""
+    monkeypatch.setattr(command, "write_page", lambda *_: [0.0])
+    plan, page = searched_as("plan.json", height=64, prompt="a fox"), tmp_path / "page.html"
+    given = ["report", str(folder), str(plan), "--out", str(page)]
+    capsys.readouterr()
+    assert main([*given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["from_plan"] == {"height": 64}
+    assert main(given) == 0
+    assert capsys.readouterr().out == f"Called as the plan's search: height=64\nWrote {page}\n"
+
+
+@pytest.mark.parametrize("spoilt", ["plan.json", "prompts.txt"])
+@pytest.mark.parametrize("named", ["plan.json", "."])
+def test_the_page_is_no_file_that_is_read(
+    spoilt: str, named: str, plan_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the plan's, named by itself or by its folder, nor that of prompts."""
+    (tmp_path / "plan.json").write_bytes(plan_file.read_bytes())
+    (tmp_path / "prompts.txt").write_text("a fox", encoding="utf-8")
+    before = (tmp_path / spoilt).read_bytes()
+    given = ["nowhere", str(tmp_path / named), "--prompts", str(tmp_path / "prompts.txt")]
+    assert main(["report", *given, "--out", str(tmp_path / spoilt)]) == 2
+    assert "and --out are one file" in capsys.readouterr().err
+    assert (tmp_path / spoilt).read_bytes() == before

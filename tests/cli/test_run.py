@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -60,6 +63,26 @@ def test_another_point_and_another_number_of_steps(
     assert main(["run", *given, "--ratio", "0.3", "--steps", "6"]) == 0
     assert re.search(r"\n6 steps, (3\d|4\d|5\d)\.\d% of the MACs removed\n", capsys.readouterr().out)
     assert_same([tmp_path / "000.png"], expected(folder, plan_file, {"a hat": 0}, ratio=0.3, steps=6))
+
+
+def test_what_a_plan_decides_is_said(
+    folder: Path,
+    searched_as: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a line and as a value; an output type that makes no images is not taken from it."""
+    monkeypatch.setattr(
+        command, "enabled", lambda pipe, plan, **_: nullcontext(SimpleNamespace(plan=plan))
+    )  # the pipeline runs as it is, which is faster than to trace it
+    plan = searched_as("plan.json", negative_prompt="a fox", output_type="latent")
+    given = ["run", str(folder), str(plan), "--out", str(tmp_path), "--seed", "1", "a hat"]
+    capsys.readouterr()
+    assert main([*given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["from_plan"] == {"negative_prompt": "a fox"}
+    assert main(given) == 0
+    assert "\nCalled as the plan's search: negative_prompt='a fox'\n" in capsys.readouterr().out
 
 
 @pytest.mark.long

@@ -112,3 +112,32 @@ def test_what_has_no_rows_is_stored_as_it_is(batch: int) -> None:
     assert any(name.startswith("_folded") for name, _ in folded.named_buffers())
     given = sample(batch)
     assert torch.allclose(folded(given), graph(given), atol=1e-6)
+
+
+class Numbered(toy.Stack):
+    """Adds to each row what its number is made into."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(3, 3), nn.Linear(3, 3))
+        self.embed = nn.Embedding(8, 3)
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        return super().forward(sample + self.embed(torch.arange(sample.shape[0])), timestep)
+
+
+def test_what_depends_on_the_number_of_a_row_is_not_folded() -> None:
+    """One row does not stand for all."""
+    graph = toy.traced(Numbered().eval(), 2)
+    folded = FoldConstants()(graph).graph_module
+    assert torch.equal(folded(sample(4)), graph(sample(4)))
+
+
+def test_autocast_around_a_fold_does_not_matter() -> None:
+    """Rows are stored in the precision of the weights."""
+    graph = toy.traced(Unrowed().eval(), 3)
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        folded = FoldConstants()(graph).graph_module
+    stored = [buffer for name, buffer in folded.named_buffers() if name.startswith("_folded")]
+    assert stored
+    assert all(buffer.dtype == torch.float32 and not buffer.is_inference() for buffer in stored)

@@ -97,6 +97,34 @@ def test_a_table_of_the_first_call_is_made_for_real_afterwards(kept: Any) -> Non
     assert type(run(loop, toy.sample(), {})) is torch.Tensor
 
 
+class Rotary(nn.Module):
+    """Keeps its table beside the length that it is of, as language models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cached = 0
+        self.table: Any = None
+        self.held: list[list[Any]] = [[]]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the table, made anew for rows or columns that it is too short for."""
+        if x.shape[0] > self.cached:
+            self.cached = x.shape[0]
+            self.table = torch.arange(x.shape[1]).float()
+            self.held[0].append(x)
+        return x + self.table
+
+
+def test_what_stands_beside_a_table_is_put_back_with_it() -> None:
+    """A length without its table would stop the model."""
+    model = toy.model(Rotary(), nn.Linear(toy.WIDTH, toy.WIDTH))
+    rotary: Any = model.layers[0]
+    toy.traced(model, 1)
+    assert (rotary.cached, rotary.table, rotary.held) == (0, None, [[]])
+    with torch.no_grad():
+        assert model(toy.sample(5), torch.zeros(5)).shape == (5, toy.WIDTH)
+
+
 def test_what_a_model_has_cached_for_real_stays() -> None:
     """Only what a recording leaves is taken back."""
     model = toy.model(Table(_dictionary), nn.Linear(toy.WIDTH, toy.WIDTH))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from torch import nn
 
+import toy
 import zoo
 from dipgo_fx.macs import count_macs
 from dipgo_fx.passes.uncompiled import uncompiled, without_wrapper
@@ -80,3 +83,18 @@ def test_only_the_wrapper_is_taken_off() -> None:
     model = zoo.model("dit")
     assert without_wrapper(model) is model
     assert without_wrapper(torch.compile(model, backend="eager")) is model  # type: ignore[arg-type]
+
+
+def test_a_partial_of_the_users_own_is_no_hook() -> None:
+    """It is recorded as it is; that of accelerate gives way to what it found."""
+    model = toy.model()
+
+    def doubled(module: nn.Module, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        return 2 * type(module).forward(module, sample, timestep)
+
+    expected = toy.sample() - 2 * model(toy.sample(), torch.zeros(2))
+    model.forward = functools.partial(doubled, model)  # type: ignore[method-assign]
+    assert torch.equal(run(toy.traced(model, 1), toy.sample(), {}), expected.detach())
+    add_hook_to_module(model, ModelHook())
+    with uncompiled(model):
+        assert torch.equal(model.forward(toy.sample(), torch.zeros(2)), toy.sample() - expected)

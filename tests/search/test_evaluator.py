@@ -72,8 +72,17 @@ def test_losses_see_decoded_samples() -> None:
 def test_what_is_not_finite_is_infinitely_far() -> None:
     """A plan whose samples overflow is the worst of all, not an error."""
     wild = _found().with_weights(torch.full_like(_found().table.weights, 1e30))
-    judged = _evaluator().evaluate(wild)
+    judge = _evaluator()
+    judged = judge.evaluate(wild)
     assert (judged.loss, judged.unlikeness) == (float("inf"), 1.0)
+    assert judge.curve == [], "it is written down, and no file holds infinities"
+
+
+def test_samples_of_a_finite_loss_have_a_rank() -> None:
+    """Also where the products within SSIM overflow: nothing compares with NaN."""
+    judged = _evaluator(PruneConfig(decode=lambda samples: 1e12 * samples)).evaluate(_found())
+    assert judged.unlikeness == 1.0
+    assert judged.rank == judged.loss < float("inf")
 
 
 def test_runs_are_charged_by_what_they_cost() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import math
 import os
 import random
 import shutil
@@ -154,6 +155,32 @@ def test_other_calibration_is_refused(tmp_path: Path) -> None:
     cut_off(journal)
     with pytest.raises(ValueError, match="the unpruned path of the first sample is not what it was"):
         found(journal, calibration={"class_labels": torch.ones(9, dtype=torch.int64)})
+
+
+def test_what_is_not_finite_is_no_change(tmp_path: Path) -> None:
+    """NaN is what it was if it is NaN again; by how much a value may be off goes by the finite ones."""
+    value = torch.tensor([1.0, math.nan, math.inf, -math.inf])
+    for _ in range(2):
+        with Journal(tmp_path / "journal") as journal:
+            journal.check("it", lambda: value)
+    for place, other in ((0, 2.0), (0, math.nan), (1, 1.0), (2, 1.0), (2, -math.inf)):
+        changed = value.clone()
+        changed[place] = other
+        with (
+            Journal(tmp_path / "journal") as journal,
+            pytest.raises(ValueError, match="it is not what it was"),
+        ):
+            journal.check("it", changed.clone)
+
+
+def test_a_model_of_nan_is_no_fault_of_the_journal(tmp_path: Path) -> None:
+    """The error is that of a search without one, also when it is tried again."""
+    model = copy.deepcopy(zoo.model("dit"))
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="the unpruned loop returns values that are not finite"):
+            found(tmp_path / "journal", model=model)
 
 
 @pytest.mark.parametrize("text", [b"a file of somebody", b"dipgo_fx journal of a search, format 9\n"])

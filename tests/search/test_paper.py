@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -150,6 +151,16 @@ def test_nonfinite_losses_stop_the_search() -> None:
         quick(config=replace(config, learning_rate=1e38))
     with pytest.raises(FloatingPointError, match="NaN after decode"):
         quick(config=replace(config, decode=lambda x: x * float("nan")))
+
+
+def test_one_step_has_nothing_to_learn(tmp_path: Path) -> None:
+    """Its gates are open whatever the pruner says: no gradient step is made, and the plan can be saved."""
+    plan = quick(ratio=0.0, num_inference_steps=1, config=TINY).plan
+    assert plan.scores is not None
+    assert bool((plan.scores == 1).all())
+    assert (plan.ratio, plan.origin["gates"], plan.origin["kept_by_argmax"]) == (0, [], 1)
+    plan.save(tmp_path / "plan.json")
+    assert dipgo_fx.Plan.load(tmp_path / "plan.json") == plan
 
 
 # -- the network

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import random
 from itertools import islice
 
 import pytest
+import torch
 
 import zoo
-from dipgo_fx import PruneConfig
+from dipgo_fx import PaperConfig, PruneConfig
 from dipgo_fx.budget import fits
 from dipgo_fx.cost import LoopCost
 from dipgo_fx.passes import HISTORY, Backup, GateTable
 from dipgo_fx.placement import Placement, open_from_output, whole_steps
 from dipgo_fx.search import refine as module
+from dipgo_fx.search.batch import Batch
 from dipgo_fx.search.calibration import calibrate
 from dipgo_fx.search.candidate import Candidate
 from dipgo_fx.search.choose_runs import skips_whole_steps
+from dipgo_fx.search.config import Config
 from dipgo_fx.search.evaluator import Evaluator
 from dipgo_fx.search.refine import refine
 from dipgo_fx.search.sensitivity import whole_steps_candidate
 from dipgo_fx.search.spacing import even_steps, most_steps
 from loops import loop
-from searches import PLAIN, QUICK, SPLIT, STEPS, Key, evaluator_of, searched
+from searches import PLAIN, QUICK, SPLIT, STEPS, Key, evaluator_of, quick, searched
 
 UNIFORM: list[tuple[Backup, int, bool]] = [("reuse", 1, False), ("linear", 2, False), ("linear", 3, True)]
 
@@ -64,12 +68,50 @@ def test_a_search_spends_what_it_may_and_no_more(key: Key, kept: float, limit: f
     assert PruneConfig().full_runs == 24
 
 
-def test_nothing_is_pruned_of_a_whole_budget_even_if_nothing_may_be_spent() -> None:
-    """Law 3, whatever a search may spend."""
-    judge = evaluator_of(PLAIN, 2, 0.1)
-    found = refine(judge, 1.0, 0, progress=False).best
+@pytest.mark.parametrize("limit", [0.1, 40.0])
+def test_nothing_is_pruned_of_a_whole_budget_whatever_may_be_spent(limit: float) -> None:
+    """Law 3: all that moves and fits could do to the loop as it is would be to round it otherwise."""
+    judge = evaluator_of((*PLAIN[:4], 2, *PLAIN[5:]), 12, limit)
+    refined = refine(judge, 1.0, 0, progress=False)
+    found = refined.best
     assert bool(found.table.keep.all())
-    assert found.loss == 0
+    assert (found.loss, found.name, found.steering) == (0, "unpruned", None)
+    assert refined.notes == {"start": "unpruned", "start_loss": 0}
+
+
+def overflow(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Let the samples of plans that run at most so many steps be infinite or NaN."""
+    real = Evaluator.with_loss
+
+    def with_loss(self: Evaluator, candidate: Candidate, result: torch.Tensor, batch: Batch) -> Candidate:
+        overflows = int(candidate.table.keep.any(1).sum()) <= most
+        return real(self, candidate, result * math.inf if overflows else result, batch)
+
+    monkeypatch.setattr(Evaluator, "with_loss", with_loss)
+
+
+def test_plans_that_overflow_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end no search, and no other ratio is served by one."""
+    overflow(monkeypatch, 1)
+    plan = quick().plan
+    assert all(math.isfinite(loss) for _, loss in plan.origin["curve"])
+    assert plan.frontier
+    assert all(len(point.runs[-1]) > 1 for point in plan.frontier)
+
+
+@pytest.mark.parametrize("config", [QUICK, PaperConfig(samples=2, iterations=1, width=16)])
+def test_where_all_plans_overflow_the_search_says_so(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no plan to write down."""
+    overflow(monkeypatch, STEPS)
+    with pytest.raises(FloatingPointError, match="are infinite or NaN: ask for a lower ratio"):
+        quick(config=config)
+
+
+def test_a_start_that_overflows_has_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None that a file could hold."""
+    overflow(monkeypatch, 1)
+    judge = evaluator_of((*PLAIN[:4], 2, *PLAIN[5:]), 4, 4)
+    assert refine(judge, 0.5, 0, progress=False).notes["start_loss"] is None
 
 
 def test_it_says_where_it_started() -> None:
