@@ -1,4 +1,4 @@
-"""A model in evaluation mode and without gradients, for as long as something is recorded or searched."""
+"""A model in evaluation mode, and without gradients, for as long as something is counted or searched."""
 
 from __future__ import annotations
 
@@ -13,10 +13,21 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode without parameter gradients, and back as it was."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, and back as it was."""
     modes = {module: module.training for module in model.modules()}
-    if any(mode and isinstance(module, DROPOUT) and module.p for module, mode in modes.items()):
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode without parameter gradients, and back as it was."""
+    if any(isinstance(module, DROPOUT) and module.training and module.p for module in model.modules()):
         logger.warning(
             "%s drops values at random, as it is in training mode; a search looks at it in evaluation mode: "
             "call model.eval() before its plan runs",
@@ -24,12 +35,10 @@ def frozen(model: nn.Module) -> Iterator[None]:
         )
     wanted = [p for p in model.parameters() if p.requires_grad]
     try:
-        model.eval()
         for parameter in wanted:
             parameter.requires_grad_(False)
-        yield
+        with evaluating(model):
+            yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for parameter in wanted:
             parameter.requires_grad_(True)

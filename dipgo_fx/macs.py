@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from .arguments import check
+from .frozen import evaluating
 from .own_draws import own_draws
 from .passes.equality import ComparedByValue
 from .passes.errors import TraceError
@@ -193,7 +194,7 @@ def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
     # fvcore runs the module, which must leave no trace: neither in the global generator (layers that draw)
     # nor in the statistics of norms in training mode.
     try:
-        with torch.no_grad(), own_draws(device), _evaluating(module), uncompiled(module), _plainly(device):
+        with torch.no_grad(), own_draws(device), evaluating(module), uncompiled(module), _plainly(device):
             counts, unknown = analysis.by_operator(), analysis.unsupported_ops()
     except torch.OutOfMemoryError:
         raise
@@ -206,19 +207,6 @@ def fvcore_count(module: nn.Module, args: Any, kwargs: Any) -> Cost:
     if missed := sorted(name for name in unknown if any(part in name for part in MULTIPLIES)):
         logger.warning("MACs of %s in %s are not counted", ", ".join(missed), type(module).__name__)
     return Cost(int(sum(counts.values())), int(counts.get(ATTENTION, 0)))
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode, and back as it was: unlike `frozen` silently, call by call."""
-    modes = {part: part.training for part in module.modules()}
-    try:
-        for part in modes:
-            part.training = False
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 from collections import OrderedDict
@@ -11,12 +12,20 @@ from typing import Any
 
 from torch import nn
 
-from .uncompiled import is_hook
+HOOKING = ("accelerate", "diffusers")
+"""Packages whose hooks put a `forward` of theirs around a module's own."""
 
 
 def parameters_of(module: nn.Module) -> list[str]:
     """Return the names of the arguments of a module's own `forward`."""
     return list(inspect.signature(type(module).forward).parameters)[1:]
+
+
+def is_hook(forward: Any) -> bool:
+    """Tell whether a `forward` is that of a hook: a partial of one of theirs, not of the user's own."""
+    if not isinstance(forward, functools.partial):
+        return False
+    return str(getattr(forward.func, "__module__", "")).partition(".")[0] in HOOKING
 
 
 class StandIn:

@@ -10,6 +10,7 @@ from types import FunctionType
 from typing import Any
 
 import torch
+from diffusers.configuration_utils import FrozenDict
 from torch import nn
 from torch._subclasses import FakeTensor
 
@@ -36,8 +37,11 @@ def without_fakes(model: nn.Module) -> Iterator[None]:
 
 
 def _copied(value: Any) -> Any:
-    """Return a value with copies of the lists and mappings in it, which may come to hold more."""
-    if isinstance(value, dict):
+    """Return a value with copies of the lists and mappings in it, which may come to hold more.
+
+    A configuration of diffusers is a mapping that cannot, and is its own copy.
+    """
+    if isinstance(value, dict) and not isinstance(value, FrozenDict):
         return {name: _copied(held) for name, held in value.items()}
     return [*map(_copied, value)] if isinstance(value, list) else value
 
@@ -47,12 +51,14 @@ def _restore(state: dict[str, Any], before: Mapping[str, tuple[Any, Any]]) -> No
     for name in [name for name in state if name not in before]:
         del state[name]
     for name, (value, held) in before.items():
-        if isinstance(value, dict):
-            value.clear()
-            value.update(held)
-        elif isinstance(value, list):
-            value[:] = held
         state[name] = value
+        if value is held:
+            continue
+        value.clear()
+        if isinstance(value, dict):
+            value.update(held)
+        else:
+            value.extend(held)
 
 
 def _is_fake(value: Any) -> bool:

@@ -79,6 +79,11 @@ class Recorder(GraphWriter, TorchFunctionMode):
             return func(*args, **kwargs)
         if name in OTHER_RANDOM:
             raise TraceError(f"torch.{name} in the loop: only randn and randn_like can be recorded")
+        if _is_in_place(name) and name != "requires_grad_" and args and id(args[0]) in self._owned:
+            raise TraceError(
+                f"{name} edits a weight or buffer, which a graph would not do again in a run: keep what "
+                "changes from call to call out of the model, or inside of a block"
+            )
         if name not in NOISE_FACTORIES and not self._touches((args, kwargs)):
             return func(*args, **kwargs)
         if name in NOISE_FACTORIES:
@@ -89,8 +94,6 @@ class Recorder(GraphWriter, TorchFunctionMode):
             return func(self.known.of(self._tensor(args[0])), *args[1:], **kwargs)
         given = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         versions = list(map(edits_of, given))
-        if _is_in_place(name) and id(args[0]) in self._owned:
-            raise TraceError(f"{name} edits a weight or buffer: what a model keeps cannot be recorded")
         try:
             result = self._evaluate(func, name, args, kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException):
@@ -172,7 +175,10 @@ class Recorder(GraphWriter, TorchFunctionMode):
         self._bind(tensor, self._emit("call_function", written, arguments))
 
     def _touches(self, arguments: Any) -> bool:
-        """Tell whether a value changes with the loop's inputs, or with later edits of the model's weights."""
+        """Tell whether a value changes with the loop's inputs, or with later edits of the model's weights.
+
+        What is made of buffers alone, tables of positions mostly, is a constant: nobody trains them.
+        """
         return any(
             isinstance(leaf, torch.SymInt)
             or id(leaf) in self._recorded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from diffusers.utils.torch_utils import is_compiled_module
 from torch import nn
 
 from .errors import TraceError
+from .forward_slot import ForwardSlot, StandIn, is_hook
 
 
 def is_wrapper(module: nn.Module) -> bool:
@@ -34,10 +34,6 @@ def refuse_wrapped_parts(model: nn.Module) -> None:
                 f"{type(model).__name__}.{path} is wrapped by torch.compile(module), which hides its blocks: "
                 f"compile it in place, as model.{path}.compile() does, or after tracing"
             )
-
-
-HOOKED = frozenset({"_hf_hook", "_diffusers_hook"})
-"""Attributes of a module that accelerate or diffusers put a hook on."""
 
 
 @contextmanager
@@ -63,15 +59,10 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
             module.forward = forward
 
 
-def is_hook(forward: Any) -> bool:
-    """Tell whether a `forward` is that of a hook of accelerate or diffusers: a partial with the module."""
-    return isinstance(forward, functools.partial)
-
-
 def _plain(module: nn.Module, forward: Any) -> Any:
     """Return the Python behind a `forward`, `None` if it is that already."""
-    if is_hook(forward) and not HOOKED.isdisjoint(vars(module)):  # a partial may also be the user's own
-        found = vars(module).get("_old_forward")
-        is_hidden = found is None or "_diffusers_hook" in vars(module)
-        return types.MethodType(type(module).forward, module) if is_hidden else found
+    if is_hook(forward):
+        innermost = ForwardSlot(module).current
+        is_written = not is_hook(innermost) and not isinstance(innermost, StandIn)
+        return innermost if is_written else types.MethodType(type(module).forward, module)
     return getattr(forward, "_torchdynamo_orig_callable", None)

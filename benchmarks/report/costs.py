@@ -132,9 +132,14 @@ def speed_of(rows: Sequence[Row]) -> str:
     )
 
 
+def loops(rows: Iterable[Row], start: str, end: str = "") -> list[Row]:
+    """Return the rows of loops by how their names begin and end."""
+    return [row for row in rows if row["loop"].startswith(start) and row["loop"].endswith(end)]
+
+
 def faster(rows: Iterable[Row], start: str, end: str = "") -> str:
     """Return how much faster than the eager loop some loops are, and what their MACs promise."""
-    own = [row for row in rows if row["loop"].startswith(start) and row["loop"].endswith(end)]
+    own = loops(rows, start, end)
     return f"{span(numbers(own, 'speed-up'), 2)} (by MACs {span(numbers(own, 'ideal'), 2)})"
 
 

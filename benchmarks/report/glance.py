@@ -89,7 +89,7 @@ def speed() -> str:
         for calls in ("", "guidance, two calls, ", "guidance, one call, ")
     )
     where = listed(dict.fromkeys(real_size.place(row).partition(",")[0] for row in alone))
-    small = [row for row in rows if row["loop"].startswith("whole steps") and row["loop"].endswith("0.8")]
+    small = costs.loops(rows, "whole steps", "0.8")
     return (
         "**Time** follows MACs where a step is one call of the model: at ratio 0.8 plans of whole steps run "
         f"{span(numbers(small, 'speed-up'))} times as fast on one CPU thread (two small models), "

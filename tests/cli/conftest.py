@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -58,3 +59,18 @@ def searched_as(plan_file: Path, tmp_path: Path) -> Callable[..., Path]:
         return file
 
     return write
+
+
+@pytest.fixture
+def from_plan(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[object, str]]:
+    """Run a command, and return what it took from a plan as its value and its text say it."""
+
+    def said(*given: object) -> tuple[object, str]:
+        arguments = list(map(str, given))
+        capsys.readouterr()
+        assert main([*arguments, "--json"]) == 0
+        value = json.loads(capsys.readouterr().out)["from_plan"]
+        assert main(arguments) == 0
+        return value, capsys.readouterr().out
+
+    return said

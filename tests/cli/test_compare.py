@@ -118,21 +118,18 @@ def test_bad_input_is_refused(
 def test_what_plans_decide_is_said(
     folder: Path,
     searched_as: Callable[..., Path],
+    from_plan: Callable[..., tuple[object, str]],
     prompts: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They are compared if the pipeline is called alike by all, whether a search named a scale or not."""
     monkeypatch.setattr(command, "_enabled", lambda *_: [])  # to draw the full pipeline's images only
     named = searched_as("named.json", guidance_scale=7.5, height=64)
-    given = ["compare", str(folder), str(named), "--prompts", str(prompts), "--out", str(tmp_path / "x.png")]
-    capsys.readouterr()
-    assert main([*given, str(searched_as("unnamed.json", height=64)), "--json"]) == 0
-    decided = {"guidance_scale": 7.5, "height": 64}
-    assert json.loads(capsys.readouterr().out)["from_plan"] == decided
-    assert main(given) == 0
-    assert "\nCalled as the plan's search: guidance_scale=7.5, height=64\n" in capsys.readouterr().out
+    unnamed, picture = searched_as("unnamed.json", height=64), tmp_path / "x.png"
+    value, text = from_plan("compare", folder, named, unnamed, "--prompts", prompts, "--out", picture)
+    assert value == {"guidance_scale": 7.5, "height": 64}
+    assert "\nCalled as the plan's search: guidance_scale=7.5, height=64\n" in text
 
 
 def test_plans_of_two_calls_are_not_compared(

@@ -225,19 +225,16 @@ def test_a_plan_that_two_ratios_ask_for_is_drawn_once(monkeypatch: pytest.Monkey
 def test_what_a_plan_decides_is_said(
     folder: Path,
     searched_as: Callable[..., Path],
+    from_plan: Callable[..., tuple[object, str]],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In a line and as a value."""
     monkeypatch.setattr(command, "write_page", lambda *_: [0.0])
     plan, page = searched_as("plan.json", height=64, prompt="a fox"), tmp_path / "page.html"
-    given = ["report", str(folder), str(plan), "--out", str(page)]
-    capsys.readouterr()
-    assert main([*given, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["from_plan"] == {"height": 64}
-    assert main(given) == 0
-    assert capsys.readouterr().out == f"Called as the plan's search: height=64\nWrote {page}\n"
+    value, text = from_plan("report", folder, plan, "--out", page)
+    assert value == {"height": 64}
+    assert text == f"Called as the plan's search: height=64\nWrote {page}\n"
 
 
 @pytest.mark.parametrize("spoilt", ["plan.json", "prompts.txt"])

@@ -68,8 +68,8 @@ def test_another_point_and_another_number_of_steps(
 def test_what_a_plan_decides_is_said(
     folder: Path,
     searched_as: Callable[..., Path],
+    from_plan: Callable[..., tuple[object, str]],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In a line and as a value; an output type that makes no images is not taken from it."""
@@ -77,12 +77,9 @@ def test_what_a_plan_decides_is_said(
         command, "enabled", lambda pipe, plan, **_: nullcontext(SimpleNamespace(plan=plan))
     )  # the pipeline runs as it is, which is faster than to trace it
     plan = searched_as("plan.json", negative_prompt="a fox", output_type="latent")
-    given = ["run", str(folder), str(plan), "--out", str(tmp_path), "--seed", "1", "a hat"]
-    capsys.readouterr()
-    assert main([*given, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["from_plan"] == {"negative_prompt": "a fox"}
-    assert main(given) == 0
-    assert "\nCalled as the plan's search: negative_prompt='a fox'\n" in capsys.readouterr().out
+    value, text = from_plan("run", folder, plan, "--out", tmp_path, "--seed", 1, "a hat")
+    assert value == {"negative_prompt": "a fox"}
+    assert "\nCalled as the plan's search: negative_prompt='a fox'\n" in text
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dipgo_fx
@@ -49,7 +49,6 @@ def calls(graph: Any) -> list[tuple[int, str | None]]:
     ]
 
 
-@settings(max_examples=10)
 @given(
     name=st.sampled_from(["dit", "unet"]),
     scheduler=st.sampled_from(SCHEDULERS),

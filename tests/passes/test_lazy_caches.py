@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import ConfigMixin, FlowMatchEulerDiscreteScheduler, ModelMixin
+from diffusers.configuration_utils import register_to_config
 from diffusers.utils.torch_utils import lru_cache_unless_export
 from torch import nn
 
@@ -123,6 +124,32 @@ def test_what_stands_beside_a_table_is_put_back_with_it() -> None:
     assert (rotary.cached, rotary.table, rotary.held) == (0, None, [[]])
     with torch.no_grad():
         assert model(toy.sample(5), torch.zeros(5)).shape == (5, toy.WIDTH)
+
+
+class Configured(ModelMixin, ConfigMixin):
+    """Keeps a table itself, beside a configuration that cannot be edited."""
+
+    @register_to_config
+    def __init__(self, width: int = toy.WIDTH) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)])
+        self.table: Any = None
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction for `(rows, WIDTH)`."""
+        if self.table is None:
+            self.table = sample.new_ones(self.config.width)
+        for block in self.layers:
+            sample = sample + block(sample + self.table)
+        return sample
+
+
+def test_a_configuration_stays_beside_a_table() -> None:
+    """As it is one of diffusers' models that keeps the table."""
+    model = Configured().eval()
+    toy.traced(model, 1)
+    assert model.table is None
+    assert model.config.width == toy.WIDTH
 
 
 def test_what_a_model_has_cached_for_real_stays() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import fx
 
@@ -38,7 +38,6 @@ def pruned(name: str, scheduler: str, guidance: float | None, split: bool, keep:
     return build(graph, Plan.from_keep(graph, table, backup="linear"))
 
 
-@settings(max_examples=10)
 @given(
     scheduler=st.sampled_from(SCHEDULERS),
     guidance=st.sampled_from([(None, False), (2.0, False), (2.0, True)]),

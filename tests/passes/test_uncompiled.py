@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from accelerate.hooks import ModelHook, add_hook_to_module
+from accelerate.hooks import ModelHook as AccelerateHook
+from accelerate.hooks import add_hook_to_module
+from diffusers.hooks import HookRegistry
+from diffusers.hooks import ModelHook as DiffusersHook
 from torch import nn
 
 import toy
@@ -85,16 +89,29 @@ def test_only_the_wrapper_is_taken_off() -> None:
     assert without_wrapper(torch.compile(model, backend="eager")) is model  # type: ignore[arg-type]
 
 
-def test_a_partial_of_the_users_own_is_no_hook() -> None:
-    """It is recorded as it is; that of accelerate gives way to what it found."""
+def _by_accelerate(model: nn.Module) -> None:
+    add_hook_to_module(model, AccelerateHook())
+
+
+def _by_diffusers(model: nn.Module) -> None:
+    HookRegistry.check_if_exists_or_initialize(model).register_hook(DiffusersHook(), "a hook")
+
+
+@pytest.mark.parametrize(
+    "hook", [None, _by_accelerate, _by_diffusers], ids=["none", "accelerate", "diffusers"]
+)
+@pytest.mark.parametrize("bind", [functools.partial, types.MethodType])
+def test_a_forward_of_the_users_own_is_recorded(bind: Any, hook: Callable[[nn.Module], None] | None) -> None:
+    """Whatever was put around it."""
     model = toy.model()
 
     def doubled(module: nn.Module, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         return 2 * type(module).forward(module, sample, timestep)
 
     expected = toy.sample() - 2 * model(toy.sample(), torch.zeros(2))
-    model.forward = functools.partial(doubled, model)  # type: ignore[method-assign]
+    model.forward = bind(doubled, model)
+    if hook is not None:
+        hook(model)
+    found = model.forward
     assert torch.equal(run(toy.traced(model, 1), toy.sample(), {}), expected.detach())
-    add_hook_to_module(model, ModelHook())
-    with uncompiled(model):
-        assert torch.equal(model.forward(toy.sample(), torch.zeros(2)), toy.sample() - expected)
+    assert model.forward is found

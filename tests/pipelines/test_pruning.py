@@ -113,3 +113,24 @@ def test_a_plan_notes_what_its_pipeline_was_called_with(monkeypatch: pytest.Monk
     """Plain values, for the command line to draw with."""
     plan, _ = searched(pipelines.PIPELINES["sd-text"].build(), monkeypatch)
     assert plan.search_origin["call"] == {"num_inference_steps": 4, "height": 16, "width": 16}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("key", ["sdxl", "flux-schnell"])
+def test_four_steps_without_guidance_are_searched(key: str) -> None:
+    """As distilled models run: a quarter of the MACs is one step of four."""
+    tiny = pipelines.PIPELINES[key]
+    config = dipgo_fx.PruneConfig(samples=2, full_runs=3)
+    call = {name: tiny.fixed[name] for name in ("height", "width") if name in tiny.fixed}
+    plan = dipgo_fx.prune_pipeline(
+        tiny.build(),
+        0.25,
+        inputs=tiny.inputs,
+        num_inference_steps=4,
+        guidance_scale=0.0,
+        config=config,
+        progress=False,
+        **call,
+    )
+    assert plan.ratio == pytest.approx(0.25)
+    assert plan.facts.guidance.scale is None
