@@ -53,9 +53,9 @@ def prune(
             (n, 77, 768)}`), or an iterable of such mappings; made up if omitted.
         guidance_scale: classifier-free guidance; conditioning then has 2 * batch rows, unconditional
             first.
-        split_guidance: let the two conditions of guidance run at steps of their own, see `trace`; by
-            default where guidance is given, something is to be removed and the recipe is the default one,
-            but not for stages.
+        split_guidance: let the two conditions of guidance run at steps of their own, see `trace`; where
+            both run the same blocks the result calls the model once for both. By default where guidance is
+            given, something is to be removed and the recipe is the default one, but not for stages.
         granularity: which modules are blocks, as for `trace`.
         sample: example of the initial noise where `model.config` does not give its shape.
         conditioning: examples of the other arguments, likewise.
@@ -113,7 +113,7 @@ def prune(
         scale = noise_scale(scheduler, num_inference_steps)
         batch = partial(calibrate, loop, model, calibration, config.samples, scale, generator, config.chunk)
         plan = search(loop, batch, ratio, config, generator, progress, journal)
-    return build(loop, plan)
+    return build(loop, plan, join=split_guidance)
 
 
 def gains_by_split(ratio: float, config: Config, granularity: Blocks) -> bool:

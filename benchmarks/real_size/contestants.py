@@ -70,7 +70,9 @@ def guided_offers(subject: Subject) -> Iterator[Offer]:
     yield Offer(f"{name}, joined", partial(placed, subject, (half, every), join=True))
     if subject.steps % EVERY == 0:
         yield Offer("guidance, one call, whole steps", partial(placed, subject, (fifth,)), 0.8)
-        yield Offer("guidance, two calls, whole steps", partial(placed, subject, (fifth, fifth)), 0.8)
+        name = "guidance, two calls, whole steps"
+        yield Offer(name, partial(placed, subject, (fifth, fifth)), 0.8)
+        yield Offer(f"{name}, joined", partial(placed, subject, (fifth, fifth), join=True), 0.8)
 
 
 def package_offers(subject: Subject) -> Iterator[Offer]:

@@ -84,18 +84,20 @@ def speed() -> str:
     """How much faster loops are."""
     rows = [row for name in ("dit", "unet") for row in read(f"speed-wall-{name}")]
     large = [row for row in real_size.timed(read("speed")) if row["device"] != "cpu"]
-    alone, two, one = (
+    alone, guided = (
         chosen(large, method=f"{calls}whole steps", ratio_asked="0.8")
-        for calls in ("", "guidance, two calls, ", "guidance, one call, ")
+        for calls in ("", "guidance, one call, ")
     )
+    half = chosen(large, method=real_size.HALF_JOINED)
     where = listed(dict.fromkeys(real_size.place(row).partition(",")[0] for row in alone))
     small = costs.loops(rows, "whole steps", "0.8")
     return (
         "**Time** follows MACs where a step is one call of the model: at ratio 0.8 plans of whole steps run "
         f"{span(numbers(small, 'speed-up'))} times as fast on one CPU thread (two small models), "
-        f"{span(numbers(alone, 'speedup'))} on {where} ({names(alone)}, batch 1). Guidance in two calls, as "
-        f"`prune` has it unless `split_guidance=False`, gives {span(numbers(two, 'speedup'))} there instead "
-        f"of {span(numbers(one, 'speedup'))}."
+        f"{span(numbers(alone, 'speedup'))} on {where} ({names(alone)}, batch 1); under guidance "
+        f"{span(numbers(guided, 'speedup'))} there, but half a step saves little: without half of the "
+        f"unconditional ones {span(numbers(half, 'speedup'), 2)} instead of the "
+        f"{span([1 / kept for kept in numbers(half, 'macs_kept')], 2)} that MACs promise."
     )
 
 

@@ -115,15 +115,28 @@ def test_without_guidance_there_is_nothing_to_join() -> None:
     assert JoinCalls()(pruned).graph_module is pruned
 
 
-def test_apply_joins() -> None:
-    """The plan stays what it is."""
-    model, scheduler = zoo.model("dit"), zoo.SCHEDULERS["ddim"]()
-    graph = dipgo_fx.trace(model, scheduler, 4, guidance_scale=2.0, split_guidance=True)
-    plan = plan_of(graph, torch.ones(4, len(graph.blocks), dtype=torch.bool))
-    joined = dipgo_fx.apply(model, scheduler, plan, join=True)
-    assert joined.plan.keep.equal(plan.keep)
-    assert [record.name for record in joined.report.passes][-1] == "join-calls"
-    assert len(calls(joined)) == 4
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_a_plan_that_keeps_everything_is_the_stock_loop(name: str, scheduler: str) -> None:
+    """Bit for bit: the model is called as a stock pipeline calls it."""
+    graph = loop(name, scheduler, "block", 2.0, STEPS, True)
+    everything = torch.ones(graph.num_steps, len(graph.blocks), dtype=torch.bool)
+    joined = build(graph, plan_of(graph, everything), join=True)
+    assert len(calls(joined)) == graph.num_steps
+    x, c = inputs(name, 2, 2.0)
+    assert torch.equal(run(joined, x, c), run(loop(name, scheduler, "block", 2.0), x, c))
+
+
+def test_prune_and_apply_join() -> None:
+    """What is pruned is what `apply` makes of its plan, unless it is told to call the conditions apart."""
+    model, noise = zoo.model("dit"), zoo.SCHEDULERS["ddim"]()
+    quick = dipgo_fx.PruneConfig(samples=2, full_runs=3)
+    pruned = dipgo_fx.prune(
+        model, noise, 0.3, num_inference_steps=STEPS, guidance_scale=2.0, config=quick, progress=False
+    )
+    assert [record.name for record in pruned.report.passes][-1] == "join-calls"
     x, c = inputs("dit", 2, 2.0)
-    whole = dipgo_fx.trace(model, scheduler, 4, guidance_scale=2.0)
-    assert torch.equal(joined(x, **c), whole(x, **c))  # as a stock pipeline calls it
+    assert torch.equal(run(pruned, x, c), run(dipgo_fx.apply(model, noise, pruned.plan), x, c))
+    apart = dipgo_fx.apply(model, noise, pruned.plan, join=False)
+    assert len(calls(pruned)) < len(calls(apart))
+    assert "join-calls" not in [record.name for record in apart.report.passes]
