@@ -188,7 +188,8 @@ def capture(
     Args:
         arguments_for: the arguments of the call.
         samples: for how many.
-        first_step: run the first step too, to see how it calls the model and guides it.
+        first_step: run the first step too, to see how it calls the model and guides it. Raises `TraceError`
+            if that is not the scheduler's.
     """
     results: list[tuple[str, Any]] = []
     rows: list[int] = []
@@ -213,6 +214,8 @@ def capture(
 
     def step(own_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """End the run, and see what guidance made of the predictions, if there is any."""
+        timestep = inspect.signature(own_step).bind(*args, **kwargs).arguments["timestep"]
+        _check_begins(pipe, float(torch.as_tensor(timestep).max()), float(state["scheduler"].timesteps[0]))
         if len({*rows}) == 1 and (len(rows) > 1 or rows[0] > samples):
             weights.extend(Stepped.of(own_step, args, kwargs).weights(predictions))
         raise Enough
@@ -232,6 +235,16 @@ def capture(
     return PipelineInputs(tuple(results), samples, rows[0], len(rows), tuple(weights))
 
 
+def _check_begins(pipe: Any, timestep: float, first: float) -> None:
+    """Raise `TraceError` unless a run begins at the first timestep of its scheduler."""
+    if timestep != first:
+        raise TraceError(
+            f"the loop of {type(pipe).__name__} begins at timestep {timestep:g}, its scheduler at {first:g}: "
+            "search with arguments that run all (strength=1.0, no denoising_start); with others the plan "
+            "that is enabled starts later by itself"
+        )
+
+
 def _noise_like(result: Any, seed: int) -> Any:
     """Return noise in place of what a model predicts: conditions differ then, whatever the prompts are."""
     generator = torch.Generator().manual_seed(seed)
@@ -242,10 +255,11 @@ def _noise_like(result: Any, seed: int) -> Any:
     return pytree.tree_map_only(torch.Tensor, noise, result)
 
 
-def watched(pipe: Any, handle: Callable[[str, Callable[[], Any]], Any]) -> dict[str, Callable[..., Any]]:
+def watched(pipe: Any, handle: Callable[[str, Callable[[], Any]], Any]) -> dict[str, Any]:
     """Return stand-ins for the methods that `SOURCES` names: each call goes to `handle(name, method)`.
 
-    What such a method calls of its like is left alone.
+    So does what is drawn of an image's encoding by `pipe.vae`, as some do in passing for a ControlNet. What
+    such a method calls of its like is left alone.
     """
     inside = False
 
@@ -267,7 +281,26 @@ def watched(pipe: Any, handle: Callable[[str, Callable[[], Any]], Any]) -> dict[
         return called
 
     names = [name for name in dir(type(pipe)) if name.startswith(SOURCES) and callable(getattr(pipe, name))]
-    return {name: stand_in(name, getattr(pipe, name)) for name in names}
+    methods = {name: stand_in(name, getattr(pipe, name)) for name in names}
+    return methods | ({"vae": _WatchedEncoder(pipe.vae, stand_in)} if hasattr(pipe, "vae") else {})
+
+
+class _WatchedEncoder:
+    """Stands in for the autoencoder of a pipeline: what is drawn of its encodings goes through `stand_in`."""
+
+    def __init__(self, vae: Any, stand_in: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
+        self._vae, self._stand_in = vae, stand_in
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vae, name)
+
+    def encode(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the encoding of images."""
+        result = self._vae.encode(*args, **kwargs)
+        encoding = getattr(result, "latent_dist", None)
+        if encoding is not None:
+            encoding.sample = self._stand_in("encoding_sample", encoding.sample)
+        return result
 
 
 def rows_of(two: PipelineInputs, three: PipelineInputs) -> dict[str, Rows]:

@@ -165,9 +165,10 @@ class PrunedForward(StandIn):
         self.graphs.forget_outdated()
         refuse_caches(self.graphs.model)
         check_scheduler(self._run.pipe, self._enabled)
-        run = clock.levels, clock.start
+        # A run that ends before the scheduler's last timestep is a part of the plan's loop, or as long as it.
+        run = clock.levels if _are_those(clock.levels, self._enabled) else clock.walked, clock.start
         if run not in self._placed:
-            self._placed[run] = from_start(_for_levels(self._enabled, clock.levels), clock.start)
+            self._placed[run] = from_start(_for_levels(self._enabled, run[0]), clock.start)
         self.plan = self._placed[run]
         steering = self.plan.steering
         # A run that leaves steps out starts from other samples than noise: no sample stands for a prediction.
@@ -306,8 +307,7 @@ class PrunedForward(StandIn):
 def _for_levels(plan: Plan, levels: Sequence[float]) -> Plan:
     """Return the plan for a run with these timesteps: by index if as many, else from the frontier."""
     if len(levels) == len(plan.timesteps):
-        farthest = max(abs(level - own) for level, own in zip(levels, plan.timesteps, strict=True))
-        if farthest > SAME_LEVEL * max(plan.timesteps):
+        if not _are_those(levels, plan):
             logger.warning(
                 "the pipeline runs at timesteps %s where the plan was searched at %s: it is followed step by "
                 "step, with what was fitted to the others; search with the scheduler's settings, image size "
@@ -324,6 +324,14 @@ def _for_levels(plan: Plan, levels: Sequence[float]) -> Plan:
         )
     facts = with_timesteps(plan.facts, levels)
     return at_steps(plan, facts, plan.ratio, plan.cost.with_steps(len(levels)))
+
+
+def _are_those(levels: Sequence[float], plan: Plan) -> bool:
+    """Tell whether timesteps are those of a plan, but for what schedulers and devices may round otherwise."""
+    return len(levels) == len(plan.timesteps) and all(
+        abs(level - own) <= SAME_LEVEL * max(plan.timesteps)
+        for level, own in zip(levels, plan.timesteps, strict=True)
+    )
 
 
 def _shown(levels: Sequence[float]) -> str:

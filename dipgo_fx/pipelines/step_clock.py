@@ -116,6 +116,11 @@ class StepClock:
         self.step, self.call, self.calls_at_start, self._last = self.start, 0, 1, value
 
     @property
+    def walked(self) -> tuple[float, ...]:
+        """The timesteps up to the last that the pipeline says it walks to, all of them if it says nothing."""
+        return self.levels[: self.start + self._length] if isinstance(self._length, int) else self.levels
+
+    @property
     def _is_over(self) -> bool:
         """Whether the run at hand has walked through all of its timesteps, or as many as it said."""
         done = self.step + 1

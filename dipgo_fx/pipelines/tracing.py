@@ -111,13 +111,13 @@ def record_pipeline(
     rows = rows_of(two, three)
     calls = _calls(two, split_guidance)
     recorded = [_record(pipe, model, two, rows, n, arguments_for, calls, granularity) for n in ROWS]
-    recorder, scheduler = recorded[0]
+    recorder, scheduler, timesteps = recorded[0]
     constants = unify_rows(recorder, recorded[1][0])
     facts = LoopFacts(
         model=type(model).__name__,
         scheduler=type(scheduler).__name__,
         num_inference_steps=_steps(pipe, arguments_for(2)),
-        timesteps=tuple(scheduler.timesteps.tolist()),
+        timesteps=timesteps,
         blocks=tuple(sorted(recorder.called_blocks, key=call_of, reverse=True)),  # unconditional ones first
         granularity=granularity_of(granularity),
         guidance=_guidance(pipe, arguments_for(2), two, calls),
@@ -208,30 +208,31 @@ def _record(
     arguments_for: ArgumentsFor,
     calls: tuple[str, ...],
     granularity: Blocks,
-) -> tuple[LoopRecorder, Any]:
-    """Return the recorder of a pipeline's run with so many samples, and the scheduler that it used."""
+) -> tuple[LoopRecorder, Any, tuple[float, ...]]:
+    """Return the recorder of a pipeline's run with so many samples, its scheduler, and its timesteps.
+
+    Some pipelines end before the last of the scheduler's timesteps (Sana-Sprint, Stable Cascade), and so does
+    a run with `denoising_end`.
+    """
     recorder = _PipelineRecorder(
         model, find_blocks(model, granularity), granularity != "stage", calls, samples
     )
     given = inputs.by_sample(rows)
     sample, conditioning = recorder.inputs(GUARD, given.pop("sample"), given, 1)
-    final: list[torch.Tensor] = []
+    made: list[torch.Tensor] = []
     # Before recording starts, so that the caller's Python is not recorded; nor is decoding, should a run that
-    # leaves out the first steps reach it.
+    # ends early reach it.
     arguments = {**_without_decoding(pipe), **arguments_for(samples)}
-    index = 0
 
     def step(own_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Tell the recorder where a step ends, and end the pipeline after the last."""
-        nonlocal index
-        if index == 0:
+        if not made:
             recorder.mark_sample(0, stepped_sample(own_step, args, kwargs))
         result = own_step(*args, **kwargs)
-        index += 1
-        if index == len(scheduler.timesteps):
-            final.append(result[0])
+        made.append(result[0])
+        recorder.start_step(len(made), result[0])
+        if len(made) == len(scheduler.timesteps):
             raise Enough
-        recorder.start_step(index, result[0])
         return result
 
     with cut_short(pipe, step) as state, awake(model), ForwardSlot(model).bare():
@@ -240,15 +241,8 @@ def _record(
         with recorder.recording():
             pipe(**arguments)
     recorder.refuse_scales()
-    if not final:
-        raise TraceError(
-            f"the loop of {type(pipe).__name__} ended after {index} of its scheduler's "
-            f"{len(scheduler.timesteps)} steps: search with arguments that run all (strength=1.0, no "
-            "denoising_end); with others the plan that is enabled starts later or ends earlier by itself"
-        )
-    recorder.mark_sample(len(scheduler.timesteps), final[0])
-    recorder.output(final[0])
-    return recorder, scheduler
+    recorder.output(made[-1])
+    return recorder, scheduler, tuple(scheduler.timesteps.tolist()[: len(made)])
 
 
 def _without_decoding(pipe: Any) -> dict[str, Any]:

@@ -10,14 +10,17 @@ from diffusers import DPMSolverMultistepScheduler
 
 import dipgo_fx
 from benchmarks.coverage import checks
+from benchmarks.coverage.skipping import random_plan
 from benchmarks.coverage.subject import Subject
+from dipgo_fx.applying import build
 from dipgo_fx.passes import TraceError
-from dipgo_fx.pipelines.capturing import completed
+from dipgo_fx.pipelines.capturing import capture, completed
 from dipgo_fx.pipelines.denoiser import only_denoiser
-from dipgo_fx.pipelines.tracing import check_first_step, record_pipeline
+from dipgo_fx.pipelines.tracing import check_first_step, inputs_of, record_pipeline
 
-# Two calls a step, lists with an entry a sample, rows of two conditions, rows in the second dimension.
-FAST = ("flux", "qwenimage")
+# Two calls a step, lists with an entry a sample, rows of two conditions, rows in the second dimension, images
+# that are encoded in passing, a loop that ends before its scheduler's timesteps do.
+FAST = ("flux", "qwenimage", "flux-control", "sana-sprint")
 LONG = (
     "sd3",
     "wan",
@@ -28,6 +31,9 @@ LONG = (
     "stable-audio",
     "sdxl-pag",
     "flux-img2img",
+    "sd3-controlnet",
+    "cascade-prior",
+    "sana-sprint-img2img",
 )
 
 
@@ -52,7 +58,7 @@ def _traced(key: str, **changes: Any) -> Any:
         pytest.param(
             "cosmos", "the scheduler is stepped twice for one call of the model", marks=pytest.mark.long
         ),
-        ("sd-img2img", r"ended after \d of its scheduler's \d steps: search with arguments that run all"),
+        ("sd-img2img", r"begins at timestep \d+, its scheduler at \d+: search with arguments that run all"),
         ("lumina2", "its Python depends on the values of a tensor"),
     ],
 )
@@ -79,6 +85,30 @@ def test_timesteps_that_are_given_are_the_steps() -> None:
     fixed.pop("num_inference_steps", None)
     loop = record_pipeline(pipe, only_denoiser(pipe), completed(inputs, fixed))
     assert (loop.facts.num_inference_steps, loop.facts.timesteps) == (3, (900, 500, 100))
+
+
+@pytest.mark.parametrize(
+    ("key", "call", "steps"),
+    [("sana-sprint", {}, 4), ("sdxl", {"denoising_end": 0.5}, 2)],
+    ids=["its own end", "denoising_end"],
+)
+def test_a_loop_may_end_before_its_scheduler_does(key: str, call: dict[str, Any], steps: int) -> None:
+    """A plan has the steps that the pipeline walks, and a run follows it step by step."""
+    pipe, inputs, fixed = _traced(key, num_inference_steps=4, output_type="latent", **call)
+    arguments = completed(inputs, fixed)
+    loop = record_pipeline(pipe, only_denoiser(pipe), arguments, split_guidance=False)
+    assert loop.num_steps == steps
+    plan = random_plan(loop.facts, 0.6, 1)
+    noise = [torch.Generator().manual_seed(0) for _ in range(2)]
+    captured = capture(pipe, only_denoiser(pipe), completed(inputs, {**fixed, "generator": noise[0]}), 3)
+    expected = build(loop, plan)(**inputs_of(loop, captured), generator=noise[0])
+    with dipgo_fx.enabled(pipe, plan) as forward:
+        found = pipe(**arguments(3), generator=noise[1]).images
+        assert forward.plan == plan
+        assert len(pipe.scheduler.timesteps) > steps
+        assert forward.bytes_held()[steps - 1] == 0
+    scale = getattr(pipe.scheduler.config, "sigma_data", 1.0)  # Sana's latents are given without it
+    assert torch.equal(found, expected / scale)
 
 
 @pytest.mark.parametrize("key", ["flux-text", "sd-text"])
