@@ -24,8 +24,13 @@ class CallArguments:
 
     @classmethod
     def of(cls, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallArguments:
-        """Return arguments by name; a timestep that is a number as the tensor that a model makes of it."""
-        named = {**dict(zip(parameters_of(model), args, strict=False)), **kwargs}
+        """Return arguments by name; a timestep that is a number as the tensor that a model makes of it.
+
+        They are in the model's order, whatever that of the call is: the sample comes first.
+        """
+        parameters = parameters_of(model)
+        given = {**dict(zip(parameters, args, strict=False)), **kwargs}
+        named = {name: given[name] for name in [*(p for p in parameters if p in given), *given]}
         for name, value in named.items():
             if name in TIMESTEP and isinstance(value, (int, float)):
                 dtype = torch.float64 if isinstance(value, float) else torch.int64
