@@ -214,8 +214,9 @@ def capture(
 
     def step(own_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """End the run, and see what guidance made of the predictions, if there is any."""
-        timestep = inspect.signature(own_step).bind(*args, **kwargs).arguments["timestep"]
-        _check_begins(pipe, float(torch.as_tensor(timestep).max()), float(state["scheduler"].timesteps[0]))
+        given = inspect.signature(own_step).bind(*args, **kwargs).arguments
+        if "timestep" in given:  # KarrasVeScheduler is told sigmas
+            _check_begins(pipe, float(torch.as_tensor(given["timestep"]).max()), state["scheduler"].timesteps)
         if len({*rows}) == 1 and (len(rows) > 1 or rows[0] > samples):
             weights.extend(Stepped.of(own_step, args, kwargs).weights(predictions))
         raise Enough
@@ -235,13 +236,14 @@ def capture(
     return PipelineInputs(tuple(results), samples, rows[0], len(rows), tuple(weights))
 
 
-def _check_begins(pipe: Any, timestep: float, first: float) -> None:
+def _check_begins(pipe: Any, timestep: float, levels: torch.Tensor) -> None:
     """Raise `TraceError` unless a run begins at the first timestep of its scheduler."""
-    if timestep != first:
+    distances = (levels.double() - timestep).abs()
+    if distances[0] > distances.min():
         raise TraceError(
-            f"the loop of {type(pipe).__name__} begins at timestep {timestep:g}, its scheduler at {first:g}: "
-            "search with arguments that run all (strength=1.0, no denoising_start); with others the plan "
-            "that is enabled starts later by itself"
+            f"the loop of {type(pipe).__name__} begins at timestep {timestep:g}, its scheduler at "
+            f"{float(levels[0]):g}: search with arguments that run all (strength=1.0, no denoising_start); "
+            "with others the plan that is enabled starts later by itself"
         )
 
 
@@ -282,7 +284,8 @@ def watched(pipe: Any, handle: Callable[[str, Callable[[], Any]], Any]) -> dict[
 
     names = [name for name in dir(type(pipe)) if name.startswith(SOURCES) and callable(getattr(pipe, name))]
     methods = {name: stand_in(name, getattr(pipe, name)) for name in names}
-    return methods | ({"vae": _WatchedEncoder(pipe.vae, stand_in)} if hasattr(pipe, "vae") else {})
+    vae = getattr(pipe, "vae", None)
+    return methods if vae is None else {**methods, "vae": _WatchedEncoder(vae, stand_in)}
 
 
 class _WatchedEncoder:
