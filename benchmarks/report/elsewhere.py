@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from benchmarks.quality.comparing import Cell
-from benchmarks.tables import grid, grouped
+from benchmarks.tables import grid
 
 from .few_steps import FEW, SCORE, best_other, caches_among, counted, judged, ours_in
 from .results import FEWER, LABELS, NAMES, every_cell, guidance_of, is_of_the_tables, strength
 from .standing import kept_by
-from .words import percent, remarked, wrapped
+from .words import percent, remarked, span, wrapped
 
 
 def other_cells() -> list[Cell]:
@@ -52,21 +52,23 @@ def summary() -> str:
     cells = other_cells()
     if not cells:
         return ""
-    groups = {count: dict.fromkeys(map(loop_of, own)) for count, own in grouped(cells, searches).items()}
-    loops = "; ".join(f"{count}: {'; '.join(own)}" for count, own in groups.items())
+    told = "; ".join(dict.fromkeys(map(settings, cells)))
+    seeds = span([len(cell.rows[ours_in(cell) or ""]) for cell in cells], 0)
     found = counted(map(best_other, cells), "the best other method")
-    return wrapped(f"In other loops ({loops}), {caches_among(cells, loop_of)}: {found}.")
+    return wrapped(
+        f"In {len({*map(loop_of, cells)})} other loops ({told}; {seeds} searches of each), "
+        f"{caches_among(cells, loop_of)}: {found}."
+    )
 
 
 def loop_of(cell: Cell) -> str:
-    """Return the loop of a cell in words, DDIM if no sampler is told."""
+    """Return the loop of a cell in words."""
+    return f"{NAMES[cell.about.model]}, {settings(cell)}"
+
+
+def settings(cell: Cell) -> str:
+    """Return how a loop is run, by DDIM if no sampler is told."""
     about = cell.about
     sampler = "" if about.scheduler == "DDIM" else f"{about.scheduler}, "
     guidance = "" if about.guidance is None else f", guidance {about.guidance:g}"
-    return f"{NAMES[about.model]}, {sampler}{about.steps} steps{guidance}"
-
-
-def searches(cell: Cell) -> str:
-    """Return of how many searches ours is."""
-    seeds = len(cell.rows[ours_in(cell) or ""])
-    return f"{seeds} searches" if seeds > 1 else "one search"
+    return f"{sampler}{about.steps} steps{guidance}"
