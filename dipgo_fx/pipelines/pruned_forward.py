@@ -126,6 +126,10 @@ class PrunedForward(StandIn):
                     "the model is called for a second step, but the scheduler of the enabled pipeline was "
                     "not stepped: another pipeline has the same model. Enable that one, or disable this one"
                 )
+            if self._step - self._offset == len(self.plan.timesteps):
+                raise RuntimeError(
+                    f"the pipeline goes on after the {len(self.plan.timesteps)} steps that it said it runs"
+                )
             steering = self.plan.steering
             if steering is not None and steering.tells:
                 arguments = arguments.told(steering.told[self._step - self._offset].item())

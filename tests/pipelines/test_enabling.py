@@ -589,6 +589,20 @@ def test_another_step_count_and_ratio_follow_the_frontier() -> None:
         assert torch.equal(run(key, pipe, steps=9), expected)
 
 
+def test_a_pipeline_that_goes_on_after_its_last_step_is_refused() -> None:
+    """A plan has as many steps as the pipeline says that it runs, and no answer for more."""
+    key, pipe = "dit", pipelines.PIPELINES["dit"].build()
+    loop = dipgo_fx.trace(pipe.transformer, pipe.scheduler, STEPS, guidance_scale=4.0)
+    plan = with_frontier(Plan.from_keep(loop, random_plan(loop.facts, 0.6, 1).keep), loop)
+    pipe.num_timesteps = 4
+    with (
+        dipgo_fx.enabled(pipe, plan) as forward,
+        pytest.raises(RuntimeError, match="goes on after the 4 steps that it said"),
+    ):
+        run(key, pipe, steps=9)
+    assert len(forward.plan.timesteps) == 4
+
+
 def test_a_plan_without_a_frontier_refuses_another_step_count(pipe: Any) -> None:
     """The error names both counts; nothing is drawn."""
     with (
