@@ -37,12 +37,14 @@ class JoinCalls(GraphPass):
         by_step: dict[int, list[ModelCall]] = defaultdict(list)
         for call in model_calls(gm.graph):
             by_step[tag(call.body[0], "step")].append(call)
-        pairs = [_Pair(*calls) for calls in by_step.values() if len(calls) == 2]
-        alike = [pair for pair in pairs if pair.is_alike]
-        for pair in alike:
-            pair.join()
+        count = 0
+        for calls in by_step.values():
+            # Not before its turn: a step may read halves of what an earlier one makes.
+            if len(calls) == 2 and (pair := _Pair(*calls)).is_alike:
+                pair.join()
+                count += 1
         erase_dead_nodes(gm.graph)  # halves that nobody reads
-        return bool(alike)
+        return count > 0
 
 
 class _Pair:

@@ -54,17 +54,23 @@ def calls(graph: Any) -> list[tuple[int, str | None]]:
     scheduler=st.sampled_from(SCHEDULERS),
     seed=st.integers(0, 99),
     share=st.floats(0.3, 1.0),
+    partial=st.booleans(),
     fold=st.booleans(),
 )
 def test_any_plan_computes_what_it_did(
-    name: str, scheduler: str, seed: int, share: float, fold: bool
+    name: str, scheduler: str, seed: int, share: float, partial: bool, fold: bool
 ) -> None:
     """In float64 nothing but the last digits differs; it costs the same, and equal calls stay shared."""
     graph = doubled(name, scheduler)
     shape = (graph.num_steps, len(graph.blocks))
+    half, generator = shape[1] // 2, torch.Generator().manual_seed(seed)
     # By step and condition: calls that run the same blocks are not rare then.
-    keep = torch.rand(shape[0], 2, generator=torch.Generator().manual_seed(seed)) < share
-    plan = plan_of(graph, keep.repeat_interleave(shape[1] // 2, 1))
+    keep = (torch.rand(shape[0], 2, generator=generator) < share).repeat_interleave(half, 1)
+    if partial:  # the same blocks of both, which read what earlier steps made
+        keep = keep | (torch.rand(shape[0], half, generator=generator) < share).repeat(1, 2)
+    plan = Plan.from_keep(
+        graph, keep.index_fill(0, torch.tensor([0]), True), backup="reuse" if partial else "linear"
+    )
     plain, joined = (build(graph, plan, fold=fold, join=join) for join in (False, True))
     x, c = inputs(name, 3, 2.0)
     results = [each(x.double(), **c, generator=torch.Generator().manual_seed(1)) for each in (plain, joined)]
