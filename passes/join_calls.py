@@ -37,14 +37,14 @@ class JoinCalls(GraphPass):
         by_step: dict[int, list[ModelCall]] = defaultdict(list)
         for call in model_calls(gm.graph):
             by_step[tag(call.body[0], "step")].append(call)
-        count = 0
+        is_joined = False
         for calls in by_step.values():
             # Not before its turn: a step may read halves of what an earlier one makes.
             if len(calls) == 2 and (pair := _Pair(*calls)).is_alike:
                 pair.join()
-                count += 1
+                is_joined = True
         erase_dead_nodes(gm.graph)  # halves that nobody reads
-        return count > 0
+        return is_joined
 
 
 class _Pair:

@@ -56,7 +56,7 @@ def summary() -> str:
     seeds = span([len(cell.rows[ours_in(cell) or ""]) for cell in cells], 0)
     found = counted(map(best_other, cells), "the best other method")
     return wrapped(
-        f"In {len({*map(loop_of, cells)})} other loops ({told}; {seeds} searches of each), "
+        f"In {len({*map(loop_of, cells)})} other loops ({told}; searches of each: {seeds}), "
         f"{caches_among(cells, loop_of)}: {found}."
     )
 

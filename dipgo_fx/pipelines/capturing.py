@@ -22,6 +22,7 @@ from ..passes.loop_recorder import tensors_in
 from ..passes.stored_weights import compute_device
 from .call_arguments import CallArguments
 from .denoiser import parts
+from .step_clock import step_arguments
 from .step_watcher import Stepped
 
 SOURCES = ("encode_", "prepare_", "_encode_", "_prepare_")
@@ -214,7 +215,7 @@ def capture(
 
     def step(own_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """End the run, and see what guidance made of the predictions, if there is any."""
-        given = inspect.signature(own_step).bind(*args, **kwargs).arguments
+        given = step_arguments(own_step, args, kwargs)
         if "timestep" in given:  # KarrasVeScheduler is told sigmas
             _check_begins(pipe, float(torch.as_tensor(given["timestep"]).max()), state["scheduler"].timesteps)
         if len({*rows}) == 1 and (len(rows) > 1 or rows[0] > samples):

@@ -128,7 +128,8 @@ class PrunedForward(StandIn):
                 )
             if self._step - self._offset == len(self.plan.timesteps):
                 raise RuntimeError(
-                    f"the pipeline goes on after the {len(self.plan.timesteps)} steps that it said it runs"
+                    f"the pipeline goes on after the {len(self.plan.timesteps)} steps that it said it runs: "
+                    "dipgo_fx.disable(pipe) runs it unpruned"
                 )
             steering = self.plan.steering
             if steering is not None and steering.tells:

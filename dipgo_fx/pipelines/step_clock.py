@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,9 +171,16 @@ def _place(way: list[float], value: float, tolerance: float, said: Sequence[int 
     return next((step for step in said if step in nearest), nearest[0] if nearest else None)
 
 
+def step_arguments(
+    step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Mapping[str, Any]:
+    """Return the arguments of a scheduler's `step` by name."""
+    return inspect.signature(step).bind(*args, **kwargs).arguments
+
+
 def stepped_sample(step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     """Return the sample among the arguments of a scheduler's `step`."""
-    sample: torch.Tensor = inspect.signature(step).bind(*args, **kwargs).arguments["sample"]
+    sample: torch.Tensor = step_arguments(step, args, kwargs)["sample"]
     return sample
 
 

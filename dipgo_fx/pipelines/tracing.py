@@ -240,9 +240,19 @@ def _record(
         state |= watched(pipe, _stand_ins(inputs, {**conditioning, "sample": sample}, rows))
         with recorder.recording():
             pipe(**arguments)
+        _check_says_its_end(pipe, len(made), len(scheduler.timesteps))
     recorder.refuse_scales()
     recorder.output(made[-1])
     return recorder, scheduler, tuple(scheduler.timesteps.tolist()[: len(made)])
+
+
+def _check_says_its_end(pipe: Any, steps: int, timesteps: int) -> None:
+    """Raise `TraceError` if a loop ends early and its pipeline does not say so: a run could not know."""
+    if getattr(pipe, "num_timesteps", None) != steps:
+        raise TraceError(
+            f"the loop of {type(pipe).__name__} ended after {steps} of its scheduler's {timesteps} timesteps "
+            "and pipe.num_timesteps does not say so: search a plan with dipgo_fx.prune(model, scheduler, ...)"
+        )
 
 
 def _without_decoding(pipe: Any) -> dict[str, Any]:

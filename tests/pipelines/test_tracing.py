@@ -121,6 +121,14 @@ def test_a_loop_may_end_before_its_scheduler_does(key: str, call: dict[str, Any]
     assert torch.equal(found, expected / scale)
 
 
+def test_a_loop_that_does_not_say_where_it_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with the plan could not know that it is as long as the plan."""
+    pipe, inputs, fixed = _traced("sana-sprint", num_inference_steps=2)
+    monkeypatch.setattr(type(pipe), "num_timesteps", None)
+    with pytest.raises(TraceError, match="ended after 2 of its scheduler's 3 timesteps"):
+        record_pipeline(pipe, only_denoiser(pipe), completed(inputs, fixed))
+
+
 @pytest.mark.parametrize("key", ["flux-text", "sd-text"])
 def test_a_schedule_needs_no_search(key: str) -> None:
     """A plan is written for the traced loop of a pipeline and runs it; the model is left as found."""

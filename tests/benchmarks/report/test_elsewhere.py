@@ -38,7 +38,7 @@ def test_a_line_has_fewer_steps_and_the_best_other(monkeypatch: pytest.MonkeyPat
     assert all(" (UniPC" in line and line.endswith(", won |") for line in lines)
     told = " ".join(elsewhere.summary().split())
     assert (
-        "In 3 other loops (20 steps, guidance 7.5; DPM-Solver++, 20 steps; 50 steps; 1 searches of each)"
+        "In 3 other loops (20 steps, guidance 7.5; DPM-Solver++, 20 steps; 50 steps; searches of each: 1)"
         in told
     )
     assert "ahead of the best other method in all 3 cells and behind it in none" in told
