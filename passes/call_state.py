@@ -27,6 +27,24 @@ def plain_state(model: nn.Module, paths: Collection[str]) -> dict[str, Any]:
     return found
 
 
+def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Raise `TraceError` if a call changed a number, flag or text: a recording is of that one call.
+
+    Args:
+        before, after: what `plain_state` returned around the call.
+    """
+    for path, (values, _) in before.items():
+        for name, value in values.items():
+            now = after[path][0].get(name)
+            if None not in (value, now) and now != value:
+                raise TraceError(
+                    f"{'.'.join(filter(None, (path, name)))} was {value!r} before this call and is {now!r} "
+                    "after it, and a recording would repeat this call at every step: keep what changes from "
+                    "call to call out of the model or inside of a block; what only the first call sets up is "
+                    "there once the model has been called for real"
+                )
+
+
 def hooks_of(module: nn.Module) -> tuple[Any, ...]:
     """Return the hooks that run around a module's `forward`."""
     return (*module._forward_pre_hooks.values(), *module._forward_hooks.values())

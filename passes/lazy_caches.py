@@ -9,18 +9,15 @@ from contextlib import contextmanager, suppress
 from types import FunctionType
 from typing import Any
 
-import torch
 from diffusers.configuration_utils import FrozenDict
 from torch import nn
-from torch._subclasses import FakeTensor
 
 
 @contextmanager
-def without_fakes(model: nn.Module) -> Iterator[None]:
-    """Let a model run on fake tensors; afterwards no module keeps one of them, nor does a function cache.
+def left_as_found(model: nn.Module) -> Iterator[None]:
+    """Let a model run on fake tensors; afterwards modules hold what they held, and no function caches any.
 
-    A module that kept some is as it was before: a length beside a table says what the table is of. What
-    others keep stays: it is what a real call would have left.
+    A length that stands beside a table is put back with it, and so is a count of calls.
     """
     before = {
         module: {name: (value, _copied(value)) for name, value in vars(module).items()}
@@ -30,8 +27,7 @@ def without_fakes(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, attributes in before.items():
-            if _is_fake(vars(module)):
-                _restore(vars(module), attributes)
+            _restore(vars(module), attributes)
         for cache in _function_caches({type(module) for module in before}):
             cache.cache_clear()
 
@@ -59,15 +55,6 @@ def _restore(state: dict[str, Any], before: Mapping[str, tuple[Any, Any]]) -> No
             value.update(held)
         else:
             value.extend(held)
-
-
-def _is_fake(value: Any) -> bool:
-    """Tell whether a value is a fake tensor or a size of one, or holds one."""
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, (list, tuple)):
-        return isinstance(value, (FakeTensor, torch.SymInt))
-    return any(map(_is_fake, value))
 
 
 def _function_caches(kinds: Iterable[type]) -> Iterator[Any]:

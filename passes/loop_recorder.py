@@ -23,11 +23,11 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils import _pytree as pytree
 
 from .blocks import block_name
-from .call_state import Scales, plain_state, refuse_hooks, scaled, scales_of
+from .call_state import Scales, plain_state, refuse_changes, refuse_hooks, scaled, scales_of
 from .errors import TraceError
 from .forward_slot import parameters_of
 from .graph_writer import MODEL, storage
-from .lazy_caches import without_fakes
+from .lazy_caches import left_as_found
 from .recorder import Recorder
 from .signature import call_signature
 from .stored_weights import as_computed, refuse_hidden_weights
@@ -145,7 +145,7 @@ class LoopRecorder(Recorder):
         """
         with ExitStack() as stack:
             stack.enter_context(ONE_AT_A_TIME)
-            stack.enter_context(without_fakes(self.model))
+            stack.enter_context(left_as_found(self.model))
             stack.enter_context(torch.no_grad())
             stack.enter_context(torch.random.fork_rng(devices=[]))  # a leaf's dropout draws
             stack.enter_context(enable_python_dispatcher())
@@ -337,8 +337,9 @@ class LoopRecorder(Recorder):
     def _first_call(self, call: Callable[..., Any], model: nn.Module, args: Any, kwargs: Any) -> Any:
         given = tensors_in((args, kwargs))  # now: a model may take them out of a list, as T2I adapters' are
         inputs = self._inputs(given)
-        blocks, self.in_model = self._blocks, True
+        blocks, self.in_model, state = self._blocks, True, self.state
         result = call(model, *args, **kwargs)
+        refuse_changes(state, self.state)
         self.in_model = False
         self._called_so_far = 1
         repeated = {block for block in blocks if block not in self._blocks}

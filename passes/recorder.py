@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from .errors import TraceError
 from .graph_writer import GraphWriter, edits_of, storage
 from .known_values import READERS, KnownValues, indexed, is_discrete, leaves, map_tensors, written
+from .stored_weights import autocast_dtype, compute_device
 
 # Tensor methods that stand for an operator are recorded as the operator: the graph reads like the
 # Python it came from, and a number may stand on either side.
@@ -65,9 +66,16 @@ class Recorder(GraphWriter, TorchFunctionMode):
         GraphWriter.__init__(self, root, rows)
         TorchFunctionMode.__init__(self)
         self.known: KnownValues | None = None
+        self._device = compute_device(root)
+        self._autocast = autocast_dtype(self._device)
         self._elementwise: dict[Any, torch.Tensor] = {}
         # What nodes read that gave back the very tensor they were given: a cast to the dtype that it has.
         self._handed_on: dict[fx.Node, fx.Node] = {}
+
+    def __enter__(self) -> Recorder:
+        """Begin to record. The autocast that is around a recording is around a run of its graph, too."""
+        self._autocast = autocast_dtype(self._device)
+        return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -117,6 +125,15 @@ class Recorder(GraphWriter, TorchFunctionMode):
             self._handed_on[node] = self._tensor(result)
         self._bind(result, node)
         return result
+
+    def _emit(self, op: str, target: Any, *arguments: Any) -> fx.Node:
+        """Write a node. Raises `TraceError` under an autocast of the model's own, which no node holds."""
+        if autocast_dtype(self._device) != self._autocast:
+            raise TraceError(
+                "its Python switches autocast, and a graph holds no such switch: cast its tensors, or switch "
+                "inside of a block"
+            )
+        return super()._emit(op, target, *arguments)
 
     def _edited(self, tensor: torch.Tensor, first: fx.Node) -> fx.Node:
         """Return what stands for a tensor since it was last edited, `first` if it was not edited after it."""

@@ -29,6 +29,13 @@ def compute_dtype(model: nn.Module) -> torch.dtype:
     return found if isinstance(found, torch.dtype) else _first(model).dtype
 
 
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Return the dtype that autocast gives to operators on a device now, `None` where it is off."""
+    if not torch.amp.is_autocast_available(device.type) or not torch.is_autocast_enabled(device.type):
+        return None
+    return torch.get_autocast_dtype(device.type)
+
+
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:
     """Return a context in which operators take the dtypes that they are given."""
     if not torch.amp.is_autocast_available(device.type):

@@ -28,8 +28,9 @@ from dipgo_fx.applying import build
 from dipgo_fx.denoise import denoise, prepared
 from dipgo_fx.guidance import NO_GUIDANCE, Guidance
 from dipgo_fx.passes.forward_slot import ForwardSlot
-from dipgo_fx.pipelines.capturing import ArgumentsFor, capture, completed
+from dipgo_fx.pipelines.capturing import capture
 from dipgo_fx.pipelines.denoiser import only_denoiser
+from dipgo_fx.pipelines.pipeline_call import ArgumentsFor, completed
 from dipgo_fx.pipelines.tracing import inputs_of, record_pipeline
 from dipgo_fx.search.losses import ssim
 from loops import eager_with_plan, scattered

@@ -280,6 +280,56 @@ def test_an_edit_of_a_buffer_is_refused(by_row: bool) -> None:
     assert float(model.calls) == 0
 
 
+class Remembering(toy.Stack):
+    """Goes another way from its second call on."""
+
+    def __init__(self, first: Any, then: Any) -> None:
+        super().__init__(nn.Linear(3, 3), nn.Linear(3, 3))
+        self.first, self.then, self.seen = first, then, first
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        sign, self.seen = (1 if self.seen == self.first else -1), self.then
+        return super().forward(sign * sample, timestep)
+
+
+@pytest.mark.parametrize(("first", "then"), [(0, 1), (True, False), ("warm-up", "cached")])
+def test_a_model_that_remembers_its_calls_is_refused(first: Any, then: Any) -> None:
+    """Its first call would be repeated at every step. It is left as it was; what was set up before may be."""
+    model = Remembering(first, then).eval()
+    with pytest.raises(TraceError, match=f"seen was {first!r} before this call and is {then!r} after it"):
+        toy.traced(model, 2)
+    assert model.seen == first
+    model(toy.sample(), torch.zeros(2))
+    x = toy.sample()
+    with torch.no_grad():
+        assert torch.equal(run(toy.traced(model, 1), x, {}), x - model(x, torch.zeros(2)))
+
+
+class Autocasting(toy.Stack):
+    """Runs its blocks, or what is around them, as autocast would or would not have it."""
+
+    def __init__(self, *blocks: nn.Module, enabled: bool) -> None:
+        super().__init__(*blocks)
+        self.enabled = enabled
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor | None = None) -> torch.Tensor:  # type: ignore[override]
+        """Return the prediction."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.enabled):
+            return super().forward(sample, sample).float()
+
+
+def test_a_model_that_switches_autocast_is_refused_but_where_it_is_inside_of_a_block() -> None:
+    """A graph's nodes would run without the casts; switching off what is off changes nothing."""
+    with pytest.raises(TraceError, match=r"Autocasting.*switches autocast"):
+        toy.traced(Autocasting(nn.Linear(3, 3), nn.Linear(3, 3), enabled=True).eval(), 2)
+    inside = toy.model(Autocasting(nn.Linear(3, 3), enabled=True), nn.Linear(3, 3))
+    off, x = Autocasting(nn.Linear(3, 3), nn.Linear(3, 3), enabled=False).eval(), toy.sample()
+    for model in (inside, off):
+        with torch.no_grad():
+            assert torch.equal(run(toy.traced(model, 1), x, {}), x - model(x, torch.zeros(2)))
+
+
 class Choosing(toy.Stack):
     """Looks at what kind of sequence it is given."""
 

@@ -11,8 +11,10 @@ from diffusers import DiffusionPipeline
 from torch.utils import _pytree as pytree
 
 import dipgo_fx
-from dipgo_fx.pipelines.capturing import as_found, capture, completed
+from dipgo_fx.pipelines.capturing import capture
 from dipgo_fx.pipelines.denoiser import denoisers, only_denoiser
+from dipgo_fx.pipelines.lending import as_found
+from dipgo_fx.pipelines.pipeline_call import completed
 from dipgo_fx.pipelines.tracing import inputs_of, record_pipeline
 
 from .skipping import calls_of, recorded

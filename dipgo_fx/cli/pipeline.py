@@ -19,7 +19,7 @@ from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 from ..arguments import check_guidance_scale, check_steps
-from ..pipelines.capturing import OWN, PLAIN
+from ..pipelines.pipeline_call import OWN, PLAIN
 from ..plan import Plan
 from ..plan_schema import shown
 

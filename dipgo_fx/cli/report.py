@@ -16,9 +16,11 @@ from ..applying import build
 from ..frozen import frozen
 from ..loop import Loop
 from ..passes.stored_weights import awake
-from ..pipelines.capturing import attention_as_found, blank_prompts, capture, completed
+from ..pipelines.capturing import capture
 from ..pipelines.denoiser import only_denoiser
 from ..pipelines.enabling import enabled
+from ..pipelines.lending import attention_as_found
+from ..pipelines.pipeline_call import blank_prompts, completed
 from ..pipelines.pruning import shipped_prompts
 from ..pipelines.tracing import inputs_of, record_pipeline
 from ..plan import Plan

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from ..passes import TraceError
 from ..passes.forward_slot import parameters_of
 from ..passes.loop_recorder import TIMESTEP, tensors_in
+from ..passes.stored_weights import autocast_dtype
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ class CallArguments:
 
         Under autocast a recording holds casts.
         """
-        device = self.tensors[0].device.type
-        cast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        cast = autocast_dtype(self.tensors[0].device)
         return (pytree.tree_structure(self.named), cast, *map(_kind, self.leaves))
 
     @property

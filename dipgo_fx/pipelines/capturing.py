@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +11,14 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ..arguments import check, check_guidance_scale, check_steps
 from ..own_draws import own_draws
 from ..passes import TraceError
 from ..passes.forward_slot import ForwardSlot
 from ..passes.loop_recorder import tensors_in
 from ..passes.stored_weights import compute_device
 from .call_arguments import CallArguments
-from .denoiser import parts
+from .lending import Enough, cut_short
+from .pipeline_call import ArgumentsFor
 from .step_clock import step_arguments
 from .step_watcher import Stepped
 
@@ -29,22 +26,6 @@ SOURCES = ("encode_", "prepare_", "_encode_", "_prepare_")
 """How the methods of a pipeline begin whose results are inputs of its loop."""
 LATENTS = ("prepare_latents", "prepare_intermediate_images")
 """The methods that draw the sample that a loop starts with."""
-ArgumentsFor = Callable[[int], Mapping[str, Any]]
-"""The arguments of a pipeline's call for so many samples."""
-
-PLAIN = (str, int, float)
-"""Kinds of arguments of a call that a plan notes."""
-OWN = {
-    "prompt": "a search takes prompts=[...], a trace needs none",
-    "latents": "a search draws them",
-    "num_images_per_prompt": "a search draws one image of each",
-    "output_type": "a search ends at the latents",
-}
-"""Arguments of a pipeline's call that a search gives."""
-
-
-class Enough(BaseException):
-    """Ends a call of a pipeline from inside; no `except Exception` of its own may stop it."""
 
 
 @dataclass(frozen=True)
@@ -120,65 +101,6 @@ class PipelineInputs:
         """Return the tensors with rows, one per sample."""
         leaves = self.leaves
         return {name: place.by_sample(leaves[name]) for name, place in rows.items()}
-
-
-def blank_prompts(samples: int) -> dict[str, Any]:
-    """Return prompts without words: what is recorded of a loop does not depend on them."""
-    return {"prompt": [""] * samples}
-
-
-def check_call(pipe: Any, call: Mapping[str, Any], has_inputs: bool) -> None:
-    """Raise `TypeError` for arguments that the pipeline's call does not take, or takes from the search.
-
-    Steps and guidance are looked at as `prune` looks at them, the others are left to the pipeline.
-    """
-    if "num_inference_steps" in call:
-        check_steps(call["num_inference_steps"])
-    check_guidance_scale(call.get("guidance_scale"))
-    name, parameters = type(pipe).__name__, inspect.signature(type(pipe).__call__).parameters
-    if "prompt" not in parameters and not has_inputs:
-        raise TypeError(
-            f"{name} takes no prompts: pass inputs=, or search a plan with dipgo_fx.prune(model, scheduler, "
-            "...), which can be enabled"
-        )
-    unknown = [word for word in call if word not in parameters]
-    if unknown:
-        raise TypeError(f"further arguments must be those of {name}.__call__, got {unknown}")
-    for word in call:
-        if word in OWN:
-            raise TypeError(f"leave {word} out: {OWN[word]}")
-        if word.startswith(("negative_prompt", "prompt_")) and isinstance(call[word], (list, tuple)):
-            raise TypeError(
-                f"{word} must be one text for all samples, got {len(call[word])}: texts that differ belong "
-                "to inputs="
-            )
-
-
-def check_inputs(inputs: Any) -> None:
-    """Raise `TypeError` unless these can be the arguments for so many samples, or `None`."""
-    kinds = (Callable, type(None))
-    check("inputs", inputs, kinds, "a function of a number of samples that returns arguments, or None")
-
-
-def completed(inputs: ArgumentsFor, call: Mapping[str, Any]) -> ArgumentsFor:
-    """Return all arguments of a pipeline's call: those that differ by sample, and those that do not.
-
-    A text that goes with the prompt (`negative_prompt`, `prompt_2`) is repeated, as some want one each.
-    """
-
-    def arguments_for(samples: int) -> Mapping[str, Any]:
-        """Return the arguments for so many samples."""
-        given = inputs(samples)
-        check(f"what inputs({samples}) returns", given, Mapping, "a mapping of arguments of the pipeline")
-        fixed = {
-            name: [value] * samples
-            if name.startswith(("negative_prompt", "prompt_")) and isinstance(value, str)
-            else value
-            for name, value in call.items()
-        }
-        return {**given, **fixed}
-
-    return arguments_for
 
 
 def capture(
@@ -330,48 +252,3 @@ def rows_of(two: PipelineInputs, three: PipelineInputs) -> dict[str, Rows]:
             )
         found[name] = rows
     return found
-
-
-@contextmanager
-def as_found(pipe: Any) -> Iterator[dict[str, Any]]:
-    """Lend a pipeline's attributes, with a scheduler of their own; afterwards it is as it was."""
-    state = vars(pipe)
-    before = dict(state)
-    state["scheduler"] = copy.deepcopy(pipe.scheduler)
-    state["_progress_bar_config"] = {**getattr(pipe, "_progress_bar_config", {}), "disable": True}
-    try:
-        yield state
-    finally:
-        state.clear()
-        state.update(before)
-
-
-@contextmanager
-def cut_short(pipe: Any, step: Callable[..., Any]) -> Iterator[dict[str, Any]]:
-    """Lend a pipeline as `as_found` does, for a run without gradients that ends where `Enough` is raised.
-
-    Its scheduler steps by `step(own_step, *args, **kwargs)`.
-    """
-    with suppress(Enough), torch.no_grad(), as_found(pipe) as state:
-        own_step = state["scheduler"].step
-        # Pipelines read its signature.
-        state["scheduler"].step = functools.wraps(own_step)(functools.partial(step, own_step))
-        yield state
-    pipe.maybe_free_model_hooks()  # as the end of the run does, which was cut off
-
-
-@contextmanager
-def attention_as_found(pipe: Any) -> Iterator[None]:
-    """Put the attention processors of a pipeline's models back at the end.
-
-    A run that perturbs attention replaces them, and one that is cut off leaves its own, by which the recorded
-    loop has to run meanwhile.
-    """
-    attending: list[Any] = [part for part in parts(pipe).values() if hasattr(part, "attn_processors")]
-    before = [(part, part.attn_processors) for part in attending]
-    try:
-        yield
-    finally:
-        for part, own in before:
-            if part.attn_processors != own:
-                part.set_attn_processor({**own})  # which takes the mapping apart

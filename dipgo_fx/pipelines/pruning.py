@@ -30,17 +30,10 @@ from ..search.chunks import Chunks
 from ..search.config import Config, PruneConfig, check_search_arguments
 from ..search.journal import Journal
 from ..search.recipe import search
-from .capturing import (
-    PLAIN,
-    ArgumentsFor,
-    attention_as_found,
-    blank_prompts,
-    capture,
-    check_call,
-    check_inputs,
-    completed,
-)
+from .capturing import capture
 from .denoiser import only_denoiser
+from .lending import attention_as_found
+from .pipeline_call import PLAIN, ArgumentsFor, blank_prompts, check_call, check_inputs, completed
 from .tracing import check_first_step, inputs_of, record_pipeline
 
 logger = logging.getLogger(__name__)

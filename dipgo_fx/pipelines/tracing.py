@@ -26,23 +26,11 @@ from ..passes.tags import tag
 from ..passes.unify_rows import ROWS, unify_rows
 from ..tracing import GUARD, assemble
 from .call_arguments import CallArguments, joined
-from .capturing import (
-    ArgumentsFor,
-    Enough,
-    PipelineInputs,
-    Rows,
-    attention_as_found,
-    blank_prompts,
-    capture,
-    check_call,
-    check_inputs,
-    completed,
-    cut_short,
-    rows_of,
-    watched,
-)
+from .capturing import PipelineInputs, Rows, capture, rows_of, watched
 from .denoiser import only_denoiser
 from .graphs import RECORDED
+from .lending import Enough, attention_as_found, cut_short
+from .pipeline_call import ArgumentsFor, blank_prompts, check_call, check_inputs, completed
 from .step_clock import stepped_sample
 from .step_watcher import conditional
 

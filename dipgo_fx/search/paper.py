@@ -64,10 +64,8 @@ def train_pruner(
         pruner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.iterations)
-    gamma = mac_weights(cost) if config.mac_weights else torch.full((cost.num_blocks,), 1 / cost.num_blocks)
-    gamma = gamma.to(device)
-    history = HISTORY_OF[config.backup]
-    supernet = evaluator.supernet(history)
+    gamma = _gamma(cost, config).to(device)
+    supernet = evaluator.supernet(HISTORY_OF[config.backup])
     net = split_steps(supernet) if config.checkpoint else supernet
     open_gates: list[list[float]] = []
     bar = tqdm(range(config.iterations), desc="pruner", unit="step", disable=hidden(progress))
@@ -79,13 +77,11 @@ def train_pruner(
         if kept >= config.tau:
             (config.alpha * sparsity_loss(gates, gamma)).backward(retain_graph=True)  # type: ignore[no-untyped-call]
         gates.retain_grad()  # from here on: that of the consistency loss alone
-        tables = {GATES: gates}
-        if history > 1:
-            tables[WEIGHTS] = table.weights.to(device, torch.float32)
         few = _drawn(batch, config.batch_size, generator)
-        noted = evaluator.noted(
-            f"gradient step {iteration}", partial(descend, evaluator, net, config.checkpoint, few, tables)
+        gradient = partial(
+            descend, evaluator, net, config.checkpoint, few, _inputs(gates, table, config.backup)
         )
+        noted = evaluator.noted(f"gradient step {iteration}", gradient)
         evaluator.charge(4.0 if config.checkpoint else 3.0, few)
         gates.backward(noted["gates"].to(device))  # type: ignore[no-untyped-call]
         loss = noted["loss"].item()
@@ -138,6 +134,18 @@ def descend(
         )
     (gradient,) = torch.autograd.grad(loss, [tables[GATES]])
     return {"loss": loss.detach().double(), "gates": gradient}
+
+
+def _inputs(gates: torch.Tensor, table: GateTable, backup: Backup) -> dict[str, torch.Tensor]:
+    """Return what a SuperNet takes beside samples: gates, and weights where its backups have any."""
+    if HISTORY_OF[backup] == 1:
+        return {GATES: gates}
+    return {GATES: gates, WEIGHTS: table.weights.to(gates.device, torch.float32)}
+
+
+def _gamma(cost: LoopCost, config: PaperConfig) -> torch.Tensor:
+    """Return how much the sparsity loss weighs each block, `(N,)`."""
+    return mac_weights(cost) if config.mac_weights else torch.full((cost.num_blocks,), 1 / cost.num_blocks)
 
 
 def mac_weights(cost: LoopCost) -> torch.Tensor:

@@ -30,8 +30,9 @@ from dipgo_fx.guidance import Guidance
 from dipgo_fx.passes import GateTable, Steering, granularity_of
 from dipgo_fx.passes.call_recorder import record_call
 from dipgo_fx.passes.loop_recorder import tensors_in
-from dipgo_fx.pipelines.capturing import ArgumentsFor, capture, completed
+from dipgo_fx.pipelines.capturing import capture
 from dipgo_fx.pipelines.denoiser import only_denoiser
+from dipgo_fx.pipelines.pipeline_call import ArgumentsFor, completed
 from dipgo_fx.pipelines.tracing import inputs_of, record_pipeline
 from steerings import steering_of
 from tiny_pipelines import STEPS, facts_of, plan_of, run, skipped

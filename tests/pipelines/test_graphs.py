@@ -13,7 +13,7 @@ import dipgo_fx
 from benchmarks.coverage import pipelines
 from dipgo_fx import TraceError
 from dipgo_fx.pipelines import graphs
-from dipgo_fx.pipelines.capturing import completed
+from dipgo_fx.pipelines.pipeline_call import completed
 from dipgo_fx.pipelines.tracing import record_pipeline
 from tiny_pipelines import STEPS, plan_of, run, skipped
 

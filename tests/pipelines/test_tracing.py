@@ -14,8 +14,9 @@ from benchmarks.coverage.skipping import random_plan
 from benchmarks.coverage.subject import Subject
 from dipgo_fx.applying import build
 from dipgo_fx.passes import TraceError
-from dipgo_fx.pipelines.capturing import capture, completed
+from dipgo_fx.pipelines.capturing import capture
 from dipgo_fx.pipelines.denoiser import only_denoiser
+from dipgo_fx.pipelines.pipeline_call import completed
 from dipgo_fx.pipelines.tracing import check_first_step, inputs_of, record_pipeline
 
 # Two calls a step, lists with an entry a sample, rows of two conditions, rows in the second dimension, images
