@@ -36,7 +36,7 @@ def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     for path, (values, _) in before.items():
         for name, value in values.items():
             now = after[path][0].get(name)
-            if None not in (value, now) and now != value:
+            if value is not now and None not in (value, now) and value != now:
                 raise TraceError(
                     f"{'.'.join(filter(None, (path, name)))} was {value!r} before this call and is {now!r} "
                     "after it, and a recording would repeat this call at every step: keep what changes from "

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from diffusers.configuration_utils import FrozenDict
 from torch import nn
 
 
@@ -19,42 +19,47 @@ def left_as_found(model: nn.Module) -> Iterator[None]:
 
     A length that stands beside a table is put back with it, and so is a count of calls.
     """
-    before = {
-        module: {name: (value, _copied(value)) for name, value in vars(module).items()}
-        for module in model.modules()
-    }
+    kinds, before = {*map(type, model.modules())}, [_Held.of(vars(module)) for module in model.modules()]
     try:
         yield
     finally:
-        for module, attributes in before.items():
-            _restore(vars(module), attributes)
-        for cache in _function_caches({type(module) for module in before}):
+        for held in before:
+            held.put_back()
+        for cache in _function_caches(kinds):
             cache.cache_clear()
 
 
-def _copied(value: Any) -> Any:
-    """Return a value with copies of the lists and mappings in it, which may come to hold more.
+@dataclass(frozen=True)
+class _Held:
+    """A value and, of a list or mapping, what is in it."""
 
-    A configuration of diffusers is a mapping that cannot, and is its own copy.
-    """
-    if isinstance(value, dict) and not isinstance(value, FrozenDict):
-        return {name: _copied(held) for name, held in value.items()}
-    return [*map(_copied, value)] if isinstance(value, list) else value
+    value: Any
+    parts: tuple[tuple[Any, _Held], ...] = ()
 
-
-def _restore(state: dict[str, Any], before: Mapping[str, tuple[Any, Any]]) -> None:
-    """Put the attributes of a module back, lists and mappings with what they held."""
-    for name in [name for name in state if name not in before]:
-        del state[name]
-    for name, (value, held) in before.items():
-        state[name] = value
-        if value is held:
-            continue
-        value.clear()
+    @classmethod
+    def of(cls, value: Any) -> _Held:
+        """Note what is in a value now."""
         if isinstance(value, dict):
-            value.update(held)
+            items: Iterable[tuple[Any, Any]] = value.items()
         else:
-            value.extend(held)
+            items = enumerate(value) if isinstance(value, list) else ()
+        return cls(value, tuple((key, cls.of(part)) for key, part in items))
+
+    def put_back(self) -> Any:
+        """Return the value with what was in it. Nothing is edited that did not change: some cannot be."""
+        value, parts = self.value, {key: part.put_back() for key, part in self.parts}
+        if isinstance(value, dict):
+            if [*value] != [*parts] or not _are(value.values(), parts.values()):
+                value.clear()
+                value.update(parts)
+        elif isinstance(value, list) and not _are(value, parts.values()):
+            value[:] = parts.values()
+        return value
+
+
+def _are(ours: Collection[Any], theirs: Collection[Any]) -> bool:
+    """Tell whether two collections hold the very same."""
+    return [*map(id, ours)] == [*map(id, theirs)]
 
 
 def _function_caches(kinds: Iterable[type]) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from diffusers import ConfigMixin, FlowMatchEulerDiscreteScheduler, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils.torch_utils import lru_cache_unless_export
 from torch import nn
+from torch.fx.immutable_collections import immutable_list
 
 import toy
 from benchmarks.coverage.subject import Subject
@@ -159,6 +160,30 @@ def test_what_a_model_has_cached_for_real_stays() -> None:
     own = model.layers[0].tables[1]
     toy.traced(model, 2)
     assert model.layers[0].tables[1] is own
+
+
+class Logging(toy.Stack):
+    """Keeps what it was called with in a list of its own, beside much that it never edits."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(toy.WIDTH, toy.WIDTH), nn.Linear(toy.WIDTH, toy.WIDTH))
+        self.held: dict[str, Any] = {"calls": [], "own": [[1]], "fixed": immutable_list([2])}
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the prediction."""
+        self.held["calls"].append(timestep)
+        return super().forward(sample, timestep)
+
+
+def test_lists_of_a_model_stay_the_very_lists() -> None:
+    """Others may hold them too; some cannot be edited, and need not be."""
+    model = Logging().eval()
+    held = dict(model.held)
+    inner = model.held["own"][0]
+    toy.traced(model, 2)
+    assert all(model.held[name] is value for name, value in held.items())
+    assert model.held["own"][0] is inner
+    assert not model.held["calls"]
 
 
 @pytest.mark.long
