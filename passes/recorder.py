@@ -67,13 +67,13 @@ class Recorder(GraphWriter, TorchFunctionMode):
         TorchFunctionMode.__init__(self)
         self.known: KnownValues | None = None
         self._device = compute_device(root)
-        self._autocast = autocast_dtype(self._device)
+        self._autocast: torch.dtype | None = None  # around the recording
         self._elementwise: dict[Any, torch.Tensor] = {}
         # What nodes read that gave back the very tensor they were given: a cast to the dtype that it has.
         self._handed_on: dict[fx.Node, fx.Node] = {}
 
     def __enter__(self) -> Recorder:
-        """Begin to record. The autocast that is around a recording is around a run of its graph, too."""
+        """Begin to record. What autocast there is around a recording is around a run of its graph, too."""
         self._autocast = autocast_dtype(self._device)
         return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
 
